@@ -1,0 +1,192 @@
+"""Prompts with slots: read from data files, rendered by the chat template, split, tokenised.
+
+A prompt file is YAML with ``user`` and, if wanted, ``system`` and ``user_first`` (for a call that
+receives no message at all). ``<<column>>`` stands for a column of the row, ``<<round>>`` for the
+number of the round, ``<<message:agent>>`` for the slot of that agent's message.
+
+The file is split at these marks *before* anything is filled in, so a question that contains a
+mark's text, or the text of a special token, stays ordinary text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2.exceptions import TemplateError
+
+from rmas_train.agents.agent import Agent
+from rmas_train.errors import DataError, did_you_mean
+
+MARK = re.compile(r"<<(?P<kind>message:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)>>")
+KEYS = ("system", "user", "user_first")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a rendered prompt: literal text, a row's column, or a slot."""
+
+    kind: str  # "text", "column" or "slot"
+    value: str
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """Token ids with slots: ``slots[i]`` = (agent that fills it, where it stands in ``ids``)."""
+
+    ids: list[int]
+    slots: list[tuple[str, int]]
+
+
+class Prompt:
+    """One agent's prompt, rendered once by its own chat template."""
+
+    def __init__(self, agent: Agent, texts: Mapping[str, str | None], file: str = "prompt") -> None:
+        self.agent, self.file = agent, file
+        self._special = [str(t) for t in agent.tokenizer.get_added_vocab()]
+        system = texts.get("system")
+        self.user = self._render(system, texts["user"] or "")
+        first = texts.get("user_first")
+        self.first = self._render(system, first) if first is not None else self.user
+
+    @property
+    def slots(self) -> list[str]:
+        return [p.value for p in self.user if p.kind == "slot"]
+
+    @property
+    def columns(self) -> set[str]:
+        parts = self.user + self.first
+        return {p.value for p in parts if p.kind == "column"} - {"round"}
+
+    def encode(self, rows: list[Mapping[str, Any]], round_: int, first: bool) -> list[EncodedPrompt]:
+        """Token ids of each row's prompt up to where the agent's own text begins.
+
+        Args:
+            rows: columns of each problem.
+            round_: number of the round, from 1.
+            first: the call receives no message (prompt ``user_first``, without slots).
+        """
+        runs: list[list[Part]] = [[]]
+        slots: list[str] = []
+        for part in self.first if first else self.user:
+            if part.kind != "slot":
+                runs[-1].append(part)
+            elif not first:  # nothing arrives: the slot closes and the text runs on
+                slots.append(part.value)
+                runs.append([])
+        columns = [self._tokenise([self._fill(run, row, round_) for row in rows]) for run in runs]
+        return [self._join(pieces, slots) for pieces in zip(*columns, strict=True)]
+
+    def _join(self, pieces: tuple[list[int], ...], slots: list[str]) -> EncodedPrompt:
+        ids, where = list(pieces[0]), []
+        for name, piece in zip(slots, pieces[1:], strict=True):
+            where.append((name, len(ids)))
+            ids += piece
+        return EncodedPrompt(ids, where)
+
+    def _fill(self, run: list[Part], row: Mapping[str, Any], round_: int) -> list[Part]:
+        values = {"round": str(round_)}
+        return [
+            Part("column", values.get(p.value) or str(row[p.value])) if p.kind == "column" else p
+            for p in run
+        ]
+
+    def _tokenise(self, filled: list[list[Part]]) -> list[list[int]]:
+        """Whole runs at once; a row whose values hold special tokens' text goes piece by piece."""
+        texts = ["".join(p.value for p in parts) for parts in filled]
+        ids = tokenise(self.agent, texts)
+        for i, parts in enumerate(filled):
+            values = [p.value for p in parts if p.kind == "column"]
+            if any(token in value for value in values for token in self._special):
+                ids[i] = []
+                for p in parts:
+                    ids[i] += tokenise(self.agent, [p.value], plain=p.kind == "column")[0]
+        return ids
+
+    def _render(self, system: str | None, user: str) -> list[Part]:
+        """The chat around ``user`` with the marks as parts, whatever the template does to text."""
+        parts = split_marks(user)
+        names = [f"\ue000{i}\ue001" for i in range(len(parts))]
+        body = "".join(p.value if p.kind == "text" else n for p, n in zip(parts, names, strict=True))
+        text = render_chat(self.agent, system, body)
+        rendered: list[Part] = []
+        for piece in re.split("(\ue000\\d+\ue001)", text):
+            if piece in names:
+                rendered.append(parts[names.index(piece)])
+            elif piece:
+                rendered.append(Part("text", piece))
+        return rendered
+
+
+def split_marks(text: str) -> list[Part]:
+    parts, end = [], 0
+    for match in MARK.finditer(text):
+        parts.append(Part("text", text[end : match.start()]))
+        parts.append(Part("slot" if match["kind"] else "column", match["name"]))
+        end = match.end()
+    return [p for p in [*parts, Part("text", text[end:])] if p.value]
+
+
+def render_chat(agent: Agent, system: str | None, user: str) -> str:
+    """The chat template with the generation prompt; a refused system text joins the user's turn."""
+    turns = [{"role": "user", "content": user}]
+    system_turn = [{"role": "system", "content": system}] if system else []
+    kwargs = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    try:
+        return agent.tokenizer.apply_chat_template(system_turn + turns, **kwargs)
+    except TemplateError:  # Gemma and Mistral style: "roles must alternate"
+        if not system:
+            raise
+        turns = [{"role": "user", "content": f"{system}\n\n{user}"}]
+        return agent.tokenizer.apply_chat_template(turns, **kwargs)
+
+
+def tokenise(agent: Agent, texts: list[str], plain: bool = False) -> list[list[int]]:
+    """Ids without added special tokens; ``plain`` reads special tokens' text as ordinary text."""
+    encoded = agent.tokenizer(texts, add_special_tokens=False, split_special_tokens=plain)
+    return [list(ids) for ids in encoded["input_ids"]]
+
+
+def load_prompt(agent: Agent, folder: Path, sources: list[str]) -> Prompt:
+    """The prompt of ``agent`` from ``folder/<agent>.yaml``.
+
+    Args:
+        agent: whose chat template renders it.
+        folder: ``data.prompts``.
+        sources: agents that send to this one; each needs a slot, and no other may have one.
+
+    Raises:
+        DataError: file missing or malformed, a slot missing or of an agent that sends nothing.
+    """
+    path = folder / f"{agent.name}.yaml"
+    if not path.is_file():
+        raise DataError(f"{path}: no prompt file for agent {agent.name}; write one, or set data.prompts.")
+    try:
+        texts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid YAML ({str(error).splitlines()[0]}).") from error
+    if not isinstance(texts, dict) or not isinstance(texts.get("user"), str):
+        raise DataError(f"{path}: needs a key `user` with the text of the user's turn.")
+    for key, value in texts.items():
+        if key not in KEYS:
+            raise DataError(f"{path}: unknown key '{key}'. {did_you_mean(str(key), KEYS)}")
+        if not isinstance(value, str | None):
+            raise DataError(f"{path}: key '{key}' holds {value!r}; put the text in quotes.")
+    prompt = Prompt(agent, texts, str(path))
+    for source in sources:
+        if prompt.slots.count(source) != 1:
+            raise DataError(
+                f"{path}: {prompt.slots.count(source)} slots for {source}, which sends to "
+                f"{agent.name}; write <<message:{source}>> once where its message goes."
+            )
+    for name in prompt.slots:
+        if name not in sources:
+            raise DataError(
+                f"{path}: slot <<message:{name}>>, but {name} sends nothing to {agent.name}; "
+                "remove the slot or add the edge."
+            )
+    return prompt

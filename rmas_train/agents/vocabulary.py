@@ -1,0 +1,48 @@
+"""What the data use of each agent's vocabulary: token ids, embedding norm, typical states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rmas_train.agents.agent import Agent
+from rmas_train.agents.rollout import forward_hidden
+from rmas_train.agents.sequences import pad_left
+
+
+def seen_ids(sequences: Sequence[list[int]]) -> set[int]:
+    """Token ids that occur in the data."""
+    return {i for ids in sequences for i in ids}
+
+
+@torch.no_grad()
+def target_norm(agent: Agent, seen: set[int]) -> float:
+    """Median norm, over seen token ids, of what the embedding module returns."""
+    ids = torch.tensor(sorted(seen), device=agent.device)
+    return float(agent.embed(ids).float().norm(dim=-1).median())
+
+
+@torch.no_grad()
+def token_embeddings(agent: Agent, ids: Sequence[int]) -> Tensor:
+    """(len(ids), d), float32 on the CPU."""
+    return agent.embed(torch.tensor(list(ids), device=agent.device)).float().cpu()
+
+
+@torch.no_grad()
+def states_before(agent: Agent, sequences: Sequence[list[int]], batch: int = 64) -> dict[int, Tensor]:
+    """Token id -> mean hidden state (d,) of the positions that the token follows in the data."""
+    sums: dict[int, Tensor] = {}
+    counts: dict[int, int] = {}
+    for begin in range(0, len(sequences), batch):
+        ids_BL, mask_BL = pad_left(sequences[begin : begin + batch], agent.pad_id)
+        ids_BL, mask_BL = ids_BL.to(agent.device), mask_BL.to(agent.device)
+        hidden_BLD = forward_hidden(agent, agent.embed(ids_BL), mask_BL)[:, :-1].float().cpu()
+        following_BL = torch.where(mask_BL[:, :-1] * mask_BL[:, 1:] > 0, ids_BL[:, 1:], -1).cpu()
+        for token in following_BL.unique().tolist():
+            if token >= 0:
+                here = hidden_BLD[following_BL == token]
+                sums[token] = sums.get(token, torch.zeros(())) + here.sum(0)
+                counts[token] = counts.get(token, 0) + len(here)
+    return {token: sums[token] / counts[token] for token in sums}

@@ -1,0 +1,63 @@
+"""``rmas_train.load``: from a links folder to a system that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from rmas_train.agents.agent import load_agent
+from rmas_train.agents.prompts import Prompt
+from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig
+from rmas_train.errors import LinksError
+from rmas_train.links.folder import check_agents, find_links, load_tensors, read_card
+from rmas_train.links.linkset import new_links
+from rmas_train.recursion import Team
+from rmas_train.system import System
+from rmas_train.topology import build_topology
+
+
+def load(
+    folder: str | os.PathLike[str],
+    *,
+    agents: Mapping[str, str] | None = None,
+    device: str | torch.device = "cpu",
+) -> System:
+    """A system ready to answer, from a links folder or a run folder.
+
+    Args:
+        folder: what ``stage=outer`` wrote.
+        agents: name -> folder or hub id, where the agents are elsewhere than in training; their
+            weights have to be the same.
+        device: where agents and links go.
+
+    Raises:
+        LinksError: missing or damaged folder, inner links only, or other agents than trained with.
+        AgentError: an agent cannot be loaded.
+    """
+    path = find_links(Path(folder))
+    card = read_card(path)
+    if card.rounds is None or card.latent_length is None:
+        raise LinksError(f"{path}: inner links only; train the outer links with stage=outer first.")
+    loaded = {}
+    for name, made in card.agents.items():
+        model = (agents or {}).get(name, made["model"])
+        options = AgentConfig(model=model, revision=made["revision"], dtype=made["dtype"])
+        loaded[name] = load_agent(name, options, device)
+    seen = {
+        n: {"model": a.source, "width": a.width, "fingerprint": a.fingerprint()}
+        for n, a in loaded.items()
+    }
+    check_agents(path, card, seen)
+    edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
+    topology = build_topology(TopologyConfig(**card.topology | {"edges": edges}), loaded)
+    options = LinksConfig(**card.links)
+    widths = {n: a.width for n, a in loaded.items()}
+    links = new_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    load_tensors(path, links)
+    links.to(device).requires_grad_(False)
+    prompts = {n: Prompt(a, card.prompts[n], f"{path}, prompt of {n}") for n, a in loaded.items()}
+    team = Team(loaded, prompts, topology, options.edge_input)
+    return System(team, links, card.rounds, card.latent_length, card.max_new_tokens)

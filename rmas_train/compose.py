@@ -1,0 +1,106 @@
+"""From the command line to one ``Config``. The only file that knows Hydra and OmegaConf.
+
+YAML is data: there is no ``_target_``, nothing in a config is ever called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rmas_train.config import Config, describe
+from rmas_train.errors import ConfigError, UserError, did_you_mean
+from rmas_train.resources import resource_root
+
+
+def config_dir() -> Path:
+    return resource_root() / "conf"
+
+
+def compose(overrides: list[str]) -> Config:
+    """The config of one run.
+
+    Args:
+        overrides: ``key=value`` and ``group=choice`` as typed.
+
+    Raises:
+        ConfigError: unknown key or group, or a value that cannot work; one line.
+    """
+    for override in overrides:
+        if override.startswith("-"):
+            raise ConfigError(f"Unknown flag {override}; options are key=value. See --help.")
+        if "=" not in override and not override.startswith("~"):
+            raise ConfigError(f"'{override}' is not key=value; write {override}=<value>.")
+        if "_target_" in override:
+            raise ConfigError(f"'{override}': configs here are data; `_target_` is not allowed.")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+            return to_config(hydra_compose("config", overrides=overrides))
+    except HydraException as error:
+        raise ConfigError(_explain(error, overrides)) from error
+
+
+def to_config(node: Any) -> Config:
+    """A composed node as checked dataclasses."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), node)
+        return cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise ConfigError(_explain(error, [])) from error
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain data, ready for YAML and JSON."""
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config)))
+
+
+def from_file(path: Path) -> Config:
+    """The config that a run saved in its folder."""
+    return to_config(OmegaConf.create(yaml.safe_load(path.read_text())))
+
+
+def to_yaml(config: Config) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def groups() -> dict[str, list[str]]:
+    """Config groups and their choices."""
+    folders = sorted(p for p in config_dir().iterdir() if p.is_dir())
+    return {p.name: sorted(f.stem for f in p.glob("*.yaml")) for p in folders}
+
+
+def _explain(error: Exception, overrides: list[str]) -> str:
+    """One line out of Hydra's and OmegaConf's several, with the nearest name."""
+    causes, cause = [error], error.__cause__
+    while cause is not None:
+        causes.append(cast(Exception, cause))
+        cause = cause.__cause__
+    for found in causes:
+        if isinstance(found, UserError):
+            return str(found)
+    lines = [line.strip() for e in causes for line in str(e).splitlines() if line.strip()]
+    known = [key for key, _, _ in describe(Config)] + list(groups())
+    keys = [o.lstrip("+~").split("=")[0] for o in overrides]
+    group = next((k for k in keys if k in groups()), None)
+    for key in keys:
+        if any("Could not override" in li and key in li for li in lines):
+            return f"Unknown option '{key}'. {did_you_mean(key, known)}"
+    full = next((li.split(":", 1)[1].strip() for li in lines if li.startswith("full_key")), "")
+    if any("not in" in li for li in lines) and full:
+        return f"Unknown option '{full}'. {did_you_mean(full, known)}"
+    if group and any("Could not find" in li for li in lines):
+        value = next(o.split("=", 1)[1] for o in overrides if o.startswith(f"{group}="))
+        return f"{group}={value}: no such choice. {did_you_mean(value, groups()[group])}"
+    return f"{full}: {lines[0]} See --help." if full else f"{lines[0]} See --help."

@@ -1,0 +1,263 @@
+"""Every option: name, type, default, meaning, source. Plain dataclasses that check themselves.
+
+Hydra and OmegaConf stop in ``compose.py``; the rest of the package sees only these classes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from rmas_train.errors import ConfigError, did_you_mean
+
+STAGES = ("pipeline", "inner", "outer", "eval", "report")
+VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
+CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
+
+
+def option(default: Any, doc: str) -> Any:
+    """A dataclass field with its explanation, which ``--help`` prints."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"doc": doc})
+    return field(default=default, metadata={"doc": doc})
+
+
+def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{key}={value}: {did_you_mean(str(value), known)}")
+
+
+def check_least(key: str, value: float | None, least: float) -> None:
+    if value is not None and not value >= least:
+        raise ConfigError(f"{key}={value} is too small; set {key} to {least} or more.")
+
+
+@dataclass(kw_only=True)
+class AgentConfig:
+    model: str = option("", "folder (Hugging Face format), or hub id")
+    revision: str | None = option(None, "hub commit; pin it for results that you publish")
+    dtype: str = option("float32", "float32 | bfloat16 | float64; the links stay float32")
+    trust_remote_code: bool = option(False, "run Python that comes with the model")
+    attention: str = option("sdpa", "sdpa | eager: attention implementation")
+
+    def __post_init__(self) -> None:
+        check_choice("agents.<name>.dtype", self.dtype, ("float32", "bfloat16", "float64"))
+        check_choice("agents.<name>.attention", self.attention, ("sdpa", "eager"))
+
+
+@dataclass(kw_only=True)
+class EdgeConfig:
+    source: str = option("", "agent that sends")
+    target: str = option("", "agent that receives, in a slot named after the source")
+    next_round: bool = option(False, "the message arrives in the next round (feedback)")
+
+
+@dataclass(kw_only=True)
+class TopologyConfig:
+    name: str = option("sequential", "name in files and tables")
+    order: list[str] = option([], "agents in the order of a round")
+    edges: list[EdgeConfig] = option([], "who sends to whom")
+    decoder: str = option("", "agent that answers in text after the last round")
+
+
+@dataclass(kw_only=True)
+class LinksConfig:
+    variant: str = option("ln_res_2layer", f"{' | '.join(VARIANTS)} (release: ln_res_2layer)")
+    norm: str = option("match_embedding", "match_embedding | layernorm (release) | none")
+    edge_input: str = option("inner", "inner: outer(inner(h)), release | hidden: outer(h), paper")
+    init: str = option("aligned", "aligned (closed form) | default (PyTorch's, as the release)")
+    ridge: float = option(1e-2, "aligned start: ridge weight over the mean squared singular value")
+    start_noise: float = option(
+        0.0, "aligned start: Gaussian noise on W3, in standard deviations of its entries"
+    )
+
+    def __post_init__(self) -> None:
+        check_choice("links.variant", self.variant, VARIANTS)
+        check_choice("links.norm", self.norm, ("match_embedding", "layernorm", "none"))
+        check_choice("links.edge_input", self.edge_input, ("inner", "hidden"))
+        check_choice("links.init", self.init, ("aligned", "default"))
+        check_least("links.ridge", self.ridge, 0)
+        check_least("links.start_noise", self.start_noise, 0)
+        if self.norm == "layernorm" and self.variant != "ln_res_2layer":
+            raise ConfigError(
+                f"links.norm=layernorm needs the closing LayerNorm of ln_res_2layer, but "
+                f"links.variant={self.variant}; use links.norm=match_embedding or none."
+            )
+        if self.init == "aligned" and self.variant == "2layer":
+            raise ConfigError(
+                "links.variant=2layer has no residual path that an aligned start could fill; "
+                "use links.variant=res_2layer or links.init=default."
+            )
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    name: str = option("", "task name in results")
+    recipe: str | None = option(None, "folder of data_recipes/ whose build.py makes the files")
+    recipe_options: dict[str, Any] = option({}, "passed to build.py as --key value")
+    folder: str = option("", "where the files are, or where the recipe writes them")
+    train: str = option("train.jsonl", "training rows, in folder")
+    test: str = option("test.jsonl", "test rows, in folder; never trained on")
+    prompts: str = option("", "folder with one <agent>.yaml per agent")
+    role_texts: dict[str, str] = option({}, "agent -> column with the text it should write")
+    feedback_texts: dict[str, str] = option(
+        {}, "agent -> column with the text it sent in the round before; empty text: first round"
+    )
+    translations: dict[str, dict[str, str]] = option(
+        {}, "text recursion: source-target -> word for word dictionary"
+    )
+    answer_pattern: str = option(
+        r"^\s*(?P<answer>.+?)\s*$", "regular expression whose group `answer` is compared exactly"
+    )
+    max_length: int = option(4096, "tokens: longest prompt with its slots and answer")
+
+    def __post_init__(self) -> None:
+        check_least("data.max_length", self.max_length, 1)
+        try:
+            pattern = re.compile(self.answer_pattern)
+        except re.error as error:
+            raise ConfigError(f"data.answer_pattern={self.answer_pattern}: {error}.") from error
+        if "answer" not in pattern.groupindex:
+            raise ConfigError(
+                f"data.answer_pattern={self.answer_pattern} has no group named `answer`; "
+                "write (?P<answer>...) around what is to be compared."
+            )
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """What both stages share. Release: AdamW, betas 0.9 and 0.95, weight decay 0, 10 warm-up steps."""
+
+    steps: int = option(1000, "optimizer steps")
+    batch_size: int = option(64, "rows per optimizer step, over all ranks and micro-batches")
+    micro_batch_size: int | None = option(None, "rows per forward and rank; null: all of a rank's")
+    lr: float = option(5e-4, "peak learning rate")
+    warmup_steps: int = option(10, "linear warm-up, then cosine to 0")
+    weight_decay: float = option(0.0, "AdamW weight decay")
+    betas: list[float] = option([0.9, 0.95], "AdamW betas")
+    clip_norm: float = option(1.0, "largest gradient norm; 0 turns clipping off")
+    clip_scope: str = option("link", "link: each link by itself | global: all as one vector")
+    log_every: int = option(10, "steps between lines of metrics.jsonl")
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size", "micro_batch_size", "log_every"):
+            check_least(f"training.<stage>.{key}", getattr(self, key), 1)
+        for key in ("lr", "warmup_steps", "weight_decay", "clip_norm"):
+            check_least(f"training.<stage>.{key}", getattr(self, key), 0)
+        check_choice("training.<stage>.clip_scope", self.clip_scope, ("link", "global"))
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise ConfigError(f"training.<stage>.betas={self.betas}; give two numbers in [0, 1).")
+
+
+@dataclass(kw_only=True)
+class InnerConfig(TrainingConfig):
+    inner_states: str = option(
+        "teacher_forced", "teacher_forced (release) | rollout (the paper's formula, literally)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = ("teacher_forced", "rollout")
+        check_choice("training.inner.inner_states", self.inner_states, known)
+
+
+@dataclass(kw_only=True)
+class OuterConfig(TrainingConfig):
+    depth: str = option("uniform", "rounds drawn per step: uniform in 1..rounds | growing | fixed")
+    train_inner: bool = option(False, "train the inner links too")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
+
+
+@dataclass(kw_only=True)
+class StagesConfig:
+    inner: InnerConfig = field(default_factory=InnerConfig)
+    outer: OuterConfig = field(default_factory=OuterConfig)
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    rounds: list[int] | None = option(None, "depths to evaluate; null: 1..rounds")
+    batch_size: int = option(250, "rows per forward")
+    max_new_tokens: int = option(64, "longest answer, and longest message in text recursion")
+    max_rows: int | None = option(None, "evaluate the first rows only")
+    controls: list[str] = option(list(CONTROLS), "rows beside the trained system")
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "max_new_tokens", "max_rows"):
+            check_least(f"evaluation.{key}", getattr(self, key), 1)
+        for depth in self.rounds or []:
+            check_least("evaluation.rounds", depth, 1)
+        for control in self.controls:
+            check_choice("evaluation.controls", control, CONTROLS)
+
+
+@dataclass(kw_only=True)
+class RuntimeConfig:
+    device: str = option("auto", "auto (a GPU where there is one) | cpu")
+    processes: int | None = option(None, "refuse to start with another number; null: any")
+    threads: int | None = option(None, "CPU threads per process; null: PyTorch's choice")
+
+    def __post_init__(self) -> None:
+        check_choice("runtime.device", self.device, ("auto", "cpu"))
+        check_least("runtime.processes", self.processes, 1)
+        check_least("runtime.threads", self.threads, 1)
+
+
+@dataclass(kw_only=True)
+class Config:
+    name: str = option("relay", "experiment name")
+    stage: str = option("pipeline", " | ".join(STAGES))
+    rounds: int = option(3, "passes over all agents; training depth, largest depth of eval")
+    latent_length: int = option(2, "latent steps per rollout = vectors per message")
+    seed: int = option(0, "root of every random number")
+    run_dir: str = option("outputs/relay", "run folder; one sub-folder per stage")
+    inner: str | None = option(None, "stage=outer: links folder with trained inner links")
+    run: str | None = option(None, "stage=eval: run folder, or links folder, to evaluate")
+    tracking: list[str] = option([], "any of wandb, tensorboard; both work offline")
+    agents: dict[str, AgentConfig] = option({}, "name -> agent")
+    topology: TopologyConfig = field(default_factory=TopologyConfig)
+    links: LinksConfig = field(default_factory=LinksConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: StagesConfig = field(default_factory=StagesConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        check_choice("stage", self.stage, STAGES)
+        check_least("rounds", self.rounds, 1)
+        check_least("latent_length", self.latent_length, 0)
+        check_least("seed", self.seed, 0)
+        for tracker in self.tracking:
+            check_choice("tracking", tracker, ("wandb", "tensorboard"))
+        if self.latent_length == 0 and self.stage in ("outer", "pipeline"):
+            raise ConfigError(
+                "latent_length=0 sends empty messages, which nothing can be trained through; "
+                "set latent_length to 1 or more (0 is for stage=eval)."
+            )
+        for name in self.agents:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ConfigError(
+                    f"agents.{name}: an agent's name has to match [a-z][a-z0-9_]*; rename it."
+                )
+
+    @property
+    def eval_rounds(self) -> list[int]:
+        return self.evaluation.rounds or list(range(1, self.rounds + 1))
+
+
+def describe(config_class: type, prefix: str = "") -> list[tuple[str, str, str]]:
+    """(key, default, meaning) of every option below ``config_class``, for ``--help``."""
+    rows = []
+    for f in fields(config_class):
+        default = f.default_factory() if callable(f.default_factory) else f.default
+        if hasattr(default, "__dataclass_fields__"):
+            rows += describe(type(default), f"{prefix}{f.name}.")
+        else:
+            rows.append((prefix + f.name, str(default), f.metadata.get("doc", "")))
+    if config_class is Config:
+        rows += describe(AgentConfig, "agents.<name>.") + describe(EdgeConfig, "topology.edges[i].")
+    return rows

@@ -1,0 +1,70 @@
+"""Data recipes: a folder of ``data_recipes/`` with a ``build.py`` that writes the data files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rmas_train.config import DataConfig
+from rmas_train.errors import DataError, did_you_mean
+from rmas_train.resources import resource_root
+
+STAMP = "recipe.json"
+
+
+def prepare(config: DataConfig, seed: int) -> Path:
+    """The data folder, made by its recipe unless the same recipe and options made it already.
+
+    Raises:
+        DataError: unknown recipe, failing build, or a folder made otherwise that is in the way.
+    """
+    folder = Path(config.folder)
+    if config.recipe is None:
+        return folder
+    recipes = resource_root() / "data_recipes"
+    known = sorted(p.parent.name for p in recipes.glob("*/build.py"))
+    if not re.fullmatch(r"[a-z0-9_]+", config.recipe) or config.recipe not in known:
+        raise DataError(f"data.recipe={config.recipe}: {did_you_mean(config.recipe, known)}")
+    made = {"recipe": config.recipe, "seed": seed, "options": config.recipe_options}
+    if _stamp(folder) == made:
+        return folder
+    if folder.exists() and any(folder.iterdir()) and _stamp(folder) is None:
+        raise DataError(
+            f"data.folder={folder} holds files that no recipe made; choose another folder, or set "
+            "data.recipe=null to use them."
+        )
+    _build(recipes / config.recipe / "build.py", folder, made)
+    return folder
+
+
+def _stamp(folder: Path) -> dict | None:
+    try:
+        return json.loads((folder / STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _build(script: Path, folder: Path, made: dict) -> None:
+    """Run the recipe into a temporary folder and move it into place when it is whole."""
+    work = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
+    command = [sys.executable, str(script), "--out", str(work), "--seed", str(made["seed"])]
+    for key, value in made["options"].items():
+        command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+    try:
+        work.mkdir(parents=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise DataError(f"{script}: {last} (options: {made['options']}).")
+        (work / STAMP).write_text(json.dumps(made))
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+    except OSError as error:
+        raise DataError(f"data.folder={folder}: {error.strerror}; choose a folder that is writable.") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

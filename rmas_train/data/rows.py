@@ -1,0 +1,111 @@
+"""Rows of a JSONL file: read, checked, and named by file and line in every complaint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rmas_train.config import DataConfig
+from rmas_train.errors import DataError, did_you_mean
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one file. ``rounds_needed`` is a column that any data set may have."""
+
+    path: Path
+    rows: list[Row]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, index: int) -> str:
+        return f"{self.path}, line {self.rows[index]['_line']}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def rounds_needed(self, index: int) -> int | None:
+        return self.rows[index].get("rounds_needed")
+
+    def require(self, columns: Iterable[str], why: str) -> None:
+        """Every row has these columns, as text.
+
+        Raises:
+            DataError: names the line and the column.
+        """
+        for column in columns:
+            for i, row in enumerate(self.rows):
+                if not isinstance(row.get(column), str):
+                    hint = did_you_mean(column, [k for k in row if k != "_line"])
+                    raise DataError(f"{self.where(i)}: no text column '{column}' ({why}). {hint}")
+
+
+def read_table(path: Path) -> Table:
+    """Read a JSONL file.
+
+    Raises:
+        DataError: missing or empty file, a line that is not a JSON object, a row without a
+            question, a ``rounds_needed`` that is not a whole number of 1 or more.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; set data.folder, data.train and data.test.")
+    rows = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    rows.append(_parse(path, number, line))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert the file.") from error
+    if not rows:
+        raise DataError(f"{path}: the file has no rows; write one JSON object per line.")
+    return Table(path, rows)
+
+
+def _parse(path: Path, number: int, line: str) -> Row:
+    where = f"{path}, line {number}"
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}).") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: a {type(row).__name__}, not a JSON object with named columns.")
+    question = row.get("question")
+    if not isinstance(question, str) or not question.strip():
+        raise DataError(f"{where}: no question (column 'question' is {question!r}); fill it in.")
+    needed = row.get("rounds_needed", 1)
+    if not isinstance(needed, int) or isinstance(needed, bool) or needed < 1:
+        raise DataError(f"{where}: rounds_needed is {needed!r}; give a whole number, 1 or more.")
+    return row | {"_line": number}
+
+
+def read_answer(config: DataConfig, text: str) -> str | None:
+    """What ``data.answer_pattern`` finds in a text; None if it is unreadable, which is wrong."""
+    match = re.search(config.answer_pattern, text)
+    return match["answer"] if match else None
+
+
+def check_answers(table: Table, config: DataConfig) -> None:
+    """Every gold answer can be read by the pattern that reads the system's.
+
+    Raises:
+        DataError: names the line and the answer.
+    """
+    table.require(["answer"], "what the decoder should write")
+    for i, row in enumerate(table.rows):
+        if read_answer(config, row["answer"]) is None:
+            raise DataError(
+                f"{table.where(i)}: answer {row['answer']!r} does not match data.answer_pattern="
+                f"{config.answer_pattern}; mend the row or the pattern."
+            )

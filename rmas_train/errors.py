@@ -1,0 +1,53 @@
+"""Errors that a user can mend: what is wrong, the value seen, where, and what to do.
+
+``__main__`` prints each as one line and exits with code 2; anything else is a bug and keeps its
+traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something that the user can mend; the message is one line."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """An option, a topology or a combination of options that cannot work."""
+
+
+class DataError(UserError):
+    """A data file, a prompt or a row that cannot be used."""
+
+
+class LinksError(UserError):
+    """A links folder that is missing, damaged, or made for other agents."""
+
+
+class AgentError(UserError):
+    """An agent that cannot be loaded."""
+
+
+class DeadLinkError(UserError):
+    """A trainable link that gets no gradient: training it would change nothing."""
+
+
+class NonFiniteError(UserError):
+    """A loss or gradient that is NaN or infinite; nothing was updated with it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?``, or the known names when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not near:  # a full key may be far from a short one that was meant
+        ends = {k.rsplit(".", 1)[-1]: k for k in known}
+        tail = difflib.get_close_matches(name.rsplit(".", 1)[-1], ends, n=1, cutoff=0.7)
+        near = [ends[tail[0]]] if tail else []
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    return "Known: " + ", ".join(known) + "." if len(known) <= 20 else "See --help."

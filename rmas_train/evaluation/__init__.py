@@ -1,0 +1,1 @@
+"""What is measured: generation, text recursion, controls, statistics."""

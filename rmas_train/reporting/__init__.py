@@ -1,0 +1,1 @@
+"""Tables and pictures, made from run files after the fact; no stage knows this package."""

@@ -1,0 +1,166 @@
+"""Pictures of a run, as PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+from rmas_train.reporting.tables import system_name  # noqa: E402
+
+Row = dict[str, Any]
+# One colour and mark per system in every picture (Okabe and Ito's colours).
+STYLE = {
+    "latent": ("#0072B2", "o", "latent, trained"),
+    "text": ("#009E73", "s", "text recursion"),
+    "latent start": ("#E69F00", "^", "latent, start"),
+    "latent untrained": ("#CC79A7", "v", "latent, untrained links"),
+    "latent null": ("#999999", "x", "latent, null slots"),
+    "latent shuffled": ("#D55E00", "D", "latent, shuffled slots"),
+    "decoder_alone": ("#56B4E9", "+", "decoder alone"),
+}
+
+
+def accuracy_picture(path: Path, rows: list[Row], references: dict[str, Any]) -> None:
+    """Accuracy against rounds, one panel per task, with the ceiling and the exact lines."""
+    tasks = sorted({row["task"] for row in rows})
+    figure, panels = plt.subplots(
+        1, len(tasks), figsize=(5.2 * len(tasks), 4.4), sharey=True, squeeze=False
+    )
+    for panel, task in zip(panels[0], tasks, strict=True):
+        _reference_lines(panel, references.get(task, {}), [r for r in rows if r["task"] == task])
+        for name, (colour, mark, label) in STYLE.items():
+            chosen = _deepest([r for r in rows if r["task"] == task and system_name(r) == name])
+            if chosen:
+                x, y = [r["rounds"] for r in chosen], [100 * r["accuracy"] for r in chosen]
+                below = [100 * (r["accuracy"] - r["ci95"][0]) for r in chosen]
+                above = [100 * (r["ci95"][1] - r["accuracy"]) for r in chosen]
+                panel.errorbar(
+                    x, y, yerr=[below, above], color=colour, marker=mark, capsize=3, label=label
+                )
+        panel.set(title=task, xlabel="rounds", ylim=(0, 103))
+        panel.set_xticks(sorted({r["rounds"] for r in rows if r["task"] == task}))
+    panels[0][0].set_ylabel("accuracy, % of all test problems")
+    _finish(figure, panels[0][0], path)
+
+
+def _reference_lines(panel: Axes, lines: dict[str, Any], rows: list[Row]) -> None:
+    depths = sorted({r["rounds"] for r in rows} & {int(d) for d in lines})
+    styles = {"ceiling": ":", "stops": "--", "best_guess": "-."}
+    labels = {
+        "ceiling": "ceiling (problems within reach)",
+        "stops": "exact: stops at its reach",
+        "best_guess": "exact: best blind guess from there",
+    }
+    for name, dashes in styles.items():
+        values = [100 * lines[str(d)][name] for d in depths]
+        if values:
+            panel.plot(depths, values, dashes, color="black", linewidth=1, label=labels[name])
+
+
+def _deepest(rows: list[Row]) -> list[Row]:
+    """One row per depth: of the run trained deepest, with the most latent steps."""
+    best: dict[int, Row] = {}
+    for row in sorted(rows, key=lambda r: (r["trained_rounds"] or 0, r["latent_length"])):
+        best[row["rounds"]] = row
+    return [best[depth] for depth in sorted(best)]
+
+
+def training_picture(path: Path, metrics: dict[str, dict[str, list[Row]]]) -> None:
+    """Loss and per-link gradient norms against steps, one column per run."""
+    runs = {name: stages for name, stages in metrics.items() if stages}
+    figure, panels = plt.subplots(
+        2, len(runs), figsize=(5.2 * len(runs), 6.4), squeeze=False, sharex="col"
+    )
+    for column, (name, stages) in enumerate(sorted(runs.items())):
+        for stage, lines in stages.items():
+            panels[0][column].plot(
+                [ln["step"] for ln in lines], [ln["loss"] for ln in lines], label=f"{stage} loss"
+            )
+        for link in lines[0]["gradient_norms"] if (lines := stages.get("outer")) else ():
+            seen = [(ln["step"], ln["gradient_norms"][link]) for ln in lines]
+            drawn = [(step, norm) for step, norm in seen if norm > 0]
+            if drawn:
+                panels[1][column].semilogy(*zip(*drawn, strict=True), label=link)
+        panels[0][column].set(title=name, yscale="log", ylabel="loss")
+        panels[1][column].set(xlabel="optimizer step", ylabel="gradient norm before clipping")
+        panels[0][column].legend(fontsize=8)
+        panels[1][column].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def cost_picture(path: Path, rows: list[Row]) -> None:
+    """Tokens (and latent steps) and seconds per problem, latent against text, by rounds."""
+    figure, panels = plt.subplots(1, 2, figsize=(10.4, 4.2))
+    task = sorted({row["task"] for row in rows})[0]
+    for name in ("latent", "text"):
+        chosen = _deepest([r for r in rows if r["task"] == task and system_name(r) == name])
+        colour, mark, label = STYLE[name]
+        x = [r["rounds"] for r in chosen]
+        if name == "latent":
+            total = [r["tokens"] + r["latent_steps"] for r in chosen]
+            panels[0].plot(x, total, color=colour, marker=mark, label="latent: tokens + latent steps")
+        panels[0].plot(
+            x,
+            [r["tokens"] for r in chosen],
+            color=colour,
+            marker=mark,
+            linestyle="--" if name == "latent" else "-",
+            label=f"{name}: text tokens",
+        )
+        panels[1].plot(
+            x, [1000 * r["seconds"] for r in chosen], color=colour, marker=mark, label=label
+        )
+    for panel, title in zip(panels, ("per problem", "milliseconds per problem, batched"), strict=True):
+        panel.set(xlabel="rounds", title=f"{task}: {title}", ylim=(0, None))
+        panel.set_xticks(sorted({r["rounds"] for r in rows}))
+        panel.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def sweep_picture(path: Path, rows: list[Row]) -> None:
+    """Heat map: training depth by inference depth, one panel per task and latent length."""
+    rows = [r for r in rows if system_name(r) == "latent"]
+    panels_of = sorted({(r["task"], r["latent_length"]) for r in rows})
+    trained = sorted({r["trained_rounds"] for r in rows})
+    used = sorted({r["rounds"] for r in rows})
+    figure, panels = plt.subplots(
+        1, len(panels_of), figsize=(1.2 + 3.2 * len(panels_of), 3.6), squeeze=False
+    )
+    for panel, (task, length) in zip(panels[0], panels_of, strict=True):
+        chosen = {
+            (r["trained_rounds"], r["rounds"]): 100 * r["accuracy"]
+            for r in rows
+            if (r["task"], r["latent_length"]) == (task, length)
+        }
+        grid = [[chosen.get((t, u), float("nan")) for u in used] for t in trained]
+        panel.imshow(grid, vmin=0, vmax=100, cmap="viridis", origin="lower", aspect="auto")
+        for i, line in enumerate(grid):
+            for j, value in enumerate(line):
+                if value == value:
+                    panel.text(j, i, f"{value:.0f}", ha="center", va="center", color="white")
+        panel.set(title=f"{task}, latent length {length}", xlabel="rounds in evaluation")
+        panel.set_xticks(range(len(used)), used)
+        panel.set_yticks(range(len(trained)), trained)
+    panels[0][0].set_ylabel("rounds in training")
+    figure.suptitle("accuracy, %")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _finish(figure: Any, panel: Axes, path: Path) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

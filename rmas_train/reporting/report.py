@@ -1,0 +1,89 @@
+"""The report: ``results.json``, pictures and one page, from the files of a run folder alone."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rmas_train.files import write_json, write_text
+from rmas_train.reporting.collect import collect, read_metrics
+from rmas_train.reporting.pictures import (
+    accuracy_picture,
+    cost_picture,
+    sweep_picture,
+    training_picture,
+)
+from rmas_train.reporting.tables import HEADER, system_name, table_rows, terminal_table
+
+STYLE = (
+    "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse;font-size:13px}td,th{padding:2px 9px;text-align:right}"
+    "td:first-child,td:nth-child(2),th:first-child,th:nth-child(2){text-align:left}"
+    "tr:nth-child(even){background:#f3f3f3}img{max-width:100%}"
+)
+
+
+def write_report(folder: Path) -> None:
+    """Write ``results.json`` and ``report/`` into a run folder, and print the table.
+
+    Args:
+        folder: of one run, or of several below it (a sweep, ``outputs/demo``).
+    """
+    results = collect(folder)
+    write_json(folder / "results.json", results)
+    out = folder / "report"
+    out.mkdir(exist_ok=True)
+    metrics = {run: read_metrics(folder / run) for run in results["runs"]}
+    pictures = draw(out, results, metrics)
+    write_text(out / "index.html", page(results, pictures))
+    Console(width=None if Console().is_terminal else 140).print(terminal_table(results["rows"]))
+    print(f"results: {folder / 'results.json'}   report: {out / 'index.html'}")
+
+
+def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """All pictures that the rows allow: (file name, caption)."""
+    rows, pictures = results["rows"], []
+    accuracy_picture(out / "accuracy.png", rows, results["references"])
+    pictures.append(("accuracy.png", "Accuracy against rounds, with 95% Wilson intervals."))
+    names = {system_name(r) for r in rows}
+    if {"latent", "text"} <= names:
+        cost_picture(out / "cost.png", rows)
+        pictures.append(("cost.png", "What an answer costs, in latent space and in text."))
+    if any(metrics.values()):
+        training_picture(out / "training.png", metrics)
+        pictures.append(("training.png", "Training: loss, and each outer link's gradient norm."))
+    if len({r["trained_rounds"] for r in rows}) > 1 or len({r["latent_length"] for r in rows}) > 3:
+        sweep_picture(out / "sweep.png", rows)
+        pictures.append(("sweep.png", "Training depth against inference depth."))
+    return pictures
+
+
+def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
+    """One HTML page; every text from a run file is escaped."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in HEADER)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        for cells in table_rows(results["rows"])
+    )
+    figures = "".join(
+        f'<p><img src="{escape(name)}" alt="{escape(caption)}"><br>{escape(caption)}</p>'
+        for name, caption in pictures
+    )
+    runs = "".join(
+        f"<li><b>{escape(name)}</b>: <code>{escape(run['environment']['command'])}</code>, seed "
+        f"{run['config']['seed']}, {escape(str(run['environment']['versions']))}, "
+        f"{run['environment']['cpus']} CPU threads, GPU {escape(str(run['environment']['gpu']))}</li>"
+        for name, run in results["runs"].items()
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>rmas_train report</title>'
+        f"<style>{STYLE}</style><h1>Report</h1>{figures}<h2>Results</h2>"
+        f"<p>Accuracies in percent. <i>Within reach</i>: problems that this depth can solve at "
+        f"best, where the data say so. Controls: <i>start</i> = links as the outer stage began, "
+        f"<i>untrained</i> = freshly drawn links, <i>null</i> = empty slots, <i>shuffled</i> = "
+        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table><h2>Runs</h2>"
+        f"<ul>{runs}</ul></html>\n"
+    )

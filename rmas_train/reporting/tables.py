@@ -1,0 +1,71 @@
+"""The result table, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+Row = dict[str, Any]
+HEADER = (
+    "task",
+    "system",
+    "rounds",
+    "latent",
+    "accuracy (95% interval)",
+    "within reach",
+    "beyond",
+    "tokens",
+    "latent steps",
+    "ms each",
+)
+RANK = ["latent", "latent start", "latent untrained", "latent null", "latent shuffled"]
+RANK += ["text", "decoder_alone"]
+
+
+def system_name(row: Row) -> str:
+    """``latent``, ``latent shuffled``, ``text``, ..."""
+    return " ".join(filter(None, (row["system"], row["control"])))
+
+
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def table_rows(rows: list[Row]) -> list[tuple[str, ...]]:
+    """Cells in the order of ``HEADER``, by task, run, depth and system."""
+    ordered = sorted(
+        rows,
+        key=lambda r: (r["task"], r["run"], r["rounds"], RANK.index(system_name(r)), r["latent_length"]),
+    )
+    cells = []
+    for row in ordered:
+        low, high = row["ci95"]
+        cells.append(
+            (
+                row["task"],
+                system_name(row),
+                str(row["rounds"]),
+                str(row["latent_length"]),
+                f"{percent(row['accuracy'])} ({percent(low)} to {percent(high)})",
+                percent(row["accuracy_within_reach"]),
+                percent(row["accuracy_beyond_reach"]),
+                f"{row['tokens']:.1f}",
+                f"{row['latent_steps']:.0f}",
+                f"{1000 * row['seconds']:.1f}",
+            )
+        )
+    return cells
+
+
+def terminal_table(rows: list[Row]) -> Table:
+    table = Table(title="Results (accuracies in percent)", title_justify="left")
+    for i, name in enumerate(HEADER):
+        table.add_column(name, justify="left" if i < 2 else "right")
+    task = ""
+    for cells in table_rows(rows):
+        if task and cells[0] != task:
+            table.add_section()
+        task = cells[0]
+        table.add_row(*cells)
+    return table

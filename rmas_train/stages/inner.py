@@ -1,0 +1,129 @@
+"""Stage one: each agent's inner link learns to turn a hidden state into the next input embedding.
+
+Loss, for every position t whose next token belongs to the agent's own text (paper Eq. 5, as the
+released code reads it): 1 - cos(inner(h_t), e(y_{t+1})), mean over valid tokens. The agents are
+independent terms of one sum: each is divided by its own count, clipped by itself, and AdamW works
+per parameter, so training them together equals training each alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rmas_train.agents.agent import Agent
+from rmas_train.agents.rollout import forward_hidden, rollout
+from rmas_train.agents.sequences import pad_left
+from rmas_train.config import DataConfig
+from rmas_train.data.rows import Table
+from rmas_train.errors import ConfigError
+from rmas_train.links.linkset import LinkSet
+from rmas_train.recursion import Team
+from rmas_train.stages.role_texts import needed_columns, role_sequences
+
+
+class InnerObjective(nn.Module):
+    """Cosine regression of every agent's inner link; one term per agent.
+
+    Args:
+        team: frozen agents with prompts.
+        links: all links; the outer ones are frozen here.
+        table: rows with the role texts.
+        data: which column holds whose text.
+        inner_states: ``teacher_forced`` regresses the states of the given text; ``rollout`` the
+            agent's own rolled-out states (detached: the states are data, the link is trained).
+        latent_length: steps of that rollout.
+    """
+
+    def __init__(
+        self,
+        team: Team,
+        links: LinkSet,
+        table: Table,
+        data: DataConfig,
+        inner_states: str = "teacher_forced",
+        latent_length: int = 0,
+    ) -> None:
+        super().__init__()
+        missing = [n for n in team.agents if n not in data.role_texts]
+        if missing:
+            raise ConfigError(
+                f"stage=inner needs a text that {missing[0]} should write; set "
+                f"data.role_texts.{missing[0]}=<column>."
+            )
+        table.require(needed_columns(team, data), "data.role_texts, data.feedback_texts")
+        self.links = links
+        links.train_only({f"inner.{n}" for n in team.agents})
+        self._team, self._table, self._data = team, table, data
+        self._rollout_length = latent_length if inner_states == "rollout" else None
+
+    def groups(self) -> dict[str, nn.Module]:
+        return dict(self.links.trainable())
+
+    def count(self, rows: Sequence[int]) -> Tensor:
+        counts = []
+        for name in self._team.agents:
+            targets = [target for _, target in self._sequences(name, rows)]
+            counts.append(sum(self._used(len(t)) for t in targets))
+        return torch.tensor(counts)
+
+    def forward(self, rows: Sequence[int], rounds: int) -> Tensor:
+        return torch.stack([self._term(a, rows) for a in self._team.agents.values()])
+
+    def expected_links(self, rounds: int) -> set[str]:
+        return set(self.groups())
+
+    def _sequences(self, name: str, rows: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+        chosen = [self._table.rows[i] for i in rows]
+        return role_sequences(self._team, self._data, name, chosen)
+
+    def _used(self, length: int) -> int:
+        return length if self._rollout_length is None else min(length, self._rollout_length)
+
+    def _term(self, agent: Agent, rows: Sequence[int]) -> Tensor:
+        sequences = self._sequences(agent.name, rows)
+        if self._rollout_length is None:
+            states_ND, targets_N = teacher_forced_states(agent, sequences)
+        else:
+            inner = self.links.inner[agent.name]
+            states_ND, targets_N = rolled_out_states(agent, inner, sequences, self._rollout_length)
+        return cosine_loss(self.links.inner[agent.name], states_ND, agent.embed(targets_N))
+
+
+def cosine_loss(link: nn.Module, states_ND: Tensor, embeds_ND: Tensor) -> Tensor:
+    """Sum over N tokens of 1 - cos(link(h), e)."""
+    return (1 - torch.cosine_similarity(link(states_ND), embeds_ND.float(), dim=-1)).sum()
+
+
+@torch.no_grad()
+def teacher_forced_states(
+    agent: Agent, sequences: Sequence[tuple[list[int], list[int]]]
+) -> tuple[Tensor, Tensor]:
+    """States h_t that precede each target token, (N, d), and these tokens, (N,)."""
+    ids_BL, mask_BL = pad_left([p + t for p, t in sequences], agent.pad_id)
+    own_BL, _ = pad_left([[0] * len(p) + [1] * len(t) for p, t in sequences], 0)
+    ids_BL, mask_BL, own_BL = (x.to(agent.device) for x in (ids_BL, mask_BL, own_BL))
+    hidden_BLD = forward_hidden(agent, agent.embed(ids_BL), mask_BL)
+    next_is_own = own_BL[:, 1:].bool()
+    return hidden_BLD[:, :-1][next_is_own].float(), ids_BL[:, 1:][next_is_own]
+
+
+@torch.no_grad()
+def rolled_out_states(
+    agent: Agent,
+    inner: nn.Module,
+    sequences: Sequence[tuple[list[int], list[int]]],
+    latent_length: int,
+) -> tuple[Tensor, Tensor]:
+    """States of the agent's own rollout beside the target tokens of the same index."""
+    ids_BL, mask_BL = pad_left([p for p, _ in sequences], agent.pad_id)
+    ids_BL, mask_BL = ids_BL.to(agent.device), mask_BL.to(agent.device)
+    hidden_BMD, _ = rollout(agent, inner, agent.embed(ids_BL), mask_BL, latent_length)
+    states, tokens = [], []
+    for i, (_, target) in enumerate(sequences):
+        used = min(len(target), latent_length)
+        states.append(hidden_BMD[i, :used])
+        tokens += target[:used]
+    return torch.cat(states), torch.tensor(tokens, device=agent.device)

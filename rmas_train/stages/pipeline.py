@@ -1,0 +1,241 @@
+"""The stages in order: each reads the config and its predecessor's files, and writes its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rmas_train.config import Config, TrainingConfig
+from rmas_train.data.sampling import Sampler, depth_at
+from rmas_train.errors import LinksError
+from rmas_train.files import write_json
+from rmas_train.links.folder import check_agents, find_links, load_tensors, read_card, save_links
+from rmas_train.links.linkset import LinkSet
+from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.evaluate import evaluate_variant, variants
+from rmas_train.stages.inner import InnerObjective
+from rmas_train.stages.outer import OuterObjective
+from rmas_train.stages.run_folder import config_dict, environment, stage_folder
+from rmas_train.stages.setup import (
+    Setup,
+    describe_agents,
+    inner_options_hash,
+    make_card,
+    make_links,
+    set_up,
+)
+from rmas_train.training.callbacks import Callback, MetricsFile, ProgressBar, Tracker, watch
+from rmas_train.training.loop import train
+
+
+def run_inner(config: Config, setup: Setup, runtime: Runtime) -> None:
+    """Train every agent's inner link; writes ``run_dir/inner``."""
+    links, _ = make_links(setup)
+    links.to(runtime.device)
+    objective = InnerObjective(
+        setup.team,
+        links,
+        setup.train,
+        config.data,
+        config.training.inner.inner_states,
+        config.latent_length,
+    )
+    depths = [1] * config.training.inner.steps
+    rows: list[int | None] = [None] * len(setup.train)
+    sampler = Sampler(rows, depths, config.training.inner.batch_size, config.seed)
+    _train(config, setup, runtime, "inner", config.training.inner, objective, sampler)
+    if runtime.is_main:
+        card = make_card(setup, "inner", {}, inner_options_hash(setup))
+        save_links(Path(config.run_dir) / "inner" / "links", inner_only(links), card)
+    runtime.barrier()
+
+
+def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
+    """Train the outer links through the unrolled system; writes ``run_dir/outer``."""
+    inner = find_inner(config, setup)
+    links, alignment = make_links(setup)
+    load_tensors(inner, inner_only(links))
+    links.to(runtime.device)
+    card = make_card(setup, "outer", alignment)
+    folder = Path(config.run_dir) / "outer"
+    if runtime.is_main:
+        save_links(folder / "start", links, make_card(setup, "start", alignment))
+        say(f"inner links: {inner}")
+        for edge, numbers in alignment.items():
+            say(f"aligned start {edge}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
+    stage = config.training.outer
+    objective = OuterObjective(
+        setup.team, links, setup.train, config.rounds, config.latent_length, stage.train_inner
+    )
+    for edge in setup.team.topology.edges:
+        if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
+            say(f"edge {edge.key} gets no gradient at rounds={config.rounds}; its link is frozen.")
+    depths = [
+        depth_at(s, stage.steps, config.rounds, stage.depth, config.seed) for s in range(stage.steps)
+    ]
+    needed = [setup.train.rounds_needed(i) for i in range(len(setup.train))]
+    sampler = Sampler(needed, depths, stage.batch_size, config.seed)
+    _train(config, setup, runtime, "outer", stage, objective, sampler)
+    if runtime.is_main:
+        save_links(folder / "links", links, card)
+    runtime.barrier()
+
+
+def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
+    """Evaluate trained links and controls; writes ``run_dir/eval``."""
+    folder = find_links(Path(config.run or config.run_dir))
+    links = {"trained": read_links(setup, folder)}
+    if (folder.parent / "start").is_dir():
+        links["start"] = read_links(setup, folder.parent / "start")
+    links["untrained"], _ = make_links(setup, init="default")
+    for link_set in links.values():
+        link_set.to(runtime.device).requires_grad_(False)
+    table = setup.test
+    table.rows[:] = table.rows[: config.evaluation.max_rows]
+    todo = variants(config, setup.team, links, table)
+    mine = range(runtime.rank, len(todo), runtime.world)
+    done = []
+    for i in mine:
+        row, texts = evaluate_variant(config, table, todo[i])
+        say(describe_row(row))
+        done.append((i, row, texts))
+    done = sorted(runtime.gather(done))
+    setup.assert_unchanged()
+    if runtime.is_main:
+        out = stage_folder(config, "eval")
+        write_answers(out / "answers.jsonl", done, setup)
+        write_json(
+            out / "results.json",
+            {
+                "schema": 1,
+                "rows": [row for _, row, _ in done],
+                "references": {config.data.name: references(config)},
+                "links": str(folder),
+                "trained_rounds": read_card(folder).rounds,
+                "environment": environment(),
+                "config": config_dict(config),
+            },
+        )
+    runtime.barrier()
+
+
+def _train(
+    config: Config,
+    setup: Setup,
+    runtime: Runtime,
+    stage: str,
+    options: TrainingConfig,
+    objective: Any,
+    sampler: Sampler,
+) -> None:
+    """The loop with its callbacks; only rank 0 writes."""
+    callbacks: list[Callback] = [watch(objective.expected_links)]
+    if not runtime.is_main:
+        train(objective, sampler, options, runtime, callbacks)
+    else:
+        folder = stage_folder(config, stage)
+        tracker = Tracker(config.tracking, folder, config_dict(config))
+        with ProgressBar(stage, options.steps) as bar:
+            metrics = MetricsFile(folder / "metrics.jsonl", options.log_every, options.steps)
+            train(objective, sampler, options, runtime, [metrics, bar, tracker, *callbacks])
+        tracker.close()
+    setup.assert_unchanged()
+
+
+def find_inner(config: Config, setup: Setup) -> Path:
+    """Inner links for the outer stage: as given, or the newest valid ones for the same agents.
+
+    Raises:
+        LinksError: none, with the command that makes them.
+    """
+    agents = describe_agents(setup)
+    if config.inner:
+        folder = Path(config.inner)
+        folder = folder if (folder / "links.json").is_file() else folder / "links"
+        check_agents(folder, read_card(folder), agents)
+        return folder
+    own = Path(config.run_dir) / "inner" / "links"
+    if own.is_dir():
+        check_agents(own, read_card(own), agents)
+        return own
+    twin = equal_inner(config, setup)
+    if twin is None:
+        raise LinksError(
+            f"no inner links in {own}; make them with: python -m rmas_train stage=inner "
+            f"run_dir={config.run_dir}, or give inner=<folder>."
+        )
+    return twin
+
+
+def equal_inner(config: Config, setup: Setup) -> Path | None:
+    """Finished inner links, here or in a run folder beside this one, from the very same options."""
+    wanted = inner_options_hash(setup)
+    run_dir = Path(config.run_dir)
+    found = [run_dir / "inner" / "links", *run_dir.parent.glob("*/inner/links")]
+    for folder in sorted((f for f in found if f.is_dir()), key=lambda f: -f.stat().st_mtime):
+        try:
+            if read_card(folder).options_hash == wanted:
+                return folder
+        except LinksError:
+            continue
+    return None
+
+
+def read_links(setup: Setup, folder: Path) -> LinkSet:
+    """Links of this set-up from a folder, checked against its agents."""
+    card = read_card(folder)
+    check_agents(folder, card, describe_agents(setup))
+    links, _ = make_links(setup, init="default")
+    load_tensors(folder, links)
+    return links
+
+
+def inner_only(links: LinkSet) -> LinkSet:
+    """The same inner links without the outer ones."""
+    return LinkSet(dict(links.inner.items()), {})  # type: ignore[arg-type]
+
+
+def references(config: Config) -> dict[str, Any]:
+    """Exact lines that the data's recipe computed, by rounds; empty where it gave none."""
+    path = Path(config.data.folder) / "references.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_answers(path: Path, done: Sequence[tuple[int, dict[str, Any], list[str]]], setup: Setup) -> None:
+    """What each variant answered, row by row, for whoever wants to look."""
+    with path.open("w", encoding="utf-8") as file:
+        for _, row, texts in done:
+            variant = {k: row[k] for k in ("system", "control", "rounds", "latent_length")}
+            for problem, text in zip(setup.test.rows, texts, strict=True):
+                record = variant | {"line": problem["_line"], "answer": problem["answer"], "text": text}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def describe_row(row: dict[str, Any]) -> str:
+    name = row["system"] + (f" {row['control']}" if row["control"] else "")
+    return f"eval {row['task']} {name} rounds={row['rounds']}: {row['accuracy']:.3f} ({row['seconds']:.4f} s each)"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def run(config: Config, runtime: Runtime) -> None:
+    """Run ``config.stage``; ``pipeline`` is inner (unless equal links exist), outer and eval."""
+    stage = config.stage
+    for name in ("inner", "outer", "eval") if stage == "pipeline" else (stage,):
+        if runtime.is_main:
+            stage_folder(config, name)  # a folder that is not writable stops before any work
+    setup = set_up(config, runtime.device, runtime.is_main, runtime.barrier)
+    if stage in ("inner", "pipeline"):
+        twin = runtime.broadcast(equal_inner(config, setup)) if stage == "pipeline" else None
+        if twin is None:
+            run_inner(config, setup, runtime)
+        elif runtime.is_main:
+            say(f"inner links from the very same options exist: {twin}")
+    if stage in ("outer", "pipeline"):
+        run_outer(config, setup, runtime)
+    if stage in ("eval", "pipeline"):
+        run_eval(config, setup, runtime)

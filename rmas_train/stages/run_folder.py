@@ -1,0 +1,53 @@
+"""The run folder: what a run was asked, with which versions, where its stages write."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmas_train.compose import to_dict, to_yaml
+from rmas_train.config import Config
+from rmas_train.files import check_writable, write_json, write_text
+
+PACKAGES = ("rmas_train", "torch", "transformers", "accelerate", "datasets", "safetensors", "hydra-core")
+
+
+def stage_folder(config: Config, stage: str) -> Path:
+    """``run_dir/<stage>``, writable, with the resolved config and the environment's versions.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    folder = Path(config.run_dir) / stage
+    check_writable(folder, "run_dir")
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_json(folder / "environment.json", environment())
+    return folder
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and the command, for every file with numbers."""
+    return {
+        "command": " ".join(["python -m rmas_train", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def config_dict(config: Config) -> dict[str, Any]:
+    return to_dict(config)

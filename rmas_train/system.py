@@ -1,0 +1,118 @@
+"""A system that answers: agents, links and topology together. The Python API.
+
+    system = rmas_train.load("outputs/relay/outer/links")
+    answers = system.answer(["start C 0 x 1 u 2 stop"], rounds=1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmas_train.agents.sequences import embed_batch
+from rmas_train.errors import ConfigError, DataError
+from rmas_train.evaluation.generation import Text, generate
+from rmas_train.links.linkset import LinkSet
+from rmas_train.recursion import Deliver, Team, unroll
+
+Question = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the decoder wrote for one question, and what it cost.
+
+    Attributes:
+        text: decoded, without special tokens.
+        tokens: text tokens generated, end-of-text token included.
+        latent_steps: latent steps of all agents in all rounds.
+    """
+
+    text: str
+    tokens: int
+    latent_steps: int
+
+
+@dataclass
+class System:
+    """A trained (or untrained) recursive multi-agent system.
+
+    Attributes:
+        rounds, latent_length: what ``answer`` uses unless told otherwise (as trained).
+    """
+
+    team: Team
+    links: LinkSet
+    rounds: int
+    latent_length: int
+    max_new_tokens: int = 64
+
+    @torch.no_grad()
+    def answer(
+        self,
+        questions: Sequence[Question],
+        rounds: int | None = None,
+        latent_length: int | None = None,
+        *,
+        batch_size: int = 250,
+        deliver: Deliver | None = None,
+    ) -> list[Answer]:
+        """Answer each question.
+
+        Args:
+            questions: texts, or rows with the columns that the prompts name.
+            rounds: recursion depth, 1 or more.
+            latent_length: latent steps per rollout, 0 or more.
+            batch_size: rows per forward.
+            deliver: changes each message (all rows, M, D) on its way; for controls.
+        """
+        if not questions:
+            return []
+        rows = self._rows(questions)
+        rounds, latent_length = self._depth(rounds, latent_length)
+        result = unroll(
+            self.team, self.links, rows, rounds, latent_length, chunk=batch_size, deliver=deliver
+        )
+        decoder = self.team.agents[self.team.topology.decoder]
+        texts: list[Text] = []
+        for i in range(0, len(rows), batch_size):
+            part = slice(i, i + batch_size)
+            inbox = {source: message[part] for source, message in result.inbox.items()}
+            embeds_BLD, mask_BL = embed_batch(decoder, result.prompts[part], inbox)
+            texts += generate(decoder, embeds_BLD, mask_BL, self.max_new_tokens)
+        return [Answer(t.text, t.tokens, result.latent_steps) for t in texts]
+
+    @torch.no_grad()
+    def messages(
+        self,
+        questions: Sequence[Question],
+        rounds: int | None = None,
+        latent_length: int | None = None,
+    ) -> dict[tuple[int, str], Tensor]:
+        """Every edge's message: (round, "source-target") -> (questions, latent, d_target)."""
+        rounds, latent_length = self._depth(rounds, latent_length)
+        rows = self._rows(questions)
+        return unroll(self.team, self.links, rows, rounds, latent_length).messages
+
+    def _depth(self, rounds: int | None, latent_length: int | None) -> tuple[int, int]:
+        rounds = self.rounds if rounds is None else rounds
+        latent_length = self.latent_length if latent_length is None else latent_length
+        if rounds < 1 or latent_length < 0:
+            raise ConfigError(
+                f"rounds={rounds}, latent_length={latent_length}: give rounds of 1 or more and a "
+                "latent_length of 0 or more."
+            )
+        return rounds, latent_length
+
+    def _rows(self, questions: Sequence[Question]) -> list[Mapping[str, Any]]:
+        rows = [{"question": q} if isinstance(q, str) else q for q in questions]
+        needed = set().union(*(p.columns for p in self.team.prompts.values()))
+        for i, row in enumerate(rows):
+            missing = sorted(needed - set(row))
+            if missing:
+                raise DataError(f"question {i}: no column {missing[0]}, which a prompt names.")
+        return rows

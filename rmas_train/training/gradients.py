@@ -1,0 +1,86 @@
+"""Gradients by link: norms, clipping, and the watch for links that get none."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import torch
+from torch import nn
+
+from rmas_train.errors import DeadLinkError
+
+WATCH_STEPS = 10
+WEAK = 1e-6
+
+
+def gradient_norms(groups: Mapping[str, nn.Module]) -> dict[str, float]:
+    """L2 norm of each link's gradient; 0 where no parameter has one."""
+    norms = {}
+    for name, link in groups.items():
+        grads = [p.grad for p in link.parameters() if p.grad is not None]
+        norms[name] = torch.nn.utils.get_total_norm(grads) if grads else torch.zeros(())
+    # One transfer for all of them.
+    values = torch.stack([n.cpu() for n in norms.values()]).tolist()
+    return dict(zip(norms, values, strict=True))
+
+
+def clip_gradients(
+    groups: Mapping[str, nn.Module], norms: Mapping[str, float], largest: float, scope: str
+) -> None:
+    """Scale gradients down to norm ``largest``, per link or as one vector; 0 turns it off."""
+    if not largest:
+        return
+    total = sum(n**2 for n in norms.values()) ** 0.5
+    for name, link in groups.items():
+        norm = norms[name] if scope == "link" else total
+        if norm > largest:
+            for p in link.parameters():
+                if p.grad is not None:
+                    p.grad.mul_(largest / norm)
+
+
+class DeadLinkWatch:
+    """Sums each link's gradient norm over its first steps and complains about links with none.
+
+    Args:
+        expected: rounds of a step -> links that a gradient can reach at that depth; a step counts
+            for these only.
+    """
+
+    def __init__(self, expected: Callable[[int], set[str]]) -> None:
+        self._expected = expected
+        self._norms: dict[str, list[float]] = {}
+        self._judged: set[str] = set()
+
+    def __call__(self, rounds: int, norms: Mapping[str, float]) -> None:
+        """Add one optimizer step.
+
+        Raises:
+            DeadLinkError: a link got no gradient in its first ``WATCH_STEPS`` steps.
+        """
+        for name in self._expected(rounds) & set(norms):
+            self._norms.setdefault(name, []).append(norms[name])
+        ready = {n for n, seen in self._norms.items() if len(seen) >= WATCH_STEPS} - self._judged
+        if ready:
+            self._judge(ready)
+            self._judged |= ready
+
+    def _judge(self, names: set[str]) -> None:
+        sums = {n: sum(seen[:WATCH_STEPS]) for n, seen in self._norms.items()}
+        listed = ", ".join(f"{n} {total:.3g}" for n, total in sorted(sums.items()))
+        middle = median(sums.values())
+        for name in sorted(names):
+            if sums[name] == 0:
+                raise DeadLinkError(
+                    f"link {name} got no gradient in its first {WATCH_STEPS} optimizer steps "
+                    f"(summed norms: {listed}); its graph is cut somewhere between the link and "
+                    "the loss."
+                )
+            if sums[name] < WEAK * middle:
+                warnings.warn(
+                    f"link {name} gets less than {WEAK:g} of the median link's gradient (summed "
+                    f"norms over {WATCH_STEPS} steps: {listed}); it may learn nothing.",
+                    stacklevel=2,
+                )
