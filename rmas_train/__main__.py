@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rmas_train.errors import UserError
+
+if TYPE_CHECKING:  # imported late below, so that --help and typing errors answer at once
+    from rmas_train.config import Config
 
 
 def main(argv: list[str]) -> int:
@@ -38,33 +43,35 @@ def run_one(overrides: list[str]) -> None:
     from rmas_train.compose import compose, to_yaml
 
     config = compose(overrides)
-    print(to_yaml(config), flush=True) if int(os.environ.get("RANK", "0")) == 0 else None
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(to_yaml(config), flush=True)
     execute(config)
 
 
-def execute(config) -> None:  # noqa: ANN001  (Config; imported late so that errors come fast)
+def execute(config: Config) -> None:
     """Run a composed config in this process and, where it measured something, report."""
-    from pathlib import Path
-
     from rmas_train.files import check_writable
+    from rmas_train.log import say, start_log, stop_log
     from rmas_train.reporting.report import write_report
 
-    check_writable(Path(config.run_dir), "run_dir")
+    run_dir = Path(config.run_dir)
+    check_writable(run_dir, "run_dir")
+    is_main = True
     if config.stage != "report":
         from rmas_train.runtime.runtime import Runtime
         from rmas_train.stages.pipeline import run
 
         runtime = Runtime(config.runtime)
-        if runtime.is_main:
-            print(f"running {config.stage}: {runtime.describe()}", flush=True)
+        is_main = runtime.is_main
+        start_log(run_dir, runtime.rank)
         try:
+            say(f"stage={config.stage}: {runtime.describe()}")
             run(config, runtime)
         finally:
+            stop_log()
             runtime.close()
-        if not runtime.is_main:
-            return
-    if config.stage in ("report", "eval", "pipeline"):
-        write_report(Path(config.run_dir))
+    if is_main and config.stage in ("report", "eval", "pipeline"):
+        write_report(run_dir)
 
 
 if __name__ == "__main__":

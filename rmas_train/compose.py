@@ -34,18 +34,68 @@ def compose(overrides: list[str]) -> Config:
     Raises:
         ConfigError: unknown key or group, or a value that cannot work; one line.
     """
-    for override in overrides:
-        if override.startswith("-"):
-            raise ConfigError(f"Unknown flag {override}; options are key=value. See --help.")
-        if "=" not in override and not override.startswith("~"):
-            raise ConfigError(f"'{override}' is not key=value; write {override}=<value>.")
-        if "_target_" in override:
-            raise ConfigError(f"'{override}': configs here are data; `_target_` is not allowed.")
+    overrides = normalise(overrides)
+    saved = _saved_run(overrides)
+    if saved is not None:
+        return _compose_on(saved, overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
             return to_config(hydra_compose("config", overrides=overrides))
     except HydraException as error:
+        raise ConfigError(_explain(error, overrides)) from error
+
+
+def normalise(overrides: list[str]) -> list[str]:
+    """Overrides as Hydra wants them: an option that no YAML file mentions may be set all the same.
+
+    Whether it exists is checked later, against the dataclasses.
+    """
+    normal = []
+    for override in overrides:
+        if override.startswith("-"):
+            raise ConfigError(f"Unknown flag {override}; options are key=value. See --help.")
+        if "=" not in override:
+            raise ConfigError(f"'{override}' is not key=value; write {override}=<value>.")
+        if "_target_" in override:
+            raise ConfigError(f"'{override}': configs here are data; `_target_` is not allowed.")
+        override = override.lstrip("+")
+        is_group = override.split("=", 1)[0] in groups() or "/" in override.split("=", 1)[0]
+        normal.append(override if is_group else f"++{override}")
+    return normal
+
+
+def _saved_run(overrides: list[str]) -> Path | None:
+    """With ``stage=eval run=<folder>``: the config that this run was trained with, if it is there."""
+    typed = dict(o.lstrip("+").split("=", 1) for o in overrides)
+    if typed.get("stage") != "eval" or not typed.get("run"):
+        return None
+    folder = Path(typed["run"])
+    if not folder.is_dir():
+        raise ConfigError(f"run={folder}: no such folder; give a run folder, outputs/<name>.")
+    found = [p for p in (folder / "outer" / "config.yaml", folder / "config.yaml") if p.is_file()]
+    return found[0] if found else None
+
+
+def _compose_on(saved: Path, overrides: list[str]) -> Config:
+    """A finished run's config with what was typed on top; ``rounds=1,2,5`` are depths to evaluate."""
+    config = OmegaConf.create(yaml.safe_load(saved.read_text(encoding="utf-8")))
+    plain = [o.lstrip("+") for o in overrides]
+    run = next(o.split("=", 1)[1] for o in plain if o.startswith("run="))
+    typed = [f"run_dir={run}", *plain]
+    for i, override in enumerate(typed):
+        key, value = override.split("=", 1)
+        if key in groups():
+            raise ConfigError(f"{override}: stage=eval run=... takes its groups from the run itself.")
+        if key == "rounds":
+            depths = [d for d in value.split(",") if d.strip().isdigit()]
+            if len(depths) != len(value.split(",")) or "0" in depths:
+                raise ConfigError(f"rounds={value}: give depths of 1 or more, as in rounds=1,2,3.")
+            typed[i] = f"evaluation.rounds=[{','.join(depths)}]"
+    try:
+        structured = OmegaConf.merge(OmegaConf.structured(Config), config)
+        return to_config(OmegaConf.merge(structured, OmegaConf.from_dotlist(typed)))
+    except OmegaConfBaseException as error:
         raise ConfigError(_explain(error, overrides)) from error
 
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from rmas_train.compose import compose, config_dir
+from rmas_train.compose import compose, config_dir, normalise
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError, UserError
 
@@ -24,9 +24,10 @@ def sweep(overrides: list[str]) -> None:
     """
     from rmas_train.reporting.report import write_report
 
+    overrides = normalise(overrides)
     jobs = expand(overrides)
     first = compose(next(iter(jobs.values())))
-    typed = any(o.startswith("run_dir=") for o in overrides)
+    typed = any(o.startswith("++run_dir=") for o in overrides)
     root = Path(first.run_dir) if typed else Path(first.run_dir) / "sweep"
     configs = {name: job_config(name, jobs, root) for name in jobs}
     _launch(overrides, jobs, configs)
@@ -50,7 +51,8 @@ def expand(overrides: list[str]) -> dict[str, list[str]]:
     jobs = {}
     for combination in itertools.product(*choices):
         parts = [combination[i] for i in varying] or ["job"]
-        name = ",".join(p.removeprefix("experiment=") for p in parts).replace("/", "_")
+        names = [p.lstrip("+").removeprefix("experiment=") for p in parts]
+        name = ",".join(names).replace("/", "_")
         jobs[name] = list(combination)
     return jobs
 

@@ -27,8 +27,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
+    Olmo2Config,
     PreTrainedTokenizerFast,
-    Qwen2Config,
     Qwen3Config,
 )
 
@@ -42,8 +42,8 @@ WORDS = [*relay.STATES, *relay.OPERATIONS, *map(str, range(10)), "start", "stop"
 FAMILIES = {
     "planner": (Qwen3Config, {"hidden_size": 96, "head_dim": 24}),
     "critic": (LlamaConfig, {"hidden_size": 128, "head_dim": 32}),
-    "solver": (Qwen2Config, {"hidden_size": 112}),
-    "solver_dialect": (Qwen2Config, {"hidden_size": 112}),
+    "solver": (Olmo2Config, {"hidden_size": 112}),
+    "solver_dialect": (Olmo2Config, {"hidden_size": 112}),
 }
 BATCH, BRANCHES = 96, 4  # problems per step, hints per problem
 SMOOTH_STEPS, LR, SMOOTH_LR = 500, 2e-3, 5e-4

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from rmas_train.config import AgentConfig
 from rmas_train.errors import AgentError
@@ -81,6 +82,7 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
         AgentError: the folder is missing or is not a Hugging Face model folder.
     """
     where = _locate(name, config)
+    transformers_logging.disable_progress_bar()  # it would stand in log files as control characters
     kwargs = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)

@@ -36,13 +36,13 @@ def rollout(
         hidden h and latents z, float32, (batch, latent, d) each.
     """
     if latent_length == 0:
-        empty = embeds.new_zeros(embeds.shape[0], 0, agent.width, dtype=torch.float32)
+        empty = embeds.new_zeros(embeds.shape[0], 0, agent.width, dtype=at_least_float32(embeds[:0]).dtype)
         return empty, empty
     cache = new_cache(agent)
     hidden, latents = [], []
     step_BLD = embeds
     for step in range(latent_length):
-        h_BD = forward_hidden(agent, step_BLD, mask, cache)[:, -1].float()
+        h_BD = at_least_float32(forward_hidden(agent, step_BLD, mask, cache)[:, -1])
         z_BD = inner(h_BD)
         hidden.append(h_BD)
         latents.append(z_BD)
@@ -62,6 +62,11 @@ def forward_hidden(agent: Agent, embeds: Tensor, mask: Tensor, cache: Any | None
         use_cache=cache is not None,
     )
     return out.last_hidden_state
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Links and losses compute in float32, or in float64 where an agent does (numerics tests)."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def new_cache(agent: Agent) -> DynamicCache:

@@ -121,7 +121,7 @@ def held_out_cosine(pairs: Pairs, link: Link, strength: float) -> float:
         with torch.no_grad():
             out = trial(pairs.source[test])
         cosines.append(torch.cosine_similarity(out, pairs.target[test], dim=-1))
-    return float(torch.cat(cosines).mean())
+    return torch.cat(cosines).mean().item()
 
 
 def align_links(

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.rollout import forward_hidden, rollout
+from rmas_train.agents.rollout import at_least_float32, forward_hidden, rollout
 from rmas_train.agents.sequences import pad_left
 from rmas_train.config import DataConfig
 from rmas_train.data.rows import Table
 from rmas_train.errors import ConfigError
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team
-from rmas_train.stages.role_texts import needed_columns, role_sequences
+from rmas_train.stages.role_texts import role_sequences
 
 
 class InnerObjective(nn.Module):
@@ -53,7 +53,6 @@ class InnerObjective(nn.Module):
                 f"stage=inner needs a text that {missing[0]} should write; set "
                 f"data.role_texts.{missing[0]}=<column>."
             )
-        table.require(needed_columns(team, data), "data.role_texts, data.feedback_texts")
         self.links = links
         links.train_only({f"inner.{n}" for n in team.agents})
         self._team, self._table, self._data = team, table, data
@@ -94,7 +93,7 @@ class InnerObjective(nn.Module):
 
 def cosine_loss(link: nn.Module, states_ND: Tensor, embeds_ND: Tensor) -> Tensor:
     """Sum over N tokens of 1 - cos(link(h), e)."""
-    return (1 - torch.cosine_similarity(link(states_ND), embeds_ND.float(), dim=-1)).sum()
+    return (1 - torch.cosine_similarity(link(states_ND), at_least_float32(embeds_ND), dim=-1)).sum()
 
 
 @torch.no_grad()
@@ -107,7 +106,7 @@ def teacher_forced_states(
     ids_BL, mask_BL, own_BL = (x.to(agent.device) for x in (ids_BL, mask_BL, own_BL))
     hidden_BLD = forward_hidden(agent, agent.embed(ids_BL), mask_BL)
     next_is_own = own_BL[:, 1:].bool()
-    return hidden_BLD[:, :-1][next_is_own].float(), ids_BL[:, 1:][next_is_own]
+    return at_least_float32(hidden_BLD[:, :-1][next_is_own]), ids_BL[:, 1:][next_is_own]
 
 
 @torch.no_grad()

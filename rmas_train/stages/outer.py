@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rmas_train.agents.prompts import tokenise
-from rmas_train.agents.rollout import answer_logits
+from rmas_train.agents.rollout import answer_logits, at_least_float32
 from rmas_train.agents.sequences import embed_batch
 from rmas_train.data.rows import Table
 from rmas_train.links.linkset import LinkSet
@@ -73,10 +73,10 @@ class OuterObjective(nn.Module):
         answers = self._answers(rows)
         embeds_BLD, mask_BL = embed_batch(decoder, unrolled.prompts, unrolled.inbox, answers)
         longest = max(map(len, answers))
-        logits_BAV = answer_logits(decoder, embeds_BLD, mask_BL, longest + 1)[:, :-1].float()
+        logits_BAV = answer_logits(decoder, embeds_BLD, mask_BL, longest + 1)[:, :-1]
         labels_BA = torch.tensor([[IGNORED] * (longest - len(a)) + a for a in answers])
         return F.cross_entropy(
-            logits_BAV.flatten(0, 1),
+            at_least_float32(logits_BAV).flatten(0, 1),
             labels_BA.to(logits_BAV.device).flatten(),
             ignore_index=IGNORED,
             reduction="sum",

@@ -13,6 +13,7 @@ from rmas_train.errors import LinksError
 from rmas_train.files import write_json
 from rmas_train.links.folder import check_agents, find_links, load_tensors, read_card, save_links
 from rmas_train.links.linkset import LinkSet
+from rmas_train.log import say
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.evaluate import evaluate_variant, variants
 from rmas_train.stages.inner import InnerObjective
@@ -26,8 +27,8 @@ from rmas_train.stages.setup import (
     make_links,
     set_up,
 )
-from rmas_train.training.callbacks import Callback, MetricsFile, ProgressBar, Tracker, watch
-from rmas_train.training.loop import train
+from rmas_train.training.callbacks import MetricsFile, ProgressBar, Tracker, watch
+from rmas_train.training.loop import Callback, train
 
 
 def run_inner(config: Config, setup: Setup, runtime: Runtime) -> None:
@@ -218,16 +219,9 @@ def describe_row(row: dict[str, Any]) -> str:
     return f"eval {row['task']} {name} rounds={row['rounds']}: {row['accuracy']:.3f} ({row['seconds']:.4f} s each)"
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
 def run(config: Config, runtime: Runtime) -> None:
     """Run ``config.stage``; ``pipeline`` is inner (unless equal links exist), outer and eval."""
     stage = config.stage
-    for name in ("inner", "outer", "eval") if stage == "pipeline" else (stage,):
-        if runtime.is_main:
-            stage_folder(config, name)  # a folder that is not writable stops before any work
     setup = set_up(config, runtime.device, runtime.is_main, runtime.barrier)
     if stage in ("inner", "pipeline"):
         twin = runtime.broadcast(equal_inner(config, setup)) if stage == "pipeline" else None

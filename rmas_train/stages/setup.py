@@ -27,7 +27,7 @@ from rmas_train.links.linkset import LinkSet, new_links
 from rmas_train.links.start import Pairs, align_links, shared_tokens
 from rmas_train.recursion import Team
 from rmas_train.resources import find_path
-from rmas_train.stages.role_texts import role_sequences
+from rmas_train.stages.role_texts import needed_columns, role_sequences
 from rmas_train.topology import build_topology
 
 VOCABULARY_ROWS = 2000  # rows from which token ids and typical states are read
@@ -77,6 +77,7 @@ def set_up(config: Config, device: torch.device, is_main: bool = True, wait: Any
         train.require(prompt.columns, f"named in {prompt.file}")
         test.require(prompt.columns, f"named in {prompt.file}")
     team = Team(agents, prompts, topology, config.links.edge_input)
+    train.require(needed_columns(team, config.data), "data.role_texts, data.feedback_texts")
     setup = Setup(config, team, train, test, {n: a.fingerprint() for n, a in agents.items()})
     check_lengths(setup)
     return setup

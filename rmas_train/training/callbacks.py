@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rmas_train.errors import ConfigError
+from rmas_train.log import file_only, say
 from rmas_train.training.gradients import DeadLinkWatch
 from rmas_train.training.loop import Step
 
@@ -41,7 +42,7 @@ class MetricsFile:
 
 
 class ProgressBar(AbstractContextManager["ProgressBar"]):
-    """A bar on a terminal; a plain line every 10% where output goes to a file."""
+    """A bar on a terminal; plain lines, every 10%, in the log and where output goes to a file."""
 
     def __init__(self, title: str, steps: int) -> None:
         self._title, self._steps = title, steps
@@ -81,8 +82,9 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         )
         if self._bar:
             self._bar.update(self._task, completed=step.step + 1, numbers=numbers)
-        elif (step.step + 1) % max(1, self._steps // 10) == 0:
-            print(f"{self._title} {step.step + 1}/{self._steps}  {numbers}  ETA {left:.0f}s", flush=True)
+        if (step.step + 1) % max(1, self._steps // 10) == 0:
+            write = file_only if self._bar else say
+            write(f"{self._title} {step.step + 1}/{self._steps}  {numbers}  ETA {left:.0f}s")
 
 
 class Tracker:

@@ -18,7 +18,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from rmas_train.config import TrainingConfig
 from rmas_train.data.sampling import Sampler, share
-from rmas_train.errors import ConfigError, NonFiniteError
+from rmas_train.errors import ConfigError, DeadLinkError, NonFiniteError
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training.gradients import clip_gradients, gradient_norms
 
@@ -73,6 +73,7 @@ def train(
 
     Raises:
         NonFiniteError: a loss or gradient is NaN or infinite; raised before the update.
+        DeadLinkError: no link at all reaches the loss (the watch finds single dead links).
     """
     assert isinstance(objective, nn.Module)
     groups = objective.groups()
@@ -114,10 +115,15 @@ def _accumulate(
     for i, rows in enumerate(micro):
         with runtime.micro_batch(module, is_last=i + 1 == len(micro)):
             sums_K = module(rows, rounds)
+            if not sums_K.requires_grad:
+                raise DeadLinkError(
+                    f"no trainable link reaches the loss at rounds={rounds} (trainable: "
+                    f"{', '.join(objective.groups())}); the graph is cut before all of them."
+                )
             # DDP averages over ranks; the factor turns its mean back into the sum.
             runtime.backward((sums_K / counts_K.clamp_min(1)).sum() * runtime.world)
         total_K += sums_K.detach()
-    return float((runtime.sum(total_K) / counts_K.clamp_min(1)).sum())
+    return (runtime.sum(total_K) / counts_K.clamp_min(1)).sum().item()
 
 
 def micro_batches(rows: list[int], config: TrainingConfig, runtime: Runtime) -> list[list[int]]:

@@ -1,0 +1,157 @@
+"""Wrong things typed on purpose: one line that names the place and the remedy, exit code 2."""
+
+import json
+import shutil
+
+import pytest
+
+from rmas_train.__main__ import main
+from rmas_train.log import stop_log
+
+
+def fails(capsys, argv, *needles):
+    """``main`` returns 2 and prints one line that holds every needle."""
+    assert main(argv) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and error.count("error:") == 1
+    assert len(error.splitlines()) == 1, error
+    for needle in needles:
+        assert needle in error, error
+    stop_log()
+
+
+@pytest.mark.parametrize(
+    ("typed", "needles"),
+    [
+        (["roundz=3"], ["roundz", "Did you mean 'rounds'"]),
+        (["training.outer.lrr=1"], ["training.outer.lrr", "training.outer.lr"]),
+        (["rounds=0"], ["rounds=0", "1 or more"]),
+        (["rounds=two"], ["rounds", "Integer"]),
+        (["latent_length=-1"], ["latent_length=-1", "0 or more"]),
+        (["latent_length=0"], ["latent_length=0", "stage=eval"]),
+        (["stage=iner"], ["stage=iner", "Did you mean 'inner'"]),
+        (["agents=nobody"], ["agents=nobody", "relay"]),
+        (["links.variant=mlp"], ["links.variant=mlp"]),
+        (["links.norm=layernorm", "links.variant=linear"], ["closing LayerNorm"]),
+        (["links.variant=2layer"], ["res_2layer"]),
+        (["data.answer_pattern=x"], ["(?P<answer>"]),
+        (["training.outer.steps=0"], ["steps=0", "1 or more"]),
+        (["training.outer.depth=deep"], ["depth=deep"]),
+        (["tracking=[wanbd]"], ["Did you mean 'wandb'"]),
+        (["rounds"], ["rounds=<value>"]),
+        (["--fast"], ["--fast", "key=value"]),
+        (["+data._target_=os.system"], ["_target_"]),
+        (["data.recipe=rely"], ["data.recipe=rely", "relay"]),
+        (["runtime.processes=2"], ["2 processes", "torchrun"]),
+        (["stage=eval", "run=nowhere"], ["run=nowhere"]),
+        (["-m", "rounds=1,zero"], ["rounds", "Integer"]),
+        (["-m", "rounds=1,0"], ["rounds=0"]),
+    ],
+)
+def test_options(capsys, overrides, typed, needles):
+    base = [o for o in overrides if o.split("=")[0] not in {t.split("=")[0] for t in typed}]
+    fails(capsys, [*base, *typed], *needles)
+
+
+def test_unknown_agent_in_a_topology(capsys, overrides):
+    fails(capsys, [*overrides, "topology.decoder=solvr"], "solvr", "Did you mean 'solver'")
+
+
+def test_missing_agent_folder(capsys, overrides, workspace):
+    typed = [*overrides, f"agents.critic.model={workspace}/nothing/here"]
+    fails(capsys, typed, "agents.critic.model", "no such folder")
+
+
+def test_a_folder_that_is_no_agent(capsys, overrides, workspace):
+    fails(capsys, [*overrides, f"agents.critic.model={workspace}/data"], "no config.json")
+
+
+def test_row_without_a_question(capsys, overrides, workspace):
+    with (workspace / "data" / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"answer": "x"}) + "\n")
+    fails(capsys, overrides, "train.jsonl, line 25", "no question")
+
+
+def test_empty_data_set(capsys, overrides, workspace):
+    (workspace / "data" / "test.jsonl").write_text("")
+    fails(capsys, overrides, "test.jsonl", "no rows")
+
+
+def test_prompt_without_its_slot(capsys, overrides, workspace):
+    (workspace / "prompts" / "solver.yaml").write_text('user: "<<question>>"')
+    fails(capsys, overrides, "solver.yaml", "<<message:critic>>")
+
+
+def test_prompt_with_an_unknown_column(capsys, overrides, workspace):
+    (workspace / "prompts" / "solver.yaml").write_text('user: "<<quest>> <<message:critic>>"')
+    fails(capsys, overrides, "train.jsonl, line 1", "'quest'", "Did you mean 'question'")
+
+
+def test_answer_longer_than_max_length(capsys, overrides):
+    fails(capsys, [*overrides, "data.max_length=10"], "train.jsonl, line 1", "data.max_length is 10")
+
+
+def test_no_role_text(capsys, overrides):
+    typed = [*overrides, "data.role_texts.critic=refinedplan", "stage=inner"]
+    fails(capsys, typed, "refinedplan", "Did you mean 'refined_plan'")
+
+
+def test_outer_without_inner_links(capsys, overrides, workspace):
+    fails(capsys, [*overrides, "stage=outer"], "no inner links", "stage=inner run_dir=")
+    assert not (workspace / "run" / "outer").exists()
+
+
+def test_run_dir_that_is_not_writable(capsys, overrides, workspace):
+    (workspace / "file").write_text("")
+    fails(capsys, [*overrides, f"run_dir={workspace}/file/run"], "run_dir=", "cannot be written")
+
+
+def test_report_of_nothing(capsys, overrides):
+    fails(capsys, [*overrides, "stage=report"], "no eval/results.json")
+
+
+@pytest.fixture
+def trained(overrides, workspace, capsys):
+    """A finished inner stage."""
+    assert main([*overrides, "stage=inner"]) == 0
+    capsys.readouterr()
+    return workspace / "run" / "inner" / "links"
+
+
+def test_links_made_for_other_agents(capsys, overrides, trained, agent_folders):
+    typed = [*overrides, "stage=outer", f"agents.critic.model={agent_folders['planner']}"]
+    fails(capsys, typed, "links.json", "critic", "width", "agents=")
+
+
+def test_links_made_for_agents_with_other_weights(capsys, overrides, trained, workspace, agent_folders):
+    from tiny import make_agent
+
+    other = workspace / "other"
+    shutil.copytree(agent_folders["critic"], other)
+    model = make_agent("critic").model
+    model.model.norm.weight.data += 1
+    model.save_pretrained(other)
+    typed = [*overrides, "stage=outer", f"agents.critic.model={other}"]
+    fails(capsys, typed, "links.json", "critic", "fingerprint")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
+def test_corrupt_links(capsys, overrides, trained, damage):
+    path = trained / "links.safetensors"
+    if damage == "truncate":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    fails(capsys, [*overrides, "stage=outer"], "links.safetensors", "again")
+
+
+def test_a_damaged_card(capsys, overrides, trained):
+    (trained / "links.json").write_text("{")
+    fails(capsys, [*overrides, "stage=outer"], "links.json", "not JSON")
+
+
+def test_links_of_another_variant(capsys, overrides, trained):
+    typed = [*overrides, "stage=outer", "links.variant=res_2layer", f"inner={trained}"]
+    fails(capsys, typed, "links.safetensors", "unknown key inner.")

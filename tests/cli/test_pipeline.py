@@ -1,0 +1,165 @@
+"""Whole runs through the entry point, on tiny agents."""
+
+import json
+
+import pytest
+import torch
+from tiny import make_rows
+
+import rmas_train
+from rmas_train.__main__ import main
+from rmas_train.errors import LinksError
+from rmas_train.log import stop_log
+
+
+@pytest.fixture
+def finished(overrides, workspace, capsys):
+    assert main(overrides) == 0
+    capsys.readouterr()
+    stop_log()
+    return workspace / "run"
+
+
+def test_a_run_folder_holds_everything(finished):
+    for stage in ("inner", "outer", "eval"):
+        for name in ("config.yaml", "environment.json"):
+            assert (finished / stage / name).stat().st_size > 0
+    assert "outer 3/3" in (finished / "run.log").read_text()
+    lines = (finished / "outer" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 2
+    assert (finished / "report" / "index.html").read_text().count("<img") == 3
+
+
+def test_results_have_every_row_of_the_schema(finished):
+    results = json.loads((finished / "results.json").read_text())
+    rows = results["rows"]
+    seen = {(r["system"], r["control"], r["rounds"]) for r in rows}
+    controls = [("latent", c) for c in (None, "start", "null", "shuffled", "untrained")]
+    systems = [*controls, ("text", None), ("decoder_alone", None)]
+    assert seen == {(*s, depth) for s in systems for depth in (1, 2)}
+    for r in rows:
+        assert r["task"] == "tiny" and r["n"] == 6
+        low, high = r["ci95"]
+        assert 0 <= low <= r["accuracy"] <= high <= 1
+        assert r["seconds"] > 0 and r["tokens"] > 0
+    cost = {(r["system"], r["control"], r["rounds"]): r["latent_steps"] for r in rows}
+    assert cost["latent", None, 1] == 4 and cost["latent", None, 2] == 10
+    assert cost["latent", "null", 2] == 0 and cost["text", None, 2] == 0
+    environment = results["runs"]["."]["environment"]
+    assert environment["versions"]["torch"] == torch.__version__
+
+
+def test_saved_links_answer_as_in_evaluation(finished):
+    """``load`` needs nothing but the folder; answers equal those that the run wrote down."""
+    system = rmas_train.load(finished)
+    rows = make_rows(6, first=100)
+    answers = system.answer([r["question"] for r in rows], rounds=2)
+    lines = [json.loads(line) for line in (finished / "eval" / "answers.jsonl").read_text().splitlines()]
+    written = [
+        line["text"]
+        for line in lines
+        if line["system"] == "latent" and line["control"] is None and line["rounds"] == 2
+    ]
+    assert [a.text for a in answers] == written
+    assert all(a.latent_steps == 10 and 1 <= a.tokens <= 3 for a in answers)
+    messages = system.messages(["red two"], rounds=2, latent_length=4)
+    assert set(messages) == {
+        (1, "planner-critic"),
+        (1, "critic-solver"),
+        (1, "solver-planner"),
+        (2, "planner-critic"),
+        (2, "critic-solver"),
+    }
+    assert messages[1, "critic-solver"].shape == (1, 4, 28)
+
+
+def test_load_refuses_inner_links_and_empty_folders(finished, tmp_path):
+    with pytest.raises(LinksError, match="inner links only"):
+        rmas_train.load(finished / "inner")
+    with pytest.raises(LinksError, match=r"no links\.json"):
+        rmas_train.load(tmp_path)
+
+
+def test_the_same_command_twice_gives_the_same_numbers(overrides, workspace, capsys):
+    runs = []
+    for name in ("a", "b"):
+        run = workspace / name / "run"
+        assert main([*overrides, f"run_dir={run}"]) == 0
+        stop_log()
+        rows = json.loads((run / "results.json").read_text())["rows"]
+        metrics = [json.loads(line) for line in (run / "outer" / "metrics.jsonl").read_text().splitlines()]
+        answers = (run / "eval" / "answers.jsonl").read_text()
+        for record in [*rows, *metrics]:
+            record.pop("seconds")
+        runs.append((rows, metrics, answers))
+    assert runs[0] == runs[1]
+
+
+def test_stages_one_by_one_equal_the_pipeline(overrides, workspace, finished, capsys):
+    run = workspace / "single" / "run"
+    for stage in ("inner", "outer", "eval"):
+        assert main([*overrides, f"run_dir={run}", f"stage={stage}"]) == 0
+        stop_log()
+    for name in ("outer/links/links.safetensors", "inner/links/links.safetensors", "eval/answers.jsonl"):
+        assert (run / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_a_finished_run_is_evaluated_with_its_own_config(finished, capsys):
+    assert main(["stage=eval", f"run={finished}", "rounds=1,3", "evaluation.controls=[null]"]) == 2
+    capsys.readouterr()
+    assert main(["stage=eval", f"run={finished}", "rounds=1,3", "evaluation.controls=[text]"]) == 0
+    stop_log()
+    rows = json.loads((finished / "eval" / "results.json").read_text())["rows"]
+    assert {(r["system"], r["rounds"]) for r in rows} == {
+        (s, d) for s in ("latent", "text") for d in (1, 3)
+    }
+
+
+def test_edges_that_cannot_learn_are_named(overrides, workspace, capsys):
+    assert main([*overrides, "rounds=1"]) == 0
+    stop_log()
+    assert "edge solver-planner gets no gradient at rounds=1; its link is frozen" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["links.edge_input=hidden", "training.outer.train_inner=true"],
+        ["links=released"],
+        ["links.variant=res_2layer", "links.start_noise=2.2"],
+        ["links.variant=linear", "links.norm=none", "training.inner.inner_states=rollout"],
+    ],
+)
+def test_options_that_change_the_method_run(overrides, options):
+    typed = [*overrides, *options, "evaluation.controls=[]", "latent_length=3"]
+    assert main(typed) == 0
+    stop_log()
+
+
+def test_a_sweep_gives_one_table_and_one_heat_map(overrides, workspace, capsys, monkeypatch):
+    argv = ["-m", *overrides, "rounds=1,2", "latent_length=2,3", "evaluation.controls=[]"]
+    argv = [a for a in argv if a != "rounds=2"]
+    assert main(argv) == 0
+    stop_log()
+    root = workspace / "run"
+    rows = json.loads((root / "results.json").read_text())["rows"]
+    seen = {(r["trained_rounds"], r["rounds"], r["latent_length"]) for r in rows}
+    assert seen == {(t, r, m) for t in (1, 2) for r in (1, 2) for m in (2, 3)}
+    assert (root / "report" / "sweep.png").stat().st_size > 5000
+    assert len(list(root.glob("*/inner"))) == 1, "equal inner links are trained once"
+
+
+def test_help_lists_groups_and_options(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for needle in ("experiment", "relay_scrambled", "training.outer.lr", "latent_length", "stage=inner"):
+        assert needle in out
+
+
+@pytest.mark.parametrize("trackers", ["wandb", "tensorboard"])
+def test_trackers_work_offline(overrides, workspace, monkeypatch, trackers):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main([*overrides, "stage=inner", f"tracking=[{trackers}]"]) == 0
+    stop_log()
+    pattern = {"wandb": "**/*.wandb", "tensorboard": "**/events.out.tfevents.*"}[trackers]
+    assert list((workspace / "run" / "inner").glob(pattern))

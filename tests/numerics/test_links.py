@@ -1,0 +1,113 @@
+"""Links against naive statements of their formulas, in float64."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rmas_train.links.modules import Link
+from rmas_train.links.start import Pairs, align_inner, align_outer, held_out_cosine, ridge
+
+VARIANTS = ["ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer"]
+
+
+def naive(link: Link, x: torch.Tensor) -> torch.Tensor:
+    """The formula, written out, from the parameters alone."""
+    p = dict(link.named_parameters())
+    h = x
+    if link.variant == "ln_res_2layer":
+        mean, var = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
+        h = (x - mean) / torch.sqrt(var + 1e-5) * p["pre_ln.weight"] + p["pre_ln.bias"]
+    y = h @ p["proj1.weight"].T + p["proj1.bias"]
+    if "2layer" in link.variant:
+        y = y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))
+        y = y @ p["proj2.weight"].T + p["proj2.bias"]
+    if "res" in link.variant:
+        w3 = x @ p["residual_proj.weight"].T + p["residual_proj.bias"] if link.outer else x
+        y = y + w3
+    if link.variant == "ln_res_2layer":
+        mean, var = y.mean(-1, keepdim=True), y.var(-1, unbiased=False, keepdim=True)
+        y = (y - mean) / torch.sqrt(var + 1e-5) * p["post_ln.weight"] + p["post_ln.bias"]
+    return y
+
+
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_link_is_its_formula(variant, outer):
+    torch.manual_seed(0)
+    width = 7 if outer else 5
+    link = Link(5, width, outer=outer, variant=variant, norm="none").double()
+    for p in link.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    x = torch.randn(3, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(link(x), naive(link, x), rtol=1e-12, atol=1e-12)
+
+
+def test_the_released_outer_link_is_twice_as_wide_in_the_middle():
+    assert Link(5, 7, outer=True).proj1.out_features == 14
+    assert Link(5, 7, outer=True, variant="res_2layer").proj1.out_features == 7
+    assert Link(5, 5, outer=False).proj1.out_features == 5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_match_embedding_gives_the_target_norm(variant):
+    link = Link(16, 16, outer=True, variant=variant, norm="match_embedding", target_norm=2.5)
+    norms = link(100 * torch.randn(50, 16)).norm(dim=-1)
+    torch.testing.assert_close(norms, torch.full((50,), 2.5), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_links_compute_in_float32_whatever_comes_in(dtype):
+    link = Link(6, 6, outer=False)
+    x = torch.randn(4, 6).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = link(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, link(x.float()), rtol=0, atol=0)
+
+
+def test_ridge_is_the_minimum_of_its_penalised_squares():
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 6).double(), torch.randn(40, 3).double()
+    weight, bias = ridge(x, y, 0.1)
+    penalty = 0.1 * (x - x.mean(0)).pow(2).sum() / 6
+    w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    ((x @ w.T + b - y).pow(2).sum() + penalty * w.pow(2).sum()).backward()
+    assert w.grad.abs().max() < 1e-8
+    assert b.grad.abs().max() < 1e-8
+
+
+def test_the_aligned_start_recovers_a_linear_map_and_says_so_on_held_out_tokens():
+    torch.manual_seed(0)
+    source = torch.randn(300, 12)
+    target = F.layer_norm(source @ torch.randn(12, 20), (20,)) * 0.3
+    link = Link(12, 20, outer=True, target_norm=0.3 * math.sqrt(20))
+    pairs = Pairs(source, target)
+    align_outer(link, pairs, 1e-6)
+    assert link.proj2.weight.abs().max() == 0
+    assert torch.cosine_similarity(link(source), target).mean() > 0.99
+    assert held_out_cosine(pairs, link, 1e-6) > 0.98
+    random = Pairs(source, torch.randn(300, 20))
+    assert held_out_cosine(random, link, 1e-2) < 0.2
+
+
+def test_hidden_units_of_an_aligned_branch_differ_and_learn():
+    link = Link(8, 8, outer=True)
+    align_outer(link, Pairs(torch.randn(50, 8), torch.randn(50, 8)), 1e-2)
+    assert torch.linalg.matrix_rank(link.proj1.weight) == 8
+    optimizer = torch.optim.SGD(link.parameters(), lr=0.1)
+    for _ in range(2):  # a zero last layer passes no gradient in the first step
+        optimizer.zero_grad()
+        link(torch.randn(9, 8)).pow(3).sum().backward()
+        optimizer.step()
+    assert all(p.grad.abs().sum() > 0 for p in link.parameters())
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "2layer"])
+def test_an_aligned_inner_link_starts_as_the_identity(variant):
+    link = Link(8, 8, outer=False, variant=variant, norm="none")
+    align_inner(link)
+    x = torch.randn(5, 8)
+    expected = F.layer_norm(x, (8,)) if variant == "ln_res_2layer" else x
+    torch.testing.assert_close(link(x), expected)

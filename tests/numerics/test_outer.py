@@ -1,0 +1,169 @@
+"""The outer stage's loss and gradient."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
+
+from rmas_train.agents.agent import Agent
+from rmas_train.agents.prompts import Prompt, tokenise
+from rmas_train.agents.sequences import embed_batch
+from rmas_train.config import EdgeConfig, TopologyConfig
+from rmas_train.data.rows import Table
+from rmas_train.recursion import Team, unroll
+from rmas_train.stages.outer import OuterObjective
+from rmas_train.system import System
+from rmas_train.topology import build_topology
+
+VARIANTS = ["ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer"]
+
+
+def table(rows):
+    return Table(Path("rows.jsonl"), rows)
+
+
+def two_agents(edge_input: str) -> Team:
+    """planner -> solver -> planner of the next round, in float64."""
+    agents: dict[str, Agent] = {}
+    for name in ("planner", "solver"):
+        agents[name] = in_float64(make_agent(name))
+    edges = [
+        EdgeConfig(source="planner", target="solver"),
+        EdgeConfig(source="solver", target="planner", next_round=True),
+    ]
+    config = TopologyConfig(name="two", order=list(agents), edges=edges, decoder="solver")
+    prompts = {
+        "planner": Prompt(agents["planner"], {"user": "<<question>> <<message:solver>> go"}),
+        "solver": Prompt(agents["solver"], {"user": "<<question>> <<message:planner>> go"}),
+    }
+    return Team(agents, prompts, build_topology(config, agents), edge_input)
+
+
+@pytest.mark.parametrize("edge_input", ["inner", "hidden"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_gradient_is_exact_by_finite_differences(variant, edge_input):
+    """Two agents, two rounds, three latent steps: every kind of parameter, inner links too."""
+    team = two_agents(edge_input)
+    links = make_links(team, variant=variant).double()
+    torch.manual_seed(5)
+    for p in links.parameters():
+        torch.nn.init.normal_(p, mean=0.5 * (p.ndim == 1), std=0.4)
+    objective = OuterObjective(team, links, table(make_rows(3)), 2, 3, train_inner=True)
+    assert set(objective.groups()) == {
+        "inner.planner",
+        "inner.solver",
+        "outer.planner-solver",
+        "outer.solver-planner",
+    }
+    objective([0, 1, 2], 2).sum().backward()
+    for name, p in links.named_parameters():
+        direction = torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(1))
+        step, values = 1e-5, []
+        for sign in (1, -1):
+            with torch.no_grad():
+                p.add_(sign * step * direction)
+                values.append(objective([0, 1, 2], 2).sum())
+                p.sub_(sign * step * direction)
+        numeric = (values[0] - values[1]) / (2 * step)
+        exact = (p.grad * direction).sum()
+        assert exact.abs() > 1e-9, f"{name} gets no gradient"
+        torch.testing.assert_close(exact, numeric, rtol=2e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_loss_is_the_naive_one(agents64):
+    """Answer tokens one by one, each row by itself."""
+    team = make_team(agents64)
+    links = make_links(team).double()
+    rows = make_rows(3)
+    objective = OuterObjective(team, links, table(rows), 2, 3)
+    decoder, total, count = team.agents["solver"], 0.0, 0
+    for row in rows:
+        result = unroll(team, links, [row], 2, 3)
+        ids = [*tokenise(decoder, [row["answer"]])[0], decoder.end_id]
+        for t, token in enumerate(ids):
+            embeds, _ = embed_batch(decoder, result.prompts, result.inbox, [ids[:t]])
+            logits = decoder.model(inputs_embeds=embeds).logits[0, -1]
+            total -= logits.log_softmax(-1)[token].item()
+            count += 1
+    assert int(objective.count([0, 1, 2]).sum()) == count
+    assert objective([0, 1, 2], 2).sum().item() == pytest.approx(total, rel=1e-9)
+
+
+def test_training_and_evaluation_see_the_same_messages(team, monkeypatch):
+    """Bit-equal on the CPU in float32: both go through the one unroll."""
+    links = make_links(team)
+    rows = make_rows(4)
+    seen = {}
+    original = unroll
+
+    def spy(*args, **kwargs):
+        result = original(*args, **kwargs)
+        seen.update(result.messages)
+        return result
+
+    monkeypatch.setattr("rmas_train.stages.outer.unroll", spy)
+    OuterObjective(team, links, table(rows), 3, 4)([0, 1, 2, 3], 3)
+    evaluated = System(team, links, 3, 4).messages(rows)
+    assert len(evaluated) == 8
+    assert set(seen) == set(evaluated)
+    for key, message in evaluated.items():
+        assert torch.equal(seen[key], message), key
+
+
+def test_the_answer_changes_no_message(team, monkeypatch):
+    links = make_links(team)
+    rows = make_rows(3)
+    other = [row | {"answer": " nine ten", "solution": " x", "plan": " y"} for row in rows]
+    messages = []
+    original = unroll
+
+    def spy(*args, **kwargs):
+        result = original(*args, **kwargs)
+        messages.append(result.messages)
+        return result
+
+    monkeypatch.setattr("rmas_train.stages.outer.unroll", spy)
+    losses = [OuterObjective(team, links, table(r), 2, 3)([0, 1, 2], 2) for r in (rows, other)]
+    assert losses[0] != losses[1]
+    assert all(torch.equal(messages[0][key], messages[1][key]) for key in messages[0])
+
+
+@pytest.mark.parametrize("train_inner", [False, True])
+def test_every_link_parameter_moves_with_bfloat16_agents(train_inner):
+    agents = {n: make_agent(n) for n in TINY}
+    agents = {n: dataclasses.replace(a, model=a.model.bfloat16()) for n, a in agents.items()}
+    team = make_team(agents)
+    links = make_links(team)
+    before = {n: p.detach().clone() for n, p in links.named_parameters()}
+    objective = OuterObjective(team, links, table(make_rows(4)), 2, 3, train_inner)
+    optimizer = torch.optim.AdamW(
+        [p for g in objective.groups().values() for p in g.parameters()], lr=1e-3, weight_decay=0
+    )
+    for _ in range(2):
+        optimizer.zero_grad()
+        objective([0, 1, 2, 3], 2).sum().backward()
+        optimizer.step()
+    for name, p in links.named_parameters():
+        assert p.dtype == torch.float32
+        if name.startswith("outer") or train_inner:
+            assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, name
+            assert not torch.equal(p, before[name]), name
+        else:
+            assert p.grad is None and torch.equal(p, before[name]), name
+
+
+def test_an_edge_without_gradient_is_frozen(team):
+    links = make_links(team)
+    objective = OuterObjective(team, links, table(make_rows(2)), 1, 2)
+    assert set(objective.groups()) == {"outer.planner-critic", "outer.critic-solver"}
+    assert not any(p.requires_grad for p in links.outer["solver-planner"].parameters())
+    assert not any(p.requires_grad for p in links.inner.parameters())
+
+
+def test_an_unused_inner_link_is_not_expected_to_learn(team):
+    """With hidden states on the edges and one latent step, no z is ever read."""
+    paper = dataclasses.replace(team, edge_input="hidden")
+    objective = OuterObjective(paper, make_links(team), table(make_rows(2)), 2, 1, True)
+    assert not any(name.startswith("inner") for name in objective.groups())

@@ -1,0 +1,106 @@
+"""Rows, sampling order, graders."""
+
+import json
+
+import pytest
+
+from rmas_train.config import DataConfig
+from rmas_train.data.rows import check_answers, read_answer, read_table
+from rmas_train.data.sampling import Sampler, depth_at, share
+from rmas_train.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "no rows"),
+        (["{"], "line 1: not JSON"),
+        (["[]"], "line 1: a list"),
+        (['{"question": "a"}', '{"answer": "b"}'], "line 2: no question"),
+        (['{"question": "  "}'], "line 1: no question"),
+        (['{"question": "a", "rounds_needed": 0}'], "rounds_needed is 0"),
+        (['{"question": "a", "rounds_needed": "2"}'], "rounds_needed is '2'"),
+    ],
+)
+def test_bad_rows_are_named_by_file_and_line(tmp_path, lines, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=message) as caught:
+        read_table(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_files_and_columns(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_table(tmp_path / "none.jsonl")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "a", "awnser": "b"}))
+    with pytest.raises(DataError, match="line 1: no text column 'answer'.*Did you mean 'awnser'"):
+        check_answers(read_table(path), DataConfig())
+
+
+def test_binary_files_are_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"question": "\xff\xfe"}')
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_table(path)
+
+
+def test_a_gold_answer_that_cannot_be_read_is_an_error(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "a", "answer": "maybe"}))
+    with pytest.raises(DataError, match="does not match"):
+        check_answers(read_table(path), DataConfig(answer_pattern=r"^(?P<answer>\d+)$"))
+
+
+def test_reading_answers_is_strict():
+    config = DataConfig(answer_pattern=r"^\s*\d (?P<answer>[A-J])\s*$")
+    assert read_answer(config, " 4 D") == "D"
+    for text in ("D", "4 D 5", "4 K", "", "the answer is 4 D"):
+        assert read_answer(config, text) is None
+
+
+def sampler(**changes):
+    options = {"rounds_needed": [1, 1, 2, 3, 1, 2, 3], "depths": [1, 3, 1, 2] * 5, "batch_size": 3, "seed": 0}
+    return Sampler(**options | changes)
+
+
+def test_rows_are_within_reach_of_the_steps_depth():
+    s = sampler()
+    for step, depth in enumerate(s.depths):
+        assert all(s.rounds_needed[i] <= depth for i in s.rows(step))
+
+
+def test_the_order_is_a_function_of_seed_and_step_alone():
+    a, b = sampler(), sampler()
+    for step in reversed(range(20)):
+        b.rows(step)
+    assert [a.rows(s) for s in range(20)] == [b.rows(s) for s in range(20)]
+    assert [a.rows(s) for s in range(20)] != [sampler(seed=1).rows(s) for s in range(20)]
+
+
+def test_every_row_once_per_epoch_and_epochs_differ():
+    s = sampler(rounds_needed=[None] * 12, depths=[1] * 8)
+    epochs = [sum((s.rows(4 * e + k) for k in range(4)), []) for e in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(12))
+    assert epochs[0] != epochs[1]
+
+
+def test_no_row_within_reach_is_an_error():
+    with pytest.raises(DataError, match="rounds_needed <= 1"):
+        sampler(rounds_needed=[2, 3])
+
+
+def test_depth_schedules():
+    assert [depth_at(s, 6, 3, "growing", 0) for s in range(6)] == [1, 1, 2, 2, 3, 3]
+    assert {depth_at(s, 99, 3, "fixed", 0) for s in range(99)} == {3}
+    drawn = [depth_at(s, 300, 3, "uniform", 0) for s in range(300)]
+    assert {drawn.count(d) > 70 for d in (1, 2, 3)} == {True}
+
+
+def test_shares_are_consecutive_and_complete():
+    rows = list(range(11))
+    for parts in (1, 2, 3, 4):
+        pieces = [share(rows, parts, p) for p in range(parts)]
+        assert sum(pieces, []) == rows
+        assert max(map(len, pieces)) - min(map(len, pieces)) <= 1

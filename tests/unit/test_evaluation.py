@@ -1,0 +1,62 @@
+"""Intervals, derangements, shared tokens."""
+
+import pytest
+from tiny import make_rows, make_tokenizer
+
+from rmas_train.evaluation.controls import derangement
+from rmas_train.evaluation.statistics import wilson
+from rmas_train.evaluation.text_recursion import answer_in_text, translate
+from rmas_train.links.start import shared_tokens, token_bytes
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "low", "high"),
+    # Newcombe (1998), Statistics in Medicine 17, table I: method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_published_intervals(right, total, low, high):
+    assert wilson(right, total) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_at_the_ends():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(10, 10)[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 501])
+def test_a_derangement_moves_every_row(count):
+    order = derangement(count, 0)
+    assert sorted(order) == list(range(count))
+    assert all(i != j for i, j in enumerate(order))
+
+
+def test_tokens_are_matched_by_bytes_across_families():
+    byte, visible = make_tokenizer(), make_tokenizer(spaces="visible")
+    assert " two" not in byte.get_vocab() and "\u2581two" in visible.get_vocab()
+    left, right = token_bytes(byte), token_bytes(visible)
+    assert b" two" in left and b" two" in right
+    assert b"<|e|>" not in left
+    everything = (set(range(1000)), set(range(1000)))
+    for a, b in shared_tokens(byte, visible, everything):
+        assert byte.decode([a]) == visible.decode([b])
+
+
+def test_shared_tokens_are_those_seen_in_the_data_where_enough():
+    tokenizer = make_tokenizer()
+    ids = {tokenizer.get_vocab()[f"\u0120{w}"] for w in "one two three four five six seven eight".split()}
+    assert {a for a, _ in shared_tokens(tokenizer, tokenizer, (ids, ids))} == ids
+    few = set(list(ids)[:3])
+    assert len(shared_tokens(tokenizer, tokenizer, (few, few))) > 250
+
+
+def test_text_recursion_counts_every_agents_tokens(team):
+    rows = make_rows(3)
+    one = answer_in_text(team, rows, 1, max_new_tokens=4, batch_size=2)
+    two = answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=3)
+    assert all(3 <= t.tokens <= 12 for t in one)
+    assert all(b.tokens > a.tokens for a, b in zip(one, two, strict=True))
+
+
+def test_translation_is_word_for_word():
+    assert translate(" 4 D", {"D": "bo"}) == "4 bo"
+    assert translate(" 4 D", {}) == " 4 D"

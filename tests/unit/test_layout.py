@@ -1,0 +1,108 @@
+"""The walls of the package, and what the wheel holds."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "rmas_train"
+# Lower layers import nothing of higher ones.
+LAYERS = [
+    {"errors", "resources", "log"},
+    {"config", "files"},
+    {"compose", "topology", "agents", "links"},
+    {"recursion", "data"},
+    {"evaluation", "runtime", "training", "analysis"},
+    {"system"},
+    {"api", "stages", "reporting"},
+    {"sweep"},
+]
+
+
+def layer_of(module: str) -> int:
+    part = module.split(".")[1] if "." in module else module
+    return next((i for i, names in enumerate(LAYERS) if part in names), len(LAYERS))
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path, path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+
+
+def test_imports_point_downwards():
+    for path, name in modules():
+        if name in ("rmas_train.__init__", "rmas_train.__main__", "rmas_train.sweep"):
+            continue
+        for target in imports(path):
+            if target.startswith("rmas_train."):
+                assert layer_of(target) <= layer_of(name), f"{name} imports {target}"
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("accelerate", {"rmas_train.runtime.runtime", "rmas_train.training.callbacks"}),
+        ("hydra", {"rmas_train.compose", "rmas_train.sweep"}),
+        ("omegaconf", {"rmas_train.compose", "rmas_train.sweep"}),
+        ("torch.distributed", set()),
+        ("pickle", set()),
+    ],
+)
+def test_edges_keep_their_libraries(library, allowed):
+    users = {n for p, n in modules() for t in imports(p) if t == library or t.startswith(f"{library}.")}
+    assert users <= allowed
+
+
+def test_training_and_runtime_import_nothing_of_agents_or_links():
+    for path, name in modules():
+        if name.startswith(("rmas_train.training", "rmas_train.runtime")):
+            assert not any(t.startswith(("rmas_train.agents", "rmas_train.links")) for t in imports(path))
+
+
+def test_the_library_knows_nothing_of_the_relay():
+    for path, name in modules():
+        code = path.read_text().lower()
+        allowed = code.count("relay") if name in ("rmas_train.reporting.help", "rmas_train.__init__") else 0
+        allowed += code.count('"relay"') + code.count("outputs/relay") if "config" in name else 0
+        allowed += code.count("outputs/relay") if name == "rmas_train.system" else 0
+        assert code.count("relay") <= allowed, name
+
+
+def test_the_wheel_holds_conf_and_the_relay(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in (
+        "rmas_train/__main__.py",
+        "rmas_train/conf/config.yaml",
+        "rmas_train/conf/experiment/relay_scrambled.yaml",
+        "rmas_train/data_recipes/relay/build.py",
+        "rmas_train/data_recipes/relay/prompts/solver.yaml",
+        "rmas_train/data_recipes/relay/agents/planner/model.safetensors",
+    ):
+        assert needed in names
+    # Installed so, without the clone, the command composes its config.
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = "from rmas_train.compose import compose; print(compose(['experiment=relay_dialect']).name)"
+    env = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True
+    )
+    assert out.stdout.strip() == "relay_dialect"
