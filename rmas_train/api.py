@@ -44,8 +44,8 @@ def load(
     loaded = {}
     for name, made in card.agents.items():
         model = (agents or {}).get(name, made["model"])
-        options = AgentConfig(model=model, revision=made["revision"], dtype=made["dtype"])
-        loaded[name] = load_agent(name, options, device)
+        where = AgentConfig(model=model, revision=made["revision"], dtype=made["dtype"])
+        loaded[name] = load_agent(name, where, device)
     seen = {
         n: {"model": a.source, "width": a.width, "fingerprint": a.fingerprint()}
         for n, a in loaded.items()

@@ -66,7 +66,7 @@ def normalise(overrides: list[str]) -> list[str]:
 
 
 def _saved_run(overrides: list[str]) -> Path | None:
-    """With ``stage=eval run=<folder>``: the config that this run was trained with, if it is there."""
+    """With ``stage=eval run=<folder>``: the config that this run was trained with, if any."""
     typed = dict(o.lstrip("+").split("=", 1) for o in overrides)
     if typed.get("stage") != "eval" or not typed.get("run"):
         return None
@@ -78,7 +78,7 @@ def _saved_run(overrides: list[str]) -> Path | None:
 
 
 def _compose_on(saved: Path, overrides: list[str]) -> Config:
-    """A finished run's config with what was typed on top; ``rounds=1,2,5`` are depths to evaluate."""
+    """A finished run's config with what was typed on top; ``rounds=1,2,5`` are depths."""
     config = OmegaConf.create(yaml.safe_load(saved.read_text(encoding="utf-8")))
     plain = [o.lstrip("+") for o in overrides]
     run = next(o.split("=", 1)[1] for o in plain if o.startswith("run="))
@@ -86,7 +86,9 @@ def _compose_on(saved: Path, overrides: list[str]) -> Config:
     for i, override in enumerate(typed):
         key, value = override.split("=", 1)
         if key in groups():
-            raise ConfigError(f"{override}: stage=eval run=... takes its groups from the run itself.")
+            raise ConfigError(
+                f"{override}: stage=eval run=... takes its groups from the run itself."
+            )
         if key == "rounds":
             depths = [d for d in value.split(",") if d.strip().isdigit()]
             if len(depths) != len(value.split(",")) or "0" in depths:

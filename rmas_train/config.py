@@ -127,7 +127,7 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class TrainingConfig:
-    """What both stages share. Release: AdamW, betas 0.9 and 0.95, weight decay 0, 10 warm-up steps."""
+    """What both stages share. Release: AdamW, betas 0.9, 0.95, weight decay 0, 10 warm-up steps."""
 
     steps: int = option(1000, "optimizer steps")
     batch_size: int = option(64, "rows per optimizer step, over all ranks and micro-batches")

@@ -111,7 +111,8 @@ def _call(
     chunk: int | None,
 ) -> dict[str, Tensor]:
     """One agent call: fill the slots, roll out, send over each edge; edge -> (B, M, D_target)."""
-    agent, sent = team.agents[name], {edge.key: [] for edge in edges}
+    agent = team.agents[name]
+    sent: dict[str, list[Tensor]] = {edge.key: [] for edge in edges}
     for part in _chunks(len(prompts), chunk):
         embeds_BLD, mask_BL = embed_batch(
             agent, prompts[part], {source: m[part] for source, m in inbox.items()}

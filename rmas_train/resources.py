@@ -1,4 +1,4 @@
-"""Where ``conf/`` and ``data_recipes/`` are: beside the package in a clone, inside it in a wheel."""
+"""Where ``conf/`` and ``data_recipes/`` are: beside the package in a clone, in it in a wheel."""
 
 from __future__ import annotations
 

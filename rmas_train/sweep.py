@@ -1,4 +1,4 @@
-"""``-m key=a,b,c``: every combination through Hydra's launchers, then one table and one heat map."""
+"""``-m key=a,b,c``: every combination through Hydra's launchers, then one table and heat map."""
 
 from __future__ import annotations
 
@@ -86,16 +86,19 @@ def _launch(overrides: list[str], jobs: dict[str, list[str]], configs: dict[str,
             raise SystemExit(error.exit_code) from error
 
     root = Path(next(iter(configs.values())).run_dir).parent
-    typed, sys.argv = sys.argv, [
-        sys.argv[0],
-        "-m",
-        *overrides,
-        f"hydra.sweep.dir={root}",
-        "hydra.output_subdir=null",
-        "hydra.sweep.subdir=.",
-        "hydra/job_logging=none",
-        "hydra/hydra_logging=none",
-    ]
+    typed, sys.argv = (
+        sys.argv,
+        [
+            sys.argv[0],
+            "-m",
+            *overrides,
+            f"hydra.sweep.dir={root}",
+            "hydra.output_subdir=null",
+            "hydra.sweep.subdir=.",
+            "hydra/job_logging=none",
+            "hydra/hydra_logging=none",
+        ],
+    )
     try:
         job()
     finally:

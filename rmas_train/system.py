@@ -1,7 +1,7 @@
 """A system that answers: agents, links and topology together. The Python API.
 
-    system = rmas_train.load("outputs/relay/outer/links")
-    answers = system.answer(["start C 0 x 1 u 2 stop"], rounds=1)
+system = rmas_train.load("outputs/relay/outer/links")
+answers = system.answer(["start C 0 x 1 u 2 stop"], rounds=1)
 """
 
 from __future__ import annotations

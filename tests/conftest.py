@@ -1,4 +1,4 @@
-"""Tiny agents built from configs: three families, widths and vocabularies; nothing is downloaded."""
+"""Tiny agents built from configs: three families, widths, vocabularies; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def team(agents: dict[str, Agent]) -> Team:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, agent_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with data and prompts of a tiny sequential task, which is also the working folder."""
+def workspace(
+    tmp_path: Path, agent_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder with data and prompts of a tiny task, which is also the working folder."""
     write_rows(tmp_path / "data" / "train.jsonl", 24)
     write_rows(tmp_path / "data" / "test.jsonl", 6, first=100)
     prompts = tmp_path / "prompts"

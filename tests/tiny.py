@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.prompts import Prompt
@@ -42,7 +48,9 @@ SEQUENTIAL = TopologyConfig(
 )
 
 
-def make_tokenizer(extra: str = "", chat: str = CHAT, spaces: str = "byte") -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    extra: str = "", chat: str = CHAT, spaces: str = "byte"
+) -> PreTrainedTokenizerFast:
     """A real tokenizer; ``spaces``: ``byte`` (GPT-2's alphabet) or ``visible`` (sentencepiece)."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=spaces == "visible"))
     if spaces == "byte":

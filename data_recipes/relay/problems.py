@@ -66,7 +66,7 @@ def stream(seed: str) -> Iterator[Problem]:
 
 
 def transition_matrix(operations_left: int) -> list[list[float]]:
-    """P(final state j | state i now) when that many uniformly drawn operations are still to come."""
+    """P(final state j | state i now) with that many uniformly drawn operations to come."""
     size = len(STATES)
     one = [[0.0] * size for _ in range(size)]
     for images in PERMUTATIONS.values():

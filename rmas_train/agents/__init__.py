@@ -1,1 +1,1 @@
-"""Frozen LLM agents: loading, prompts with slots, and the latent rollout. Tensors only, no ranks."""
+"""Frozen LLM agents: loading, prompts with slots, the latent rollout. Tensors only, no ranks."""

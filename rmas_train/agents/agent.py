@@ -94,13 +94,16 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise AgentError(f"agents.{name}.model={config.model} cannot be loaded: {reason}") from error
+        raise AgentError(
+            f"agents.{name}.model={config.model} cannot be loaded: {reason}"
+        ) from error
     if tokenizer.chat_template is None:
         raise AgentError(
             f"agents.{name}.model={config.model} has no chat template; use an instruction-tuned "
             "model, or put a chat_template.jinja into its folder."
         )
-    return freeze(Agent(name, model.to(device), tokenizer, config.model, config.revision))
+    model.to(device=device)
+    return freeze(Agent(name, model, tokenizer, config.model, config.revision))
 
 
 def freeze(agent: Agent) -> Agent:

@@ -62,7 +62,9 @@ class Prompt:
         parts = self.user + self.first
         return {p.value for p in parts if p.kind == "column"} - {"round"}
 
-    def encode(self, rows: list[Mapping[str, Any]], round_: int, first: bool) -> list[EncodedPrompt]:
+    def encode(
+        self, rows: list[Mapping[str, Any]], round_: int, first: bool
+    ) -> list[EncodedPrompt]:
         """Token ids of each row's prompt up to where the agent's own text begins.
 
         Args:
@@ -111,7 +113,9 @@ class Prompt:
         """The chat around ``user`` with the marks as parts, whatever the template does to text."""
         parts = split_marks(user)
         names = [f"\ue000{i}\ue001" for i in range(len(parts))]
-        body = "".join(p.value if p.kind == "text" else n for p, n in zip(parts, names, strict=True))
+        body = "".join(
+            p.value if p.kind == "text" else n for p, n in zip(parts, names, strict=True)
+        )
         text = render_chat(self.agent, system, body)
         rendered: list[Part] = []
         for piece in re.split("(\ue000\\d+\ue001)", text):
@@ -164,7 +168,9 @@ def load_prompt(agent: Agent, folder: Path, sources: list[str]) -> Prompt:
     """
     path = folder / f"{agent.name}.yaml"
     if not path.is_file():
-        raise DataError(f"{path}: no prompt file for agent {agent.name}; write one, or set data.prompts.")
+        raise DataError(
+            f"{path}: no prompt file for agent {agent.name}; write one, or set data.prompts."
+        )
     try:
         texts = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -36,7 +36,9 @@ def rollout(
         hidden h and latents z, float32, (batch, latent, d) each.
     """
     if latent_length == 0:
-        empty = embeds.new_zeros(embeds.shape[0], 0, agent.width, dtype=at_least_float32(embeds[:0]).dtype)
+        empty = embeds.new_zeros(
+            embeds.shape[0], 0, agent.width, dtype=at_least_float32(embeds[:0]).dtype
+        )
         return empty, empty
     cache = new_cache(agent)
     hidden, latents = [], []

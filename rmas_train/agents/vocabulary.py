@@ -31,7 +31,9 @@ def token_embeddings(agent: Agent, ids: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def states_before(agent: Agent, sequences: Sequence[list[int]], batch: int = 64) -> dict[int, Tensor]:
+def states_before(
+    agent: Agent, sequences: Sequence[list[int]], batch: int = 64
+) -> dict[int, Tensor]:
     """Token id -> mean hidden state (d,) of the positions that the token follows in the data."""
     sums: dict[int, Tensor] = {}
     counts: dict[int, int] = {}

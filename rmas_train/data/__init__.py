@@ -1,1 +1,1 @@
-"""Problems as rows of JSONL files, recipes that make them, and the order in which they are drawn."""
+"""Problems as rows of JSONL files, recipes that make them, the order in which they are drawn."""

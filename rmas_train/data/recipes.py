@@ -65,6 +65,8 @@ def _build(script: Path, folder: Path, made: dict) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
     except OSError as error:
-        raise DataError(f"data.folder={folder}: {error.strerror}; choose a folder that is writable.") from error
+        raise DataError(
+            f"data.folder={folder}: {error.strerror}; choose a folder that is writable."
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)

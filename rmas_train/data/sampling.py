@@ -85,8 +85,8 @@ class Sampler:
         pool = [i for i, needed in enumerate(self.rounds_needed) if (needed or 1) <= depth]
         if not pool:
             raise DataError(
-                f"No training row has rounds_needed <= {depth}, so no step at this depth can learn; "
-                "add such rows, raise rounds with training.outer.depth=fixed, or drop the column."
+                f"No training row has rounds_needed <= {depth}, so no step at this depth can "
+                "learn; add such rows, raise rounds with training.outer.depth=fixed, or drop the column."
             )
         return pool
 

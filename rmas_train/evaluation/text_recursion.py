@@ -1,4 +1,4 @@
-"""Text recursion: the same agents, prompts, rounds and batching, passing text instead of vectors."""
+"""Text recursion: the same agents, prompts, rounds and batching, passing text, not vectors."""
 
 from __future__ import annotations
 

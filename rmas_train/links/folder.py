@@ -84,10 +84,14 @@ def read_card(folder: Path) -> Card:
     except OSError as error:
         raise LinksError(f"{path}: {error.strerror}; give a links folder.") from error
     except ValueError as error:
-        raise LinksError(f"{path}: not JSON ({error}); the folder is damaged, train again.") from error
+        raise LinksError(
+            f"{path}: not JSON ({error}); the folder is damaged, train again."
+        ) from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         seen = values.get("format") if isinstance(values, dict) else None
-        raise LinksError(f"{path}: format {seen}, this version reads {FORMAT}; use a matching version.")
+        raise LinksError(
+            f"{path}: format {seen}, this version reads {FORMAT}; use a matching version."
+        )
     try:
         return Card(**values)
     except TypeError as error:
@@ -110,7 +114,9 @@ def load_tensors(folder: Path, links: LinkSet) -> None:
     for key in sorted(wanted.keys() | tensors.keys()):
         if key not in tensors or key not in wanted:
             kind = "missing" if key not in tensors else "unknown"
-            raise LinksError(f"{path}: {kind} key {key}; these links are of another system or variant.")
+            raise LinksError(
+                f"{path}: {kind} key {key}; these links are of another system or variant."
+            )
         if tensors[key].shape != wanted[key].shape:
             raise LinksError(
                 f"{path}: key {key} has shape {tuple(tensors[key].shape)}, this system needs "

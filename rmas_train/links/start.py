@@ -50,7 +50,9 @@ def token_bytes(tokenizer: Any) -> dict[bytes, int]:
     return found
 
 
-def shared_tokens(source: Any, target: Any, seen: tuple[set[int], set[int]]) -> list[tuple[int, int]]:
+def shared_tokens(
+    source: Any, target: Any, seen: tuple[set[int], set[int]]
+) -> list[tuple[int, int]]:
     """(source id, target id) of shared strings, those seen in the data under both where enough.
 
     Restricting to seen tokens keeps untrained rows (reserved and byte tokens, which every real
@@ -113,9 +115,7 @@ def held_out_cosine(pairs: Pairs, link: Link, strength: float) -> float:
     for fold in range(FOLDS):
         test = order[fold::FOLDS]
         train = torch.tensor(sorted(set(range(count)) - set(test.tolist())))
-        trial = Link(
-            link.d_source, link.d_target, outer=True, variant=link.variant, norm=link.norm
-        )
+        trial = Link(link.d_source, link.d_target, outer=True, variant=link.variant, norm=link.norm)
         trial.scale.copy_(link.scale)
         align_outer(trial, Pairs(pairs.source[train], pairs.target[train]), strength)
         with torch.no_grad():
@@ -133,10 +133,11 @@ def align_links(
         per edge: number of shared tokens, cosine on them and on held-out ones (before noise).
     """
     report = {}
-    for link in links.inner.values():
-        align_inner(link)  # type: ignore[arg-type]
-    for i, (key, module) in enumerate(links.outer.items()):
-        link: Link = module  # type: ignore[assignment]
+    for name, link in links.links().items():
+        if name.startswith("inner."):
+            align_inner(link)
+    outer = {n.removeprefix("outer."): k for n, k in links.links().items() if k.outer}
+    for i, (key, link) in enumerate(outer.items()):
         if len(pairs[key].source) < MIN_PAIRS:
             raise LinksError(
                 f"edge {key}: only {len(pairs[key].source)} shared tokens, too few for an aligned "

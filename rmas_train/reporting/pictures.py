@@ -8,10 +8,10 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
-from rmas_train.reporting.tables import system_name  # noqa: E402
+from rmas_train.reporting.tables import system_name
 
 Row = dict[str, Any]
 # One colour and mark per system in every picture (Okabe and Ito's colours).
@@ -80,10 +80,13 @@ def training_picture(path: Path, metrics: dict[str, dict[str, list[Row]]]) -> No
     for column, (name, stages) in enumerate(sorted(runs.items())):
         for stage, lines in stages.items():
             panels[0][column].plot(
-                [ln["step"] for ln in lines], [ln["loss"] for ln in lines], label=f"{stage} loss"
+                [line["step"] for line in lines],
+                [line["loss"] for line in lines],
+                label=f"{stage} loss",
             )
-        for link in lines[0]["gradient_norms"] if (lines := stages.get("outer")) else ():
-            seen = [(ln["step"], ln["gradient_norms"][link]) for ln in lines]
+        outer = stages.get("outer") or [{"gradient_norms": {}}]
+        for link in outer[0]["gradient_norms"]:
+            seen = [(line["step"], line["gradient_norms"][link]) for line in outer]
             drawn = [(step, norm) for step, norm in seen if norm > 0]
             if drawn:
                 panels[1][column].semilogy(*zip(*drawn, strict=True), label=link)
@@ -106,7 +109,9 @@ def cost_picture(path: Path, rows: list[Row]) -> None:
         x = [r["rounds"] for r in chosen]
         if name == "latent":
             total = [r["tokens"] + r["latent_steps"] for r in chosen]
-            panels[0].plot(x, total, color=colour, marker=mark, label="latent: tokens + latent steps")
+            panels[0].plot(
+                x, total, color=colour, marker=mark, label="latent: tokens + latent steps"
+            )
         panels[0].plot(
             x,
             [r["tokens"] for r in chosen],
@@ -118,7 +123,9 @@ def cost_picture(path: Path, rows: list[Row]) -> None:
         panels[1].plot(
             x, [1000 * r["seconds"] for r in chosen], color=colour, marker=mark, label=label
         )
-    for panel, title in zip(panels, ("per problem", "milliseconds per problem, batched"), strict=True):
+    for panel, title in zip(
+        panels, ("per problem", "milliseconds per problem, batched"), strict=True
+    ):
         panel.set(xlabel="rounds", title=f"{task}: {title}", ylim=(0, None))
         panel.set_xticks(sorted({r["rounds"] for r in rows}))
         panel.legend(fontsize=8)

@@ -36,9 +36,15 @@ def table_rows(rows: list[Row]) -> list[tuple[str, ...]]:
     """Cells in the order of ``HEADER``, by task, run, depth and system."""
     ordered = sorted(
         rows,
-        key=lambda r: (r["task"], r["run"], r["rounds"], RANK.index(system_name(r)), r["latent_length"]),
+        key=lambda r: (
+            r["task"],
+            r["run"],
+            r["rounds"],
+            RANK.index(system_name(r)),
+            r["latent_length"],
+        ),
     )
-    cells = []
+    cells: list[tuple[str, ...]] = []
     for row in ordered:
         low, high = row["ci95"]
         cells.append(

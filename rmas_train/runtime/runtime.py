@@ -49,7 +49,9 @@ class Runtime:
         return self._accelerator.device
 
     def describe(self) -> str:
-        return f"{self.world} process(es), {self._accelerator.distributed_type.value}, {self.device}"
+        return (
+            f"{self.world} process(es), {self._accelerator.distributed_type.value}, {self.device}"
+        )
 
     def wrap(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """Module and optimizer as the back end wants them."""

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rmas_train.agents.sequences import embed_batch
 from rmas_train.config import Config
 from rmas_train.data.rows import Table, read_answer
 from rmas_train.evaluation.controls import shuffled
 from rmas_train.evaluation.generation import generate
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.evaluation.text_recursion import answer_in_text
-from rmas_train.agents.sequences import embed_batch
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team
 from rmas_train.system import Answer, System
@@ -30,9 +30,7 @@ class Variant:
     answer: Callable[[], list[Answer]]
 
 
-def variants(
-    config: Config, team: Team, links: dict[str, LinkSet], table: Table
-) -> list[Variant]:
+def variants(config: Config, team: Team, links: dict[str, LinkSet], table: Table) -> list[Variant]:
     """Everything that ``evaluation.controls`` asks for.
 
     Args:
@@ -90,11 +88,15 @@ def decoder_alone(team: Team, table: Table, batch_size: int, max_new_tokens: int
         chosen = table.rows[begin : begin + batch_size]
         prompts = team.prompts[name].encode(list(chosen), 1, first=True)
         embeds, mask = embed_batch(agent, prompts, {})
-        answers += [Answer(t.text, t.tokens, 0) for t in generate(agent, embeds, mask, max_new_tokens)]
+        answers += [
+            Answer(t.text, t.tokens, 0) for t in generate(agent, embeds, mask, max_new_tokens)
+        ]
     return answers
 
 
-def evaluate_variant(config: Config, table: Table, variant: Variant) -> tuple[dict[str, Any], list[str]]:
+def evaluate_variant(
+    config: Config, table: Table, variant: Variant
+) -> tuple[dict[str, Any], list[str]]:
     """One row of ``results.json`` (docs/results.md) and the answers' texts."""
     began = time.perf_counter()
     answers = variant.answer()
@@ -112,7 +114,8 @@ def evaluate_variant(config: Config, table: Table, variant: Variant) -> tuple[di
 
 def score(config: Config, table: Table, variant: Variant, right: list[bool]) -> dict[str, Any]:
     """Accuracy with its interval, and split by reach where the rows say ``rounds_needed``."""
-    within, beyond = [], []
+    within: list[bool] = []
+    beyond: list[bool] = []
     for i, is_right in enumerate(right):
         needed = table.rounds_needed(i)
         if needed is not None:

@@ -68,10 +68,10 @@ class InnerObjective(nn.Module):
             counts.append(sum(self._used(len(t)) for t in targets))
         return torch.tensor(counts)
 
-    def forward(self, rows: Sequence[int], rounds: int) -> Tensor:
+    def forward(self, rows: Sequence[int], _rounds: int) -> Tensor:
         return torch.stack([self._term(a, rows) for a in self._team.agents.values()])
 
-    def expected_links(self, rounds: int) -> set[str]:
+    def expected_links(self, _rounds: int) -> set[str]:
         return set(self.groups())
 
     def _sequences(self, name: str, rows: Sequence[int]) -> list[tuple[list[int], list[int]]]:

@@ -86,4 +86,4 @@ class OuterObjective(nn.Module):
         """Answer token ids with the end token, per row."""
         decoder = self._team.agents[self._team.topology.decoder]
         texts = [self._table.rows[i]["answer"] for i in rows]
-        return [ids + [decoder.end_id] for ids in tokenise(decoder, texts, plain=True)]
+        return [[*ids, decoder.end_id] for ids in tokenise(decoder, texts, plain=True)]

@@ -64,8 +64,8 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
     if runtime.is_main:
         save_links(folder / "start", links, make_card(setup, "start", alignment))
         say(f"inner links: {inner}")
-        for edge, numbers in alignment.items():
-            say(f"aligned start {edge}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
+        for key, numbers in alignment.items():
+            say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     stage = config.training.outer
     objective = OuterObjective(
         setup.team, links, setup.train, config.rounds, config.latent_length, stage.train_inner
@@ -74,7 +74,8 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
             say(f"edge {edge.key} gets no gradient at rounds={config.rounds}; its link is frozen.")
     depths = [
-        depth_at(s, stage.steps, config.rounds, stage.depth, config.seed) for s in range(stage.steps)
+        depth_at(s, stage.steps, config.rounds, stage.depth, config.seed)
+        for s in range(stage.steps)
     ]
     needed = [setup.train.rounds_needed(i) for i in range(len(setup.train))]
     sampler = Sampler(needed, depths, stage.batch_size, config.seed)
@@ -204,19 +205,26 @@ def references(config: Config) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def write_answers(path: Path, done: Sequence[tuple[int, dict[str, Any], list[str]]], setup: Setup) -> None:
+def write_answers(
+    path: Path, done: Sequence[tuple[int, dict[str, Any], list[str]]], setup: Setup
+) -> None:
     """What each variant answered, row by row, for whoever wants to look."""
     with path.open("w", encoding="utf-8") as file:
         for _, row, texts in done:
             variant = {k: row[k] for k in ("system", "control", "rounds", "latent_length")}
             for problem, text in zip(setup.test.rows, texts, strict=True):
-                record = variant | {"line": problem["_line"], "answer": problem["answer"], "text": text}
+                record = variant | {
+                    "line": problem["_line"],
+                    "answer": problem["answer"],
+                    "text": text,
+                }
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def describe_row(row: dict[str, Any]) -> str:
     name = row["system"] + (f" {row['control']}" if row["control"] else "")
-    return f"eval {row['task']} {name} rounds={row['rounds']}: {row['accuracy']:.3f} ({row['seconds']:.4f} s each)"
+    numbers = f"{row['accuracy']:.3f} ({row['seconds']:.4f} s each)"
+    return f"eval {row['task']} {name} rounds={row['rounds']}: {numbers}"
 
 
 def run(config: Config, runtime: Runtime) -> None:

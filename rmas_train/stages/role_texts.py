@@ -25,7 +25,10 @@ def role_sequences(
     columns = incoming_columns(team, config, name)
     has_message = [any(row.get(c) for c in columns.values()) for row in rows]
     targets = tokenise(agent, [str(row[config.role_texts[name]]) for row in rows], plain=True)
-    texts = {s: tokenise(agent, [str(r.get(c) or "") for r in rows], plain=True) for s, c in columns.items()}
+    texts = {
+        s: tokenise(agent, [str(r.get(c) or "") for r in rows], plain=True)
+        for s, c in columns.items()
+    }
     later = prompt.encode(list(rows), 2, first=False)
     first = prompt.encode(list(rows), 1, first=True)
     sequences = []
@@ -39,7 +42,7 @@ def role_sequences(
 
 
 def incoming_columns(team: Team, config: DataConfig, name: str) -> dict[str, str]:
-    """Source -> column with the text that it sends to ``name``; sources without one are left out."""
+    """Source -> column with the text that it sends to ``name``; others are left out."""
     columns = {}
     for edge in team.topology.incoming(name):
         texts = config.feedback_texts if edge.next_round else config.role_texts

@@ -14,7 +14,15 @@ from rmas_train.compose import to_dict, to_yaml
 from rmas_train.config import Config
 from rmas_train.files import check_writable, write_json, write_text
 
-PACKAGES = ("rmas_train", "torch", "transformers", "accelerate", "datasets", "safetensors", "hydra-core")
+PACKAGES = (
+    "rmas_train",
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "hydra-core",
+)
 
 
 def stage_folder(config: Config, stage: str) -> Path:

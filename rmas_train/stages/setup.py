@@ -86,7 +86,9 @@ def set_up(config: Config, device: torch.device, is_main: bool = True, wait: Any
 def prompts_folder(config: Config) -> Path:
     path = find_path(config.data.prompts) if config.data.prompts else None
     if path is None or not path.is_dir():
-        raise ConfigError(f"data.prompts={config.data.prompts}: no such folder; give one with <agent>.yaml files.")
+        raise ConfigError(
+            f"data.prompts={config.data.prompts}: no such folder; give one with <agent>.yaml files."
+        )
     return path
 
 
@@ -121,13 +123,18 @@ def agent_texts(setup: Setup, agent: Agent) -> list[list[int]]:
     """Token sequences of the data as this agent sees them: prompts, slot texts and its own text."""
     rows, config = vocabulary_rows(setup), setup.config
     if agent.name in config.data.role_texts:
-        return [ids + target for ids, target in role_sequences(setup.team, config.data, agent.name, rows)]
+        return [
+            ids + target
+            for ids, target in role_sequences(setup.team, config.data, agent.name, rows)
+        ]
     encoded = setup.team.prompts[agent.name].encode(list(rows), 1, first=True)
     answers = agent.tokenizer([r["answer"] for r in rows], add_special_tokens=False)["input_ids"]
     return [fill_text(e, {}) + list(a) for e, a in zip(encoded, answers, strict=True)]
 
 
-def make_links(setup: Setup, init: str | None = None) -> tuple[LinkSet, dict[str, dict[str, float]]]:
+def make_links(
+    setup: Setup, init: str | None = None
+) -> tuple[LinkSet, dict[str, dict[str, float]]]:
     """New links for a set-up: aligned or freshly drawn, as ``links.init`` or ``init`` says.
 
     Returns:
@@ -144,13 +151,21 @@ def make_links(setup: Setup, init: str | None = None) -> tuple[LinkSet, dict[str
     pairs = {}
     for edge in team.topology.edges:
         source, target = team.agents[edge.source], team.agents[edge.target]
-        shared = shared_tokens(source.tokenizer, target.tokenizer, (seen[edge.source], seen[edge.target]))
-        pairs[edge.key] = _pairs(source, target, shared, texts[edge.source], config.links.edge_input)
+        shared = shared_tokens(
+            source.tokenizer, target.tokenizer, (seen[edge.source], seen[edge.target])
+        )
+        pairs[edge.key] = _pairs(
+            source, target, shared, texts[edge.source], config.links.edge_input
+        )
     return links, align_links(links, pairs, config.links, stream_seed(config.seed, "start_noise"))
 
 
 def _pairs(
-    source: Agent, target: Agent, shared: list[tuple[int, int]], texts: list[list[int]], edge_input: str
+    source: Agent,
+    target: Agent,
+    shared: list[tuple[int, int]],
+    texts: list[list[int]],
+    edge_input: str,
 ) -> Pairs:
     """Source embeddings, or the states that predict a shared token, beside target embeddings."""
     if edge_input == "inner":
@@ -158,7 +173,9 @@ def _pairs(
     else:
         states = states_before(source, texts)
         shared = [(a, b) for a, b in shared if a in states]
-        left = torch.stack([states[a] for a, _ in shared]) if shared else torch.zeros(0, source.width)
+        left = (
+            torch.stack([states[a] for a, _ in shared]) if shared else torch.zeros(0, source.width)
+        )
     return Pairs(left, token_embeddings(target, [b for _, b in shared]))
 
 
@@ -218,6 +235,8 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def build_prompts(agents: Mapping[str, Agent], texts: Mapping[str, Mapping[str, str | None]]) -> dict[str, Prompt]:
+def build_prompts(
+    agents: Mapping[str, Agent], texts: Mapping[str, Mapping[str, str | None]]
+) -> dict[str, Prompt]:
     """Prompts from texts kept in a links folder."""
     return {n: Prompt(a, texts[n], f"prompt of {n}") for n, a in agents.items()}

@@ -1,1 +1,1 @@
-"""The training loop and what watches it. Serves the stages; knows no agents and no links' insides."""
+"""The training loop and what watches it. Serves the stages; knows no agents, no links' insides."""

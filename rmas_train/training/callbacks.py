@@ -1,4 +1,4 @@
-"""What happens around the steps: metrics file, progress bar, trackers, dead-link watch. One job each."""
+"""What happens around the steps: metrics file, progress bar, trackers, dead-link watch."""
 
 from __future__ import annotations
 

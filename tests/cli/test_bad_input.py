@@ -88,7 +88,9 @@ def test_prompt_with_an_unknown_column(capsys, overrides, workspace):
 
 
 def test_answer_longer_than_max_length(capsys, overrides):
-    fails(capsys, [*overrides, "data.max_length=10"], "train.jsonl, line 1", "data.max_length is 10")
+    fails(
+        capsys, [*overrides, "data.max_length=10"], "train.jsonl, line 1", "data.max_length is 10"
+    )
 
 
 def test_no_role_text(capsys, overrides):
@@ -123,7 +125,9 @@ def test_links_made_for_other_agents(capsys, overrides, trained, agent_folders):
     fails(capsys, typed, "links.json", "critic", "width", "agents=")
 
 
-def test_links_made_for_agents_with_other_weights(capsys, overrides, trained, workspace, agent_folders):
+def test_links_made_for_agents_with_other_weights(
+    capsys, overrides, trained, workspace, agent_folders
+):
     from tiny import make_agent
 
     other = workspace / "other"

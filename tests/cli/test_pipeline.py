@@ -54,7 +54,9 @@ def test_saved_links_answer_as_in_evaluation(finished):
     system = rmas_train.load(finished)
     rows = make_rows(6, first=100)
     answers = system.answer([r["question"] for r in rows], rounds=2)
-    lines = [json.loads(line) for line in (finished / "eval" / "answers.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (finished / "eval" / "answers.jsonl").read_text().splitlines()
+    ]
     written = [
         line["text"]
         for line in lines
@@ -87,7 +89,9 @@ def test_the_same_command_twice_gives_the_same_numbers(overrides, workspace, cap
         assert main([*overrides, f"run_dir={run}"]) == 0
         stop_log()
         rows = json.loads((run / "results.json").read_text())["rows"]
-        metrics = [json.loads(line) for line in (run / "outer" / "metrics.jsonl").read_text().splitlines()]
+        metrics = [
+            json.loads(line) for line in (run / "outer" / "metrics.jsonl").read_text().splitlines()
+        ]
         answers = (run / "eval" / "answers.jsonl").read_text()
         for record in [*rows, *metrics]:
             record.pop("seconds")
@@ -100,7 +104,11 @@ def test_stages_one_by_one_equal_the_pipeline(overrides, workspace, finished, ca
     for stage in ("inner", "outer", "eval"):
         assert main([*overrides, f"run_dir={run}", f"stage={stage}"]) == 0
         stop_log()
-    for name in ("outer/links/links.safetensors", "inner/links/links.safetensors", "eval/answers.jsonl"):
+    for name in (
+        "outer/links/links.safetensors",
+        "inner/links/links.safetensors",
+        "eval/answers.jsonl",
+    ):
         assert (run / name).read_bytes() == (finished / name).read_bytes(), name
 
 
@@ -118,7 +126,10 @@ def test_a_finished_run_is_evaluated_with_its_own_config(finished, capsys):
 def test_edges_that_cannot_learn_are_named(overrides, workspace, capsys):
     assert main([*overrides, "rounds=1"]) == 0
     stop_log()
-    assert "edge solver-planner gets no gradient at rounds=1; its link is frozen" in capsys.readouterr().out
+    assert (
+        "edge solver-planner gets no gradient at rounds=1; its link is frozen"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +163,13 @@ def test_a_sweep_gives_one_table_and_one_heat_map(overrides, workspace, capsys, 
 def test_help_lists_groups_and_options(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for needle in ("experiment", "relay_scrambled", "training.outer.lr", "latent_length", "stage=inner"):
+    for needle in (
+        "experiment",
+        "relay_scrambled",
+        "training.outer.lr",
+        "latent_length",
+        "stage=inner",
+    ):
         assert needle in out
 
 

@@ -17,7 +17,13 @@ def launch(arguments: list[str], processes: int) -> str:
     """Run ``-m rmas_train`` under the real launcher; standard output."""
     command = [sys.executable, "-m"]
     if processes > 1:
-        command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        command += [
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+        ]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     env = {k: v for k, v in env.items() if not k.startswith(("ACCELERATE", "MASTER", "WORLD"))}
     done = subprocess.run(

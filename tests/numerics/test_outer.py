@@ -69,7 +69,9 @@ def test_the_gradient_is_exact_by_finite_differences(variant, edge_input):
         numeric = (values[0] - values[1]) / (2 * step)
         exact = (p.grad * direction).sum()
         assert exact.abs() > 1e-9, f"{name} gets no gradient"
-        torch.testing.assert_close(exact, numeric, rtol=2e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            exact, numeric, rtol=2e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_the_loss_is_the_naive_one(agents64):

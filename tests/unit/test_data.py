@@ -61,7 +61,12 @@ def test_reading_answers_is_strict():
 
 
 def sampler(**changes):
-    options = {"rounds_needed": [1, 1, 2, 3, 1, 2, 3], "depths": [1, 3, 1, 2] * 5, "batch_size": 3, "seed": 0}
+    options = {
+        "rounds_needed": [1, 1, 2, 3, 1, 2, 3],
+        "depths": [1, 3, 1, 2] * 5,
+        "batch_size": 3,
+        "seed": 0,
+    }
     return Sampler(**options | changes)
 
 

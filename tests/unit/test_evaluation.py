@@ -12,7 +12,12 @@ from rmas_train.links.start import shared_tokens, token_bytes
 @pytest.mark.parametrize(
     ("right", "total", "low", "high"),
     # Newcombe (1998), Statistics in Medicine 17, table I: method 3.
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
 )
 def test_wilson_gives_published_intervals(right, total, low, high):
     assert wilson(right, total) == pytest.approx((low, high), abs=5e-5)
@@ -43,7 +48,10 @@ def test_tokens_are_matched_by_bytes_across_families():
 
 def test_shared_tokens_are_those_seen_in_the_data_where_enough():
     tokenizer = make_tokenizer()
-    ids = {tokenizer.get_vocab()[f"\u0120{w}"] for w in "one two three four five six seven eight".split()}
+    ids = {
+        tokenizer.get_vocab()[f"\u0120{w}"]
+        for w in ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+    }
     assert {a for a, _ in shared_tokens(tokenizer, tokenizer, (ids, ids))} == ids
     few = set(list(ids)[:3])
     assert len(shared_tokens(tokenizer, tokenizer, (few, few))) > 250

@@ -61,20 +61,28 @@ def test_imports_point_downwards():
     ],
 )
 def test_edges_keep_their_libraries(library, allowed):
-    users = {n for p, n in modules() for t in imports(p) if t == library or t.startswith(f"{library}.")}
+    users = {
+        n for p, n in modules() for t in imports(p) if t == library or t.startswith(f"{library}.")
+    }
     assert users <= allowed
 
 
 def test_training_and_runtime_import_nothing_of_agents_or_links():
     for path, name in modules():
         if name.startswith(("rmas_train.training", "rmas_train.runtime")):
-            assert not any(t.startswith(("rmas_train.agents", "rmas_train.links")) for t in imports(path))
+            assert not any(
+                t.startswith(("rmas_train.agents", "rmas_train.links")) for t in imports(path)
+            )
 
 
 def test_the_library_knows_nothing_of_the_relay():
     for path, name in modules():
         code = path.read_text().lower()
-        allowed = code.count("relay") if name in ("rmas_train.reporting.help", "rmas_train.__init__") else 0
+        allowed = (
+            code.count("relay")
+            if name in ("rmas_train.reporting.help", "rmas_train.__init__")
+            else 0
+        )
         allowed += code.count('"relay"') + code.count("outputs/relay") if "config" in name else 0
         allowed += code.count("outputs/relay") if name == "rmas_train.system" else 0
         assert code.count("relay") <= allowed, name
@@ -100,9 +108,16 @@ def test_the_wheel_holds_conf_and_the_relay(tmp_path):
         assert needed in names
     # Installed so, without the clone, the command composes its config.
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "from rmas_train.compose import compose; print(compose(['experiment=relay_dialect']).name)"
+    code = (
+        "from rmas_train.compose import compose; print(compose(['experiment=relay_dialect']).name)"
+    )
     env = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
     out = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=env,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert out.stdout.strip() == "relay_dialect"

@@ -9,7 +9,11 @@ from rmas_train.agents.prompts import Prompt, load_prompt, tokenise
 from rmas_train.agents.sequences import fill_text
 from rmas_train.errors import DataError
 
-TEXTS = {"system": "so go", "user": "<<question>> note <<message:critic>> go", "user_first": "<<question>>"}
+TEXTS = {
+    "system": "so go",
+    "user": "<<question>> note <<message:critic>> go",
+    "user_first": "<<question>>",
+}
 
 
 def text_of(agent, prompt):
@@ -19,11 +23,15 @@ def text_of(agent, prompt):
 def test_a_prompt_is_the_rendered_chat_split_at_its_slot():
     agent = make_agent("planner")
     (one,) = Prompt(agent, TEXTS).encode([{"question": "red two"}], 2, first=False)
-    assert text_of(agent, one) == "<|s|>system so go<|e|><|s|>user red two note  go<|e|><|s|>assistant"
+    assert (
+        text_of(agent, one) == "<|s|>system so go<|e|><|s|>user red two note  go<|e|><|s|>assistant"
+    )
     ((source, position),) = one.slots
     assert source == "critic"
     assert agent.tokenizer.decode(one.ids[:position]).endswith("red two note ")
-    assert agent.tokenizer.decode(fill_text(one, {"critic": [one.ids[0]]})).count("note <|s|> go") == 1
+    assert (
+        agent.tokenizer.decode(fill_text(one, {"critic": [one.ids[0]]})).count("note <|s|> go") == 1
+    )
 
 
 def test_without_messages_the_first_prompt_is_used_and_has_no_slot():
@@ -41,7 +49,9 @@ def test_an_empty_slot_reads_like_the_same_prompt_without_one():
     assert fill_text(with_slot, {}) == without.ids
 
 
-@pytest.mark.parametrize("question", ["see <<message:critic>>", "<<question>>", "\ue0001\ue001 <<round>>"])
+@pytest.mark.parametrize(
+    "question", ["see <<message:critic>>", "<<question>>", "\ue0001\ue001 <<round>>"]
+)
 def test_a_question_with_a_marks_text_is_not_taken_for_a_slot(question):
     agent = make_agent("planner")
     (one,) = Prompt(agent, TEXTS).encode([{"question": question}], 2, first=False)
@@ -52,7 +62,9 @@ def test_a_question_with_a_marks_text_is_not_taken_for_a_slot(question):
 def test_a_question_with_a_special_tokens_text_stays_text():
     agent = make_agent("planner")
     prompt = Prompt(agent, TEXTS)
-    plain, hostile = prompt.encode([{"question": "red"}, {"question": "red<|e|><|s|>"}], 2, first=False)
+    plain, hostile = prompt.encode(
+        [{"question": "red"}, {"question": "red<|e|><|s|>"}], 2, first=False
+    )
     end = agent.end_id
     assert hostile.ids.count(end) == plain.ids.count(end)
     assert "red<|e|><|s|> note" in text_of(agent, hostile)

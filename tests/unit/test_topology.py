@@ -64,12 +64,21 @@ def test_calls_that_cannot_reach_the_answer_do_not_run():
         ([("planer", "solver", False)], AGENTS, "solver", "Did you mean 'planner'"),
         ([("planner", "solver", False)], AGENTS, "solver", "no path from 'critic'"),
         (
-            [("planner", "critic", False), ("critic", "planner", False), ("critic", "solver", False)],
+            [
+                ("planner", "critic", False),
+                ("critic", "planner", False),
+                ("critic", "solver", False),
+            ],
             AGENTS,
             "solver",
             "cycle within a round",
         ),
-        ([("critic", "planner", False), ("planner", "solver", False)], AGENTS, "solver", "goes against"),
+        (
+            [("critic", "planner", False), ("planner", "solver", False)],
+            AGENTS,
+            "solver",
+            "goes against",
+        ),
         ([("planner", "solver", False)] * 2, ["planner", "solver"], "solver", "given 2 times"),
         ([("planner", "solver", False)], ["planner", "planner", "solver"], "solver", "2 times"),
         ([("planner", "solver", False)], ["solver"], "solver", "0 times"),

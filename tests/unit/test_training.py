@@ -138,7 +138,7 @@ def test_batches_that_cannot_be_shared_are_refused():
 
 @pytest.mark.parametrize("states", ["teacher_forced", "rollout"])
 def test_the_inner_stage_learns_each_agents_link_by_itself(team, runtime, states):
-    """The cosine loss falls, outer links stay, and an agent's link does not depend on the others."""
+    """The cosine loss falls and outer links stay as they are."""
     objective = InnerObjective(team, make_links(team), table(), DATA, states, 3)
     start = {n: p.detach().clone() for n, p in objective.links.named_parameters()}
     records, links = run(team, runtime, objective, steps=30)
@@ -153,9 +153,15 @@ def test_the_inner_loss_is_the_naive_one(team):
     rows = Table(Path("rows.jsonl"), make_rows(1))
     objective = InnerObjective(team, links, rows, DATA)
     agent, total = team.agents["critic"], 0.0
-    prompt = f"<|s|>user {rows.rows[0]['question']} note {rows.rows[0]['plan']} go<|e|><|s|>assistant"
+    prompt = (
+        f"<|s|>user {rows.rows[0]['question']} note {rows.rows[0]['plan']} go<|e|><|s|>assistant"
+    )
     pieces = prompt.split(rows.rows[0]["plan"])
-    ids = [t for text in (pieces[0], rows.rows[0]["plan"], pieces[1]) for t in agent.tokenizer(text)["input_ids"]]
+    ids = [
+        t
+        for text in (pieces[0], rows.rows[0]["plan"], pieces[1])
+        for t in agent.tokenizer(text)["input_ids"]
+    ]
     own = [*agent.tokenizer(rows.rows[0]["refined_plan"])["input_ids"], agent.end_id]
     for t, token in enumerate(own):
         hidden = agent.model.model(torch.tensor([ids + own[:t]])).last_hidden_state[0, -1]

@@ -1,0 +1,49 @@
+# Every target does its own set-up in .venv. `make setup CONSTRAINTS=own.txt` for another tested set.
+PY ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+PYTHON := $(VENV)/bin/python
+
+.PHONY: setup demo test test-slow check format clean
+
+# The extras that a target needs: demo installs the core alone.
+define install
+	$(PYTHON) -m pip install -q -c $(CONSTRAINTS) torch
+	$(PYTHON) -m pip install -q -c $(CONSTRAINTS) -e '.$(1)'
+	touch $@
+endef
+
+setup: $(VENV)/.stamp-all
+
+$(PYTHON):
+	$(PY) -m venv $(VENV)
+
+$(VENV)/.stamp-core: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
+	$(call install,)
+
+$(VENV)/.stamp-dev: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
+	$(call install,[dev])
+
+$(VENV)/.stamp-all: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
+	$(call install,[dev,track,deepspeed])
+
+demo: $(VENV)/.stamp-core  ## the relay in its three settings: outputs/demo
+	$(PYTHON) -m rmas_train -m experiment=relay,relay_scrambled,relay_dialect run_dir=outputs/demo
+
+test: $(VENV)/.stamp-dev
+	$(PYTHON) -m pytest
+
+test-slow: $(VENV)/.stamp-dev
+	$(PYTHON) -m pytest -m slow
+
+check: $(VENV)/.stamp-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.stamp-dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf outputs dist build
