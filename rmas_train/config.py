@@ -184,15 +184,17 @@ class EvaluationConfig:
     batch_size: int = option(250, "rows per forward")
     max_new_tokens: int = option(64, "longest answer, and longest message in text recursion")
     max_rows: int | None = option(None, "evaluate the first rows only")
-    controls: list[str] = option(list(CONTROLS), "rows beside the trained system")
+    controls: list[str | None] = option(list(CONTROLS), "rows beside the trained system")
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "max_new_tokens", "max_rows"):
             check_least(f"evaluation.{key}", getattr(self, key), 1)
         for depth in self.rounds or []:
             check_least("evaluation.rounds", depth, 1)
+        # YAML reads a bare `null` as nothing; here it is a control's name.
+        self.controls = [control or "null" for control in self.controls]
         for control in self.controls:
-            check_choice("evaluation.controls", control, CONTROLS)
+            check_choice("evaluation.controls", str(control), CONTROLS)
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,8 @@ Usage:
     python scripts/build_relay_agents.py --measure     # one-step accuracy of the shipped agents
 
 Seeded (the batch of step i depends on the agent's name and i alone) and resumable: a killed run
-goes on from ``outputs/relay_agents/<agent>/state.safetensors``. about 20 minutes per agent on one core.
+goes on from ``outputs/relay_agents/<agent>/state.safetensors``. About 20 minutes per agent on one
+core.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ FAMILIES = {
     "solver_dialect": (Olmo2Config, {"hidden_size": 112}),  # the solver renamed, see rename()
 }
 BATCH, BRANCHES = 96, 4  # problems per step, hints per problem
-SMOOTH_STEPS, LR, SMOOTH_LR = 800, 2e-3, 5e-4
-STEPS = 1600
+SMOOTH_STEPS, LR, SMOOTH_LR = 700, 2e-3, 5e-4
+STEPS = 1600  # at most, until every length is solved; then the smooth part
 MAX_END_TOKENS = 14  # end-of-text tokens that a message may carry after its pair
+SOLVED = 0.02
 LEARNT = 0.35  # lists grow by one operation when the smoothed state loss falls below this
 NO_HINT = 0.15  # share of hint-less prompts
 
@@ -114,7 +116,7 @@ class Examples:
             hint = self.words(problem.hint(position, self.names)) + [self.end] * ends
         return head + hint + self.after, slice(len(head), len(head) + len(hint))
 
-    def batch(self, step: int, longest: int) -> dict[str, Tensor]:
+    def batch(self, step: int, longest: int, is_smooth: bool) -> dict[str, Tensor]:
         """``BATCH`` problems with ``BRANCHES`` hints each, which share their question.
 
         A row is ``question [hint after pair] [hint after pair] ...``; a branch sees the question
@@ -122,7 +124,7 @@ class Examples:
         """
         rng = random.Random(f"{self.agent}/{step}")
         # Ends are drawn for whole batches: less padding.
-        ends, more = (rng.random() < (1 / 3 if step < STEPS else 1 / 2) for _ in range(2))
+        ends, more = (rng.random() < (1 / 2 if is_smooth else 1 / 3) for _ in range(2))
         rows = []
         for _ in range(BATCH):
             problem = relay.draw(rng, rng.randint(1, longest))
@@ -213,12 +215,12 @@ def loss_of(
     return losses.mean(), losses[batch["state"][target >= 0]].mean().item()
 
 
-def learning_rate(step: int) -> float:
-    """One cycle to 0 over STEPS, then a second, lower one for the smooth part."""
-    if step < STEPS:
+def learning_rate(step: int, smooth_from: int | None) -> float:
+    """One cycle over STEPS, then a second, lower one for the smooth part."""
+    if smooth_from is None:
         warm = min(1.0, (step + 1) / 150)
         return LR * warm * 0.5 * (1 + math.cos(math.pi * step / STEPS)) + 1e-5
-    done = (step - STEPS) / SMOOTH_STEPS
+    done = (step - smooth_from) / SMOOTH_STEPS
     return SMOOTH_LR * min(1.0, done * 20 + 0.05) * (1 - done) + 1e-6
 
 
@@ -261,28 +263,34 @@ def train(agent: str, work: Path, out: Path) -> None:
     parameters = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     examples, state_file = Examples(agent, tokenizer), work / agent / "state.safetensors"
-    start, longest, smoothed = 0, 1, 2.3
+    start, longest, smoothed, smooth_from = 0, 1, 2.3, None
     if state_file.exists():
-        start, longest, smoothed = load_state(state_file, parameters, optimizer)
+        start, longest, smoothed, smooth_from = load_state(state_file, parameters, optimizer)
         print(f"{agent}: resumed at step {start}", flush=True)
     began = time.perf_counter()
     for step in range(start, STEPS + SMOOTH_STEPS):
-        smooth = step >= STEPS
-        optimizer.param_groups[0]["lr"] = learning_rate(step)
-        loss, state_loss = loss_of(model, examples.batch(step, longest), step, smooth)
-        smoothed = 0.8 * smoothed + 0.2 * state_loss
-        if smoothed < LEARNT and longest < relay.MAX_OPERATIONS:
-            longest, smoothed = longest + 1, 2.3
+        optimizer.param_groups[0]["lr"] = learning_rate(step, smooth_from)
+        is_smooth = smooth_from is not None
+        batch = examples.batch(step, longest, is_smooth)
+        loss, state_loss = loss_of(model, batch, step, is_smooth)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        smoothed = 0.8 * smoothed + 0.2 * state_loss
+        if smoothed < LEARNT and longest < relay.MAX_OPERATIONS:
+            longest, smoothed = longest + 1, 2.3
+        if smooth_from is None and (smoothed < SOLVED or step + 1 == STEPS):
+            smooth_from = step + 1
         if step % 50 == 49:
             seconds = time.perf_counter() - began
             numbers = f"loss {loss.item():.4f} state {smoothed:.4f} longest {longest}"
-            print(f"{agent} {step + 1} {numbers} {seconds:.0f}s", flush=True)
+            print(f"{agent} {step + 1} {numbers} smooth {smooth_from} {seconds:.0f}s", flush=True)
         if step % 200 == 199:
-            save_state(state_file, parameters, optimizer, (step + 1, longest, smoothed))
+            progress = (step + 1, longest, smoothed, smooth_from)
+            save_state(state_file, parameters, optimizer, progress)
+        if smooth_from is not None and step + 1 == smooth_from + SMOOTH_STEPS:
+            break
     model.save_pretrained(out / agent)
     tokenizer.save_pretrained(out / agent)
 
@@ -325,15 +333,16 @@ def save_state(
 
 def load_state(
     path: Path, parameters: dict, optimizer: torch.optim.Optimizer
-) -> tuple[int, int, float]:
-    """Step, longest list and smoothed loss of a killed run."""
+) -> tuple[int, int, float, int | None]:
+    """Step, longest list, smoothed loss and begin of the smooth part of a killed run."""
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
         progress = json.loads(file.metadata()["progress"])
     for name, p in parameters.items():
         p.data.copy_(tensors[f"model.{name}"])
         optimizer.state[p] = {k: tensors[f"{k}.{name}"] for k in ("exp_avg", "exp_avg_sq", "step")}
-    return tuple(progress)
+    step, longest, smoothed, smooth_from = progress
+    return step, longest, smoothed, smooth_from
 
 
 def write_hashes(out: Path) -> None:

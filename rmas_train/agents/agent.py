@@ -86,7 +86,7 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
     kwargs = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             where,
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
@@ -102,7 +102,7 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
             f"agents.{name}.model={config.model} has no chat template; use an instruction-tuned "
             "model, or put a chat_template.jinja into its folder."
         )
-    model.to(device=device)
+    model.to(device)
     return freeze(Agent(name, model, tokenizer, config.model, config.revision))
 
 

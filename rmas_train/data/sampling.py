@@ -86,7 +86,7 @@ class Sampler:
         if not pool:
             raise DataError(
                 f"No training row has rounds_needed <= {depth}, so no step at this depth can "
-                "learn; add such rows, raise rounds with training.outer.depth=fixed, or drop the column."
+                "learn; add such rows, set training.outer.depth=fixed, or drop the column."
             )
         return pool
 

@@ -75,7 +75,8 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
     runs = "".join(
         f"<li><b>{escape(name)}</b>: <code>{escape(run['environment']['command'])}</code>, seed "
         f"{run['config']['seed']}, {escape(str(run['environment']['versions']))}, "
-        f"{run['environment']['cpus']} CPU threads, GPU {escape(str(run['environment']['gpu']))}</li>"
+        f"{run['environment']['cpus']} CPU threads, "
+        f"GPU {escape(str(run['environment']['gpu']))}</li>"
         for name, run in results["runs"].items()
     )
     return (

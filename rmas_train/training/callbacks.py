@@ -104,7 +104,7 @@ class Tracker:
                 tracker.start()
             except (ImportError, NameError) as error:
                 raise ConfigError(
-                    f"tracking={name}: the package is not installed; pip install 'rmas_train[track]'."
+                    f"tracking={name}: not installed; pip install 'rmas_train[track]'."
                 ) from error
             self._trackers.append(tracker)
 

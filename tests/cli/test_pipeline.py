@@ -113,13 +113,13 @@ def test_stages_one_by_one_equal_the_pipeline(overrides, workspace, finished, ca
 
 
 def test_a_finished_run_is_evaluated_with_its_own_config(finished, capsys):
-    assert main(["stage=eval", f"run={finished}", "rounds=1,3", "evaluation.controls=[null]"]) == 2
-    capsys.readouterr()
-    assert main(["stage=eval", f"run={finished}", "rounds=1,3", "evaluation.controls=[text]"]) == 0
+    typed = ["rounds=1,3", "evaluation.controls=[text,null]"]
+    assert main(["stage=eval", f"run={finished}", *typed]) == 0
     stop_log()
     rows = json.loads((finished / "eval" / "results.json").read_text())["rows"]
-    assert {(r["system"], r["rounds"]) for r in rows} == {
-        (s, d) for s in ("latent", "text") for d in (1, 3)
+    systems = [("latent", None), ("latent", "null"), ("text", None)]
+    assert {(r["system"], r["control"], r["rounds"]) for r in rows} == {
+        (*s, d) for s in systems for d in (1, 3)
     }
 
 

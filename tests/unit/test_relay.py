@@ -34,7 +34,7 @@ def test_a_problem_by_hand():
 
 
 def test_exact_lines_against_enumeration():
-    """All lists of three operations from all states: stops after one, best guess given state one."""
+    """All lists of three operations from all states; both systems hold the state after one."""
     counts = {}
     stops = total = 0
     for start in range(10):
@@ -93,7 +93,7 @@ def test_shipped_agents_advance_one_step_with_nothing_of_ours(name):
     names = relay.DIALECT if name == "solver_dialect" else relay.STATES
     rng, right, total = random.Random(5), 0, 0
     for position in range(10):
-        chosen = [p for p in (relay.draw(rng, max(position, 1)) for _ in range(8))]
+        chosen = [relay.draw(rng, max(position, 1)) for _ in range(8)]
         chats = [
             tokenizer.apply_chat_template(
                 [
