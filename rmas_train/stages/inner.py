@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
+from rmas_train.agents.prompts import tokenise
 from rmas_train.agents.rollout import at_least_float32, forward_hidden, rollout
 from rmas_train.agents.sequences import pad_left
 from rmas_train.config import DataConfig
@@ -63,9 +64,11 @@ class InnerObjective(nn.Module):
 
     def count(self, rows: Sequence[int]) -> Tensor:
         counts = []
-        for name in self._team.agents:
-            targets = [target for _, target in self._sequences(name, rows)]
-            counts.append(sum(self._used(len(t)) for t in targets))
+        for name, agent in self._team.agents.items():
+            column = self._data.role_texts[name]
+            texts = [str(self._table.rows[i][column]) for i in rows]
+            lengths = [len(ids) + 1 for ids in tokenise(agent, texts, plain=True)]  # and the end
+            counts.append(sum(map(self._used, lengths)))
         return torch.tensor(counts)
 
     def forward(self, rows: Sequence[int], _rounds: int) -> Tensor:

@@ -9,24 +9,23 @@ from typing import Any
 
 from rmas_train.config import Config, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
-from rmas_train.errors import LinksError
 from rmas_train.files import write_json
-from rmas_train.links.folder import check_agents, find_links, load_tensors, read_card, save_links
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.folder import find_links, load_tensors, read_card, save_links
 from rmas_train.log import say
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.evaluate import evaluate_variant, variants
+from rmas_train.stages.handover import (
+    equal_inner,
+    find_inner,
+    inner_only,
+    inner_options_hash,
+    make_card,
+    read_links,
+)
 from rmas_train.stages.inner import InnerObjective
 from rmas_train.stages.outer import OuterObjective
 from rmas_train.stages.run_folder import config_dict, environment, stage_folder
-from rmas_train.stages.setup import (
-    Setup,
-    describe_agents,
-    inner_options_hash,
-    make_card,
-    make_links,
-    set_up,
-)
+from rmas_train.stages.setup import Setup, make_links, set_up
 from rmas_train.training.callbacks import MetricsFile, ProgressBar, Tracker, watch
 from rmas_train.training.loop import Callback, train
 
@@ -144,59 +143,6 @@ def _train(
             train(objective, sampler, options, runtime, [metrics, bar, tracker, *callbacks])
         tracker.close()
     setup.assert_unchanged()
-
-
-def find_inner(config: Config, setup: Setup) -> Path:
-    """Inner links for the outer stage: as given, or the newest valid ones for the same agents.
-
-    Raises:
-        LinksError: none, with the command that makes them.
-    """
-    agents = describe_agents(setup)
-    if config.inner:
-        folder = Path(config.inner)
-        folder = folder if (folder / "links.json").is_file() else folder / "links"
-        check_agents(folder, read_card(folder), agents)
-        return folder
-    own = Path(config.run_dir) / "inner" / "links"
-    if own.is_dir():
-        check_agents(own, read_card(own), agents)
-        return own
-    twin = equal_inner(config, setup)
-    if twin is None:
-        raise LinksError(
-            f"no inner links in {own}; make them with: python -m rmas_train stage=inner "
-            f"run_dir={config.run_dir}, or give inner=<folder>."
-        )
-    return twin
-
-
-def equal_inner(config: Config, setup: Setup) -> Path | None:
-    """Finished inner links, here or in a run folder beside this one, from the very same options."""
-    wanted = inner_options_hash(setup)
-    run_dir = Path(config.run_dir)
-    found = [run_dir / "inner" / "links", *run_dir.parent.glob("*/inner/links")]
-    for folder in sorted((f for f in found if f.is_dir()), key=lambda f: -f.stat().st_mtime):
-        try:
-            if read_card(folder).options_hash == wanted:
-                return folder
-        except LinksError:
-            continue
-    return None
-
-
-def read_links(setup: Setup, folder: Path) -> LinkSet:
-    """Links of this set-up from a folder, checked against its agents."""
-    card = read_card(folder)
-    check_agents(folder, card, describe_agents(setup))
-    links, _ = make_links(setup, init="default")
-    load_tensors(folder, links)
-    return links
-
-
-def inner_only(links: LinkSet) -> LinkSet:
-    """The same inner links without the outer ones."""
-    return LinkSet(dict(links.inner.items()), {})  # type: ignore[arg-type]
 
 
 def references(config: Config) -> dict[str, Any]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from rmas_train.agents.agent import Agent, assert_frozen, load_agent
-from rmas_train.agents.prompts import Prompt, load_prompt
+from rmas_train.agents.prompts import load_prompt
 from rmas_train.agents.sequences import fill_text
 from rmas_train.agents.vocabulary import seen_ids, states_before, target_norm, token_embeddings
 from rmas_train.config import Config
@@ -22,7 +17,6 @@ from rmas_train.data.recipes import prepare
 from rmas_train.data.rows import Row, Table, check_answers, read_table
 from rmas_train.data.sampling import stream_seed
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.links.folder import Card
 from rmas_train.links.linkset import LinkSet, new_links
 from rmas_train.links.start import Pairs, align_links, shared_tokens
 from rmas_train.recursion import Team
@@ -177,66 +171,3 @@ def _pairs(
             torch.stack([states[a] for a, _ in shared]) if shared else torch.zeros(0, source.width)
         )
     return Pairs(left, token_embeddings(target, [b for _, b in shared]))
-
-
-def make_card(
-    setup: Setup, stage: str, alignment: Mapping[str, dict[str, float]], options_hash: str = ""
-) -> Card:
-    """What the links folder of this set-up says about itself."""
-    config = setup.config
-    prompts = {
-        n: yaml.safe_load((prompts_folder(config) / f"{n}.yaml").read_text(encoding="utf-8"))
-        for n in setup.team.agents
-    }
-    is_outer = stage != "inner"
-    return Card(
-        stage=stage,
-        agents=describe_agents(setup),
-        topology=asdict(config.topology),
-        links=asdict(config.links),
-        prompts=prompts,
-        rounds=config.rounds if is_outer else None,
-        latent_length=config.latent_length if is_outer else None,
-        max_new_tokens=config.evaluation.max_new_tokens,
-        data_fingerprint=setup.train.fingerprint,
-        package_version=version("rmas_train"),
-        prompts_hash=_hash(prompts),
-        options_hash=options_hash,
-        alignment=dict(alignment),
-    )
-
-
-def describe_agents(setup: Setup) -> dict[str, dict[str, Any]]:
-    return {
-        n: {
-            "model": a.source,
-            "revision": a.revision,
-            "dtype": setup.config.agents[n].dtype,
-            "width": a.width,
-            "fingerprint": setup.fingerprints[n],
-        }
-        for n, a in setup.team.agents.items()
-    }
-
-
-def inner_options_hash(setup: Setup) -> str:
-    """Everything that decides the inner links: two runs with the same one may share them."""
-    config = setup.config
-    links = {k: v for k, v in asdict(config.links).items() if k in ("variant", "norm", "init")}
-    training = asdict(config.training.inner)
-    data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
-    rollout = config.latent_length if config.training.inner.inner_states == "rollout" else None
-    agents = {n: d["fingerprint"] for n, d in describe_agents(setup).items()}
-    parts = [links, training, data, rollout, agents, setup.train.fingerprint, config.seed]
-    return _hash(parts)
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def build_prompts(
-    agents: Mapping[str, Agent], texts: Mapping[str, Mapping[str, str | None]]
-) -> dict[str, Prompt]:
-    """Prompts from texts kept in a links folder."""
-    return {n: Prompt(a, texts[n], f"prompt of {n}") for n, a in agents.items()}

@@ -1,0 +1,128 @@
+"""What passes between stages: links folders, their cards, and which inner links belong to a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rmas_train.config import Config
+from rmas_train.errors import LinksError
+from rmas_train.links.folder import Card, check_agents, load_tensors, read_card
+from rmas_train.links.linkset import LinkSet
+from rmas_train.stages.setup import Setup, make_links, prompts_folder
+
+
+def make_card(
+    setup: Setup, stage: str, alignment: Mapping[str, dict[str, float]], options_hash: str = ""
+) -> Card:
+    """What the links folder of this set-up says about itself."""
+    config = setup.config
+    prompts = {
+        n: yaml.safe_load((prompts_folder(config) / f"{n}.yaml").read_text(encoding="utf-8"))
+        for n in setup.team.agents
+    }
+    is_outer = stage != "inner"
+    return Card(
+        stage=stage,
+        agents=describe_agents(setup),
+        topology=asdict(config.topology),
+        links=asdict(config.links),
+        prompts=prompts,
+        rounds=config.rounds if is_outer else None,
+        latent_length=config.latent_length if is_outer else None,
+        max_new_tokens=config.evaluation.max_new_tokens,
+        data_fingerprint=setup.train.fingerprint,
+        package_version=version("rmas_train"),
+        prompts_hash=_hash(prompts),
+        options_hash=options_hash,
+        alignment=dict(alignment),
+    )
+
+
+def describe_agents(setup: Setup) -> dict[str, dict[str, Any]]:
+    return {
+        n: {
+            "model": a.source,
+            "revision": a.revision,
+            "dtype": setup.config.agents[n].dtype,
+            "width": a.width,
+            "fingerprint": setup.fingerprints[n],
+        }
+        for n, a in setup.team.agents.items()
+    }
+
+
+def inner_options_hash(setup: Setup) -> str:
+    """Everything that decides the inner links: two runs with the same one may share them."""
+    config = setup.config
+    links = {k: v for k, v in asdict(config.links).items() if k in ("variant", "norm", "init")}
+    training = asdict(config.training.inner)
+    data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
+    rollout = config.latent_length if config.training.inner.inner_states == "rollout" else None
+    agents = {n: d["fingerprint"] for n, d in describe_agents(setup).items()}
+    parts = [links, training, data, rollout, agents, setup.train.fingerprint, config.seed]
+    return _hash(parts)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def find_inner(config: Config, setup: Setup) -> Path:
+    """Inner links for the outer stage: as given, or the newest valid ones for the same agents.
+
+    Raises:
+        LinksError: none, with the command that makes them.
+    """
+    agents = describe_agents(setup)
+    if config.inner:
+        folder = Path(config.inner)
+        folder = folder if (folder / "links.json").is_file() else folder / "links"
+        check_agents(folder, read_card(folder), agents)
+        return folder
+    own = Path(config.run_dir) / "inner" / "links"
+    if own.is_dir():
+        check_agents(own, read_card(own), agents)
+        return own
+    twin = equal_inner(config, setup)
+    if twin is None:
+        raise LinksError(
+            f"no inner links in {own}; make them with: python -m rmas_train stage=inner "
+            f"run_dir={config.run_dir}, or give inner=<folder>."
+        )
+    return twin
+
+
+def equal_inner(config: Config, setup: Setup) -> Path | None:
+    """Finished inner links, here or in a run folder beside this one, from the very same options."""
+    wanted = inner_options_hash(setup)
+    run_dir = Path(config.run_dir)
+    found = [run_dir / "inner" / "links", *run_dir.parent.glob("*/inner/links")]
+    for folder in sorted((f for f in found if f.is_dir()), key=lambda f: -f.stat().st_mtime):
+        try:
+            if read_card(folder).options_hash == wanted:
+                return folder
+        except LinksError:
+            continue
+    return None
+
+
+def read_links(setup: Setup, folder: Path) -> LinkSet:
+    """Links of this set-up from a folder, checked against its agents."""
+    card = read_card(folder)
+    check_agents(folder, card, describe_agents(setup))
+    links, _ = make_links(setup, init="default")
+    load_tensors(folder, links)
+    return links
+
+
+def inner_only(links: LinkSet) -> LinkSet:
+    """The same inner links without the outer ones."""
+    return LinkSet(dict(links.inner.items()), {})  # type: ignore[arg-type]
