@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import random
 import sys
 import time
@@ -28,8 +27,8 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GraniteConfig,
     LlamaConfig,
-    Olmo2Config,
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
@@ -44,14 +43,20 @@ WORDS = [*relay.STATES, *relay.OPERATIONS, *map(str, range(10)), "start", "stop"
 FAMILIES = {
     "planner": (Qwen3Config, {"hidden_size": 144, "head_dim": 36}),
     "critic": (LlamaConfig, {"hidden_size": 128, "head_dim": 32}),
-    "solver": (Olmo2Config, {"hidden_size": 112}),
-    "solver_dialect": (Olmo2Config, {"hidden_size": 112}),  # the solver renamed, see rename()
+    # Grown from the critic, see grow(); with these values Granite's layers compute what Llama's do.
+    "solver": (
+        GraniteConfig,
+        {"hidden_size": 136, "head_dim": 32, "attention_multiplier": 32**-0.5}
+        | {"tie_word_embeddings": False},
+    ),
+    "solver_dialect": (None, {}),  # the solver renamed, see rename()
 }
 BATCH, BRANCHES = 96, 4  # problems per step, hints per problem
-SMOOTH_STEPS, LR, SMOOTH_LR = 700, 2e-3, 5e-4
-STEPS = 1600  # at most, until every length is solved; then the smooth part
+SMOOTH_STEPS, LR, SMOOTH_LR = 700, 1.5e-3, 6e-4
+STEPS = 4000  # at most, until every length is solved; then the smooth part
 MAX_END_TOKENS = 14  # end-of-text tokens that a message may carry after its pair
-SOLVED = 0.02
+NOISE = 3.0  # largest noise on a hint, in units of the embeddings' rms
+SOLVED = 0.03
 LEARNT = 0.35  # lists grow by one operation when the smoothed state loss falls below this
 NO_HINT = 0.15  # share of hint-less prompts
 
@@ -69,19 +74,19 @@ def make_tokenizer(agent: str) -> PreTrainedTokenizerFast:
 def make_model(agent: str, tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
     config_class, sizes = FAMILIES[agent]
     torch.manual_seed(int(hashlib.sha256(agent.encode()).hexdigest()[:8], 16))
-    config = config_class(
-        vocab_size=len(tokenizer),
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **sizes,
-    )
+    options = {
+        "vocab_size": len(tokenizer),
+        "intermediate_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = config_class(**options | sizes)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
@@ -196,7 +201,7 @@ def loss_of(
     if smooth:
         generator = torch.Generator().manual_seed(step)
         rms = embeds.detach().pow(2).mean().sqrt()
-        level = 1.5 * torch.rand(BATCH, 1, 1, generator=generator)
+        level = NOISE * torch.rand(BATCH, 1, 1, generator=generator)
         noise = torch.randn(embeds.shape, generator=generator)
         embeds = embeds + noise * level * rms * batch["noisy"][..., None]
     hidden = model.model(
@@ -216,10 +221,9 @@ def loss_of(
 
 
 def learning_rate(step: int, smooth_from: int | None) -> float:
-    """One cycle over STEPS, then a second, lower one for the smooth part."""
+    """Warm-up and a plateau until every length is solved, then a lower cycle to 0."""
     if smooth_from is None:
-        warm = min(1.0, (step + 1) / 150)
-        return LR * warm * 0.5 * (1 + math.cos(math.pi * step / STEPS)) + 1e-5
+        return LR * min(1.0, (step + 1) / 150)
     done = (step - smooth_from) / SMOOTH_STEPS
     return SMOOTH_LR * min(1.0, done * 20 + 0.05) * (1 - done) + 1e-6
 
@@ -264,6 +268,9 @@ def train(agent: str, work: Path, out: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     examples, state_file = Examples(agent, tokenizer), work / agent / "state.safetensors"
     start, longest, smoothed, smooth_from = 0, 1, 2.3, None
+    if agent == "solver":
+        grow(model, tokenizer, out)
+        longest, smooth_from = relay.MAX_OPERATIONS, 0
     if state_file.exists():
         start, longest, smoothed, smooth_from = load_state(state_file, parameters, optimizer)
         print(f"{agent}: resumed at step {start}", flush=True)
@@ -295,6 +302,46 @@ def train(agent: str, work: Path, out: Path) -> None:
     tokenizer.save_pretrained(out / agent)
 
 
+@torch.no_grad()
+def grow(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Start the solver as the critic in a wider, randomly rotated space with its own vocabulary.
+
+    With U (136 x 128, orthonormal columns) the residual stream x becomes U x: what writes to it is
+    multiplied by U, what reads from it by U's transpose, after the norms' gains (and the ratio of
+    the two widths' rms) are folded into it. The function is the critic's to rounding; embeddings
+    and hidden states have nothing in common with the critic's. Training goes on from there.
+    """
+    critic = AutoModelForCausalLM.from_pretrained(out / "critic", dtype=torch.float32)
+    old_rows = relay_tokenizers.bytes_to_ids(AutoTokenizer.from_pretrained(out / "critic"))
+    wide, narrow = model.config.hidden_size, critic.config.hidden_size
+    u, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=torch.Generator().manual_seed(0)))
+    shrink = (narrow / wide) ** 0.5
+    for new, old in zip(model.model.layers, critic.model.layers, strict=True):
+        gain = old.input_layernorm.weight
+        for name in ("q_proj", "k_proj", "v_proj"):
+            weight = getattr(old.self_attn, name).weight
+            getattr(new.self_attn, name).weight.copy_(weight * gain @ u.T * shrink)
+        new.self_attn.o_proj.weight.copy_(u @ old.self_attn.o_proj.weight)
+        gain = old.post_attention_layernorm.weight
+        for name in ("gate_proj", "up_proj"):
+            weight = getattr(old.mlp, name).weight
+            getattr(new.mlp, name).weight.copy_(weight * gain @ u.T * shrink)
+        new.mlp.down_proj.weight.copy_(u @ old.mlp.down_proj.weight)
+    rows = critic.get_input_embeddings().weight
+    head = rows * critic.model.norm.weight
+    for text, index in relay_tokenizers.bytes_to_ids(tokenizer).items():
+        if text in old_rows:
+            model.get_input_embeddings().weight[index] = u @ rows[old_rows[text]]
+            model.lm_head.weight[index] = u @ head[old_rows[text]] * shrink
+    critic_tokenizer = AutoTokenizer.from_pretrained(out / "critic")
+    marks = zip(relay_tokenizers.MARKS["solver"], relay_tokenizers.MARKS["critic"], strict=True)
+    for new_mark, old_mark in marks:
+        index = tokenizer.convert_tokens_to_ids(new_mark)
+        old = critic_tokenizer.convert_tokens_to_ids(old_mark)
+        model.get_input_embeddings().weight[index] = u @ rows[old]
+        model.lm_head.weight[index] = u @ head[old] * shrink
+
+
 def rename(out: Path) -> None:
     """The dialect's decoder: the solver with its ten state tokens under other names.
 
@@ -305,7 +352,7 @@ def rename(out: Path) -> None:
     old = AutoTokenizer.from_pretrained(out / "solver").get_vocab()
     tokenizer = make_tokenizer("solver_dialect")
     solver_name = dict(zip(relay.DIALECT, relay.STATES, strict=True))
-    rows = torch.zeros(len(tokenizer), model.config.hidden_size)
+    rows, head = torch.zeros(2, len(tokenizer), model.config.hidden_size)
     for token, index in tokenizer.get_vocab().items():
         word = token.removeprefix("\u0120")
         source = (
@@ -313,8 +360,10 @@ def rename(out: Path) -> None:
         )
         if source in old:
             rows[index] = model.get_input_embeddings().weight[old[source]].detach()
+            head[index] = model.lm_head.weight[old[source]].detach()
     model.resize_token_embeddings(len(tokenizer))
     model.get_input_embeddings().weight.data.copy_(rows)
+    model.lm_head.weight.data.copy_(head)
     model.save_pretrained(out / "solver_dialect")
     tokenizer.save_pretrained(out / "solver_dialect")
 

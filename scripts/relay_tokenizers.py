@@ -21,27 +21,37 @@ LLAMA_CHAT = (
     "<|begin|>{% for m in messages %}<|header|>{{ m.role }}<|body|>{{ m.content | trim }}<|eot|>"
     "{% endfor %}{% if add_generation_prompt %}<|header|>assistant<|body|>{% endif %}"
 )
+GRANITE_CHAT = (
+    "<|first|>{% for m in messages %}<|role|>{{ m.role }}<|says|>{{ m.content }}<|done|>"
+    "{% endfor %}{% if add_generation_prompt %}<|role|>assistant<|says|>{% endif %}"
+)
+# Marks of each chat, padding first, end of text last.
+MARKS = {
+    "planner": ["<|pad|>", "<|im_start|>", "<|im_end|>"],
+    "critic": ["<|pad|>", "<|begin|>", "<|header|>", "<|body|>", "<|eot|>"],
+    "solver": ["<|pad|>", "<|first|>", "<|role|>", "<|says|>", "<|done|>"],
+}
+MARKS["solver_dialect"] = MARKS["solver"]
+CHATS = {"planner": QWEN_CHAT, "critic": LLAMA_CHAT}
 
 
 def build(agent: str, words: list[str], renamed: dict[str, str]) -> PreTrainedTokenizerFast:
     """A tokenizer in which every one of ``words`` is a single token.
 
     Args:
-        agent: a key of ``FILLER``; the critic is of the Llama family, the others of Qwen's.
+        agent: a key of ``FILLER``; the critic's is in sentencepiece style, the others byte-level.
         words: the relay's words.
         renamed: words that this agent reads under another name (the dialect's states).
     """
-    llama = agent == "critic"
+    llama, specials = agent == "critic", MARKS[agent]
     tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=llama))
     if llama:  # sentencepiece style: a visible space, bytes only as a fallback
-        specials = ["<|pad|>", "<|begin|>", "<|header|>", "<|body|>", "<|eot|>"]
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
         tokenizer.decoder = decoders.Sequence(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
         )
         alphabet, bytes_ = [], [f"<0x{i:02X}>" for i in range(256)]
     else:
-        specials = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet, bytes_ = pre_tokenizers.ByteLevel.alphabet(), []
@@ -67,12 +77,18 @@ def build(agent: str, words: list[str], renamed: dict[str, str]) -> PreTrainedTo
         tokenizer_object=_plain_bytes(tokenizer, bytes_),
         eos_token=specials[-1],
         pad_token=specials[0],
-        bos_token="<|begin|>" if llama else None,
-        extra_special_tokens=[t for t in specials[1:-1] if t != "<|begin|>"],
-        chat_template=LLAMA_CHAT if llama else QWEN_CHAT,
+        extra_special_tokens=specials[1:-1],
+        chat_template=CHATS.get(agent, GRANITE_CHAT),
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def bytes_to_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """Whole relay words, ``" word"``, to ids, however the family writes the space."""
+    vocab = tokenizer.get_vocab()
+    marked = {t: i for t, i in vocab.items() if t[0] in "\u0120\u2581"}
+    return {" " + token[1:]: index for token, index in marked.items()}
 
 
 def _plain_bytes(tokenizer: tokenizers.Tokenizer, names: list[str]) -> tokenizers.Tokenizer:

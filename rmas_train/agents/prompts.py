@@ -47,7 +47,8 @@ class Prompt:
 
     def __init__(self, agent: Agent, texts: Mapping[str, str | None], file: str = "prompt") -> None:
         self.agent, self.file = agent, file
-        self._special = [str(t) for t in agent.tokenizer.get_added_vocab()]
+        marks = sorted(agent.tokenizer.get_added_vocab(), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, marks)) or r"(?!)")
         system = texts.get("system")
         self.user = self._render(system, texts["user"] or "")
         first = texts.get("user_first")
@@ -103,7 +104,7 @@ class Prompt:
         ids = tokenise(self.agent, texts)
         for i, parts in enumerate(filled):
             values = [p.value for p in parts if p.kind == "column"]
-            if any(token in value for value in values for token in self._special):
+            if any(self._special.search(value) for value in values):
                 ids[i] = []
                 for p in parts:
                     ids[i] += tokenise(self.agent, [p.value], plain=p.kind == "column")[0]

@@ -33,12 +33,13 @@ def depth_at(step: int, steps: int, rounds: int, schedule: str, seed: int) -> in
         steps: of the whole stage.
         rounds: the largest depth.
         schedule: ``fixed``: always ``rounds``; ``uniform``: drawn from 1..rounds; ``growing``:
-            equal parts of the run at depth 1, 2, ..., rounds.
+            depth 1, 2, ..., rounds in turn, each for a part of the run in proportion to itself.
     """
     if schedule == "fixed":
         return rounds
     if schedule == "growing":
-        return min(rounds, 1 + step * rounds // steps)
+        share = (step + 0.5) / steps * rounds * (rounds + 1) / 2
+        return next(d for d in range(1, rounds + 1) if share <= d * (d + 1) / 2)
     generator = torch.Generator().manual_seed(stream_seed(seed, "depth", step))
     return int(torch.randint(1, rounds + 1, (), generator=generator))
 
