@@ -132,7 +132,7 @@ class Examples:
         ends, more = (rng.random() < (1 / 2 if is_smooth else 1 / 3) for _ in range(2))
         rows = []
         for _ in range(BATCH):
-            problem = relay.draw(rng, rng.randint(1, longest))
+            problem = relay.draw(rng, max(rng.randint(1, longest) for _ in range(2)))
             head = self.before + self.words(problem.question) + self.mark
             rows.append((head, [self._branch(rng, problem, ends, more) for _ in range(BRANCHES)]))
         width = max(len(head) + sum(len(b[0]) for b in branches) for head, branches in rows)
@@ -167,7 +167,9 @@ class Examples:
         """
         position, state, hint = 0, problem.start, []
         if rng.random() >= NO_HINT:
-            position, state = rng.randint(0, len(problem.operations)), rng.randrange(10)
+            end = len(problem.operations)  # its neighbourhood more often, or it stays the worst
+            position = rng.choice([rng.randint(0, end), rng.randint(max(0, end - 2), end)])
+            state = rng.randrange(10)
             hint = self.words(f"{position} {self.names[state]}")
             hint += [self.end] * (rng.randint(0, MAX_END_TOKENS) * ends)
         if position < len(problem.operations):
