@@ -33,13 +33,14 @@ def depth_at(step: int, steps: int, rounds: int, schedule: str, seed: int) -> in
         steps: of the whole stage.
         rounds: the largest depth.
         schedule: ``fixed``: always ``rounds``; ``uniform``: drawn from 1..rounds; ``growing``:
-            depth 1, 2, ..., rounds in turn, each for a part of the run in proportion to itself.
+            drawn from 1..d, where d grows from 1 to ``rounds`` and stays at each depth for a part
+            of the run in proportion to it.
     """
     if schedule == "fixed":
         return rounds
     if schedule == "growing":
         share = (step + 0.5) / steps * rounds * (rounds + 1) / 2
-        return next(d for d in range(1, rounds + 1) if share <= d * (d + 1) / 2)
+        rounds = next(d for d in range(1, rounds + 1) if share <= d * (d + 1) / 2)
     generator = torch.Generator().manual_seed(stream_seed(seed, "depth", step))
     return int(torch.randint(1, rounds + 1, (), generator=generator))
 

@@ -97,7 +97,9 @@ def test_no_row_within_reach_is_an_error():
 
 
 def test_depth_schedules():
-    assert [depth_at(s, 12, 3, "growing", 0) for s in range(12)] == [1] * 2 + [2] * 4 + [3] * 6
+    growing = [depth_at(s, 600, 3, "growing", 0) for s in range(600)]
+    parts = (growing[:100], growing[100:300], growing[300:])
+    assert [set(part) for part in parts] == [{1}, {1, 2}, {1, 2, 3}]
     assert {depth_at(s, 7, 1, "growing", 0) for s in range(7)} == {1}
     assert {depth_at(s, 99, 3, "fixed", 0) for s in range(99)} == {3}
     drawn = [depth_at(s, 300, 3, "uniform", 0) for s in range(300)]
