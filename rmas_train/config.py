@@ -164,7 +164,9 @@ class InnerConfig(TrainingConfig):
 
 @dataclass(kw_only=True)
 class OuterConfig(TrainingConfig):
-    depth: str = option("uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed")
+    depth: str = option(
+        "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
+    )
     train_inner: bool = option(False, "train the inner links too")
 
     def __post_init__(self) -> None:
