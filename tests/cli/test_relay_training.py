@@ -24,8 +24,8 @@ def test_the_outer_stage_repairs_scrambled_links(tmp_path, monkeypatch):
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     within = {(r["system"], r["control"]): r["accuracy_within_reach"] for r in rows}
     assert within["text", None] > 0.98
-    assert within["latent", "start"] < 0.6
-    assert within["latent", None] > within["latent", "start"] + 0.25
+    assert within["latent", "start"] < 0.85
+    assert within["latent", None] > 0.95
     assert within["latent", "shuffled"] < 0.25
     assert within["latent", "untrained"] < 0.4
     assert 0.3 < within["latent", "null"] < 0.5
