@@ -40,8 +40,16 @@ def accuracy_picture(path: Path, rows: list[Row], references: dict[str, Any]) ->
                 x, y = [r["rounds"] for r in chosen], [100 * r["accuracy"] for r in chosen]
                 below = [100 * (r["accuracy"] - r["ci95"][0]) for r in chosen]
                 above = [100 * (r["ci95"][1] - r["accuracy"]) for r in chosen]
+                order = 4 if name == "latent" else 3  # the trained system is never hidden
                 panel.errorbar(
-                    x, y, yerr=[below, above], color=colour, marker=mark, capsize=3, label=label
+                    x,
+                    y,
+                    yerr=[below, above],
+                    color=colour,
+                    marker=mark,
+                    capsize=3,
+                    label=label,
+                    zorder=order,
                 )
         panel.set(title=task, xlabel="rounds", ylim=(0, 103))
         panel.set_xticks(sorted({r["rounds"] for r in rows if r["task"] == task}))
