@@ -123,6 +123,15 @@ def test_a_finished_run_is_evaluated_with_its_own_config(finished, capsys):
     }
 
 
+def test_the_readmes_command_for_own_agents_and_data(workspace, agent_folders, capsys):
+    argv = ["experiment=none", "data=jsonl", "data.folder=data", "data.prompts=prompts"]
+    argv += [f"agents.{name}.model={folder}" for name, folder in agent_folders.items()]
+    argv += ["training.inner.steps=2", "training.outer.steps=2", "evaluation.max_new_tokens=3"]
+    assert main(argv) == 0
+    stop_log()
+    assert (workspace / "outputs" / "mine" / "results.json").is_file()
+
+
 def test_edges_that_cannot_learn_are_named(overrides, workspace, capsys):
     assert main([*overrides, "rounds=1"]) == 0
     stop_log()
