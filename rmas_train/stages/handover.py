@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from rmas_train.config import Config
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import Card, check_agents, load_tensors, read_card
 from rmas_train.links.linkset import LinkSet
-from rmas_train.stages.setup import Setup, make_links, prompts_folder
+from rmas_train.stages.setup import Setup, prompts_folder
 
 
 def make_card(
@@ -114,11 +115,11 @@ def equal_inner(config: Config, setup: Setup) -> Path | None:
     return None
 
 
-def read_links(setup: Setup, folder: Path) -> LinkSet:
-    """Links of this set-up from a folder, checked against its agents."""
+def read_links(setup: Setup, folder: Path, like: LinkSet) -> LinkSet:
+    """Links from a folder, checked against this set-up's agents; ``like`` has their shapes."""
     card = read_card(folder)
     check_agents(folder, card, describe_agents(setup))
-    links, _ = make_links(setup, init="default")
+    links = copy.deepcopy(like)
     load_tensors(folder, links)
     return links
 

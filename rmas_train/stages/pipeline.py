@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rmas_train.compose import to_dict
 from rmas_train.config import Config, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.files import write_json
@@ -24,7 +25,7 @@ from rmas_train.stages.handover import (
 )
 from rmas_train.stages.inner import InnerObjective
 from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.run_folder import config_dict, environment, stage_folder
+from rmas_train.stages.run_folder import environment, stage_folder
 from rmas_train.stages.setup import Setup, make_links, set_up
 from rmas_train.training.callbacks import MetricsFile, ProgressBar, Tracker, watch
 from rmas_train.training.loop import Callback, train
@@ -87,10 +88,10 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
 def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
     """Evaluate trained links and controls; writes ``run_dir/eval``."""
     folder = find_links(Path(config.run or config.run_dir))
-    links = {"trained": read_links(setup, folder)}
+    untrained, _ = make_links(setup, init="default")
+    links = {"trained": read_links(setup, folder, untrained), "untrained": untrained}
     if (folder.parent / "start").is_dir():
-        links["start"] = read_links(setup, folder.parent / "start")
-    links["untrained"], _ = make_links(setup, init="default")
+        links["start"] = read_links(setup, folder.parent / "start", untrained)
     for link_set in links.values():
         link_set.to(runtime.device).requires_grad_(False)
     table = setup.test
@@ -116,7 +117,7 @@ def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
                 "links": str(folder),
                 "trained_rounds": read_card(folder).rounds,
                 "environment": environment(),
-                "config": config_dict(config),
+                "config": to_dict(config),
             },
         )
     runtime.barrier()
@@ -137,7 +138,7 @@ def _train(
         train(objective, sampler, options, runtime, callbacks)
     else:
         folder = stage_folder(config, stage)
-        tracker = Tracker(config.tracking, folder, config_dict(config))
+        tracker = Tracker(config.tracking, folder, to_dict(config))
         with ProgressBar(stage, options.steps) as bar:
             metrics = MetricsFile(folder / "metrics.jsonl", options.log_every, options.steps)
             train(objective, sampler, options, runtime, [metrics, bar, tracker, *callbacks])

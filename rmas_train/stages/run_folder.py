@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rmas_train.compose import to_dict, to_yaml
+from rmas_train.compose import to_yaml
 from rmas_train.config import Config
 from rmas_train.files import check_writable, write_json, write_text
 
@@ -55,7 +55,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def config_dict(config: Config) -> dict[str, Any]:
-    return to_dict(config)
