@@ -136,6 +136,9 @@ class TrainingConfig:
     warmup_steps: int = option(10, "linear warm-up, then cosine to 0")
     weight_decay: float = option(0.0, "AdamW weight decay")
     betas: list[float] = option([0.9, 0.95], "AdamW betas")
+    eps: float = option(
+        1e-8, "AdamW epsilon; near the converged gradient's entries it stops Adam's random walk"
+    )
     clip_norm: float = option(1.0, "largest gradient norm; 0 turns clipping off")
     clip_scope: str = option("link", "link: each link by itself | global: all as one vector")
     log_every: int = option(10, "steps between lines of metrics.jsonl")
@@ -143,7 +146,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size", "micro_batch_size", "log_every"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 1)
-        for key in ("lr", "warmup_steps", "weight_decay", "clip_norm"):
+        for key in ("lr", "warmup_steps", "weight_decay", "eps", "clip_norm"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 0)
         check_choice("training.<stage>.clip_scope", self.clip_scope, ("link", "global"))
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
@@ -168,9 +171,13 @@ class OuterConfig(TrainingConfig):
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )
     train_inner: bool = option(False, "train the inner links too")
+    clip_message: float = option(
+        0.0, "largest gradient norm of a row's loss at each of its messages; 0: exact gradient"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_least("training.outer.clip_message", self.clip_message, 0)
         check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
 
 

@@ -1,8 +1,8 @@
 """Stage two: the whole system unrolled; cross-entropy on the final answer trains every outer link.
 
 In the last round the decoder is teacher-forced on the answer after its prompt. The gradient is
-exact: through all rounds, all latent steps and the frozen agents (paper Eq. 6). The answer reaches
-no slot, so no message depends on it.
+exact: through all rounds, all latent steps and the frozen agents (paper Eq. 6), unless
+``clip_message`` bounds it. The answer reaches no slot, so no message depends on it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rmas_train.agents.sequences import embed_batch
 from rmas_train.data.rows import Table
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team, unroll
+from rmas_train.training.gradients import MessageClip
 
 IGNORED = -100
 
@@ -33,6 +34,8 @@ class OuterObjective(nn.Module):
         rounds: the largest depth; links that no gradient can reach at it are frozen here.
         latent_length: latent steps per rollout, 1 or more.
         train_inner: train the inner links too.
+        clip_message: bound on a row's gradient at each of its messages, see ``MessageClip``; 0:
+            none, the gradient is exact.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class OuterObjective(nn.Module):
         rounds: int,
         latent_length: int,
         train_inner: bool = False,
+        clip_message: float = 0.0,
     ) -> None:
         super().__init__()
         self.links = links
         self._team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
+        self._clip = MessageClip(clip_message) if clip_message else None
         links.train_only(self.expected_links(rounds))
 
     def groups(self) -> dict[str, nn.Module]:
@@ -68,19 +73,25 @@ class OuterObjective(nn.Module):
 
     def forward(self, rows: Sequence[int], rounds: int) -> Tensor:
         chosen = [self._table.rows[i] for i in rows]
-        unrolled = unroll(self._team, self.links, chosen, rounds, self._latent_length)
+        deliver = self._clip.deliver if self._clip else None
+        unrolled = unroll(
+            self._team, self.links, chosen, rounds, self._latent_length, deliver=deliver
+        )
         decoder = self._team.agents[self._team.topology.decoder]
         answers = self._answers(rows)
         embeds_BLD, mask_BL = embed_batch(decoder, unrolled.prompts, unrolled.inbox, answers)
         longest = max(map(len, answers))
         logits_BAV = answer_logits(decoder, embeds_BLD, mask_BL, longest + 1)[:, :-1]
         labels_BA = torch.tensor([[IGNORED] * (longest - len(a)) + a for a in answers])
-        return F.cross_entropy(
+        loss = F.cross_entropy(
             at_least_float32(logits_BAV).flatten(0, 1),
             labels_BA.to(logits_BAV.device).flatten(),
             ignore_index=IGNORED,
             reduction="sum",
-        )[None]
+        )
+        if self._clip and loss.requires_grad:
+            self._clip.measure(loss)
+        return loss[None]
 
     def _answers(self, rows: Sequence[int]) -> list[list[int]]:
         """Answer token ids with the end token, per row."""

@@ -68,7 +68,13 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
             say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     stage = config.training.outer
     objective = OuterObjective(
-        setup.team, links, setup.train, config.rounds, config.latent_length, stage.train_inner
+        setup.team,
+        links,
+        setup.train,
+        config.rounds,
+        config.latent_length,
+        stage.train_inner,
+        stage.clip_message,
     )
     for edge in setup.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():

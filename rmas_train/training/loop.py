@@ -82,6 +82,7 @@ def train(
         parameters,
         lr=config.lr,
         betas=(config.betas[0], config.betas[1]),
+        eps=config.eps,
         weight_decay=config.weight_decay,
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)

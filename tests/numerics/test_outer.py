@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,19 @@ VARIANTS = ["ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer"]
 
 def table(rows):
     return Table(Path("rows.jsonl"), rows)
+
+
+def record_messages(monkeypatch) -> list[dict]:
+    """Grows by the messages of each unroll that the objective makes from now on."""
+    messages = []
+
+    def spy(*args, **kwargs):
+        result = unroll(*args, **kwargs)
+        messages.append(result.messages)
+        return result
+
+    monkeypatch.setattr("rmas_train.stages.outer.unroll", spy)
+    return messages
 
 
 def two_agents(edge_input: str) -> Team:
@@ -93,20 +107,42 @@ def test_the_loss_is_the_naive_one(agents64):
     assert objective([0, 1, 2], 2).sum().item() == pytest.approx(total, rel=1e-9)
 
 
+@pytest.mark.parametrize("factor", [1.0, 0.125])
+def test_a_clipped_message_gradient_is_the_naive_one(agents64, factor):
+    """Row by row, call by call backwards: clip what arrives at a message, then send it on."""
+    team = make_team(agents64)
+    rows, links, naive = make_rows(4), make_links(team).double(), make_links(team).double()
+    naive.load_state_dict(links.state_dict())
+    clipped = OuterObjective(team, links, table(rows), 3, 2, clip_message=0.3)
+    for part in ([0, 1, 2], [3]):  # a row's bound does not depend on the micro-batch
+        (clipped(part, 3).sum() * factor).backward()
+    objective, norms = OuterObjective(team, naive, table(rows), 3, 2), []
+    for i in range(4):
+        messages = []
+
+        def cut(message, messages=messages):
+            messages.append((message, message.detach().requires_grad_()))
+            return messages[-1][1]
+
+        objective._clip = SimpleNamespace(deliver=cut, measure=lambda loss: None)
+        objective([i], 3).sum().backward()
+        for sent, received in reversed(messages):
+            norm = received.grad.norm().item()
+            sent.backward(received.grad * min(1.0, 0.3 / norm))
+            norms.append(norm)
+    assert min(norms) < 0.3 < max(norms)
+    for (name, p), q in zip(links.named_parameters(), naive.parameters(), strict=True):
+        if q.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad * factor, msg=lambda m, n=name: f"{n}: {m}")
+
+
 def test_training_and_evaluation_see_the_same_messages(team, monkeypatch):
     """Bit-equal on the CPU in float32: both go through the one unroll."""
     links = make_links(team)
     rows = make_rows(4)
-    seen = {}
-    original = unroll
-
-    def spy(*args, **kwargs):
-        result = original(*args, **kwargs)
-        seen.update(result.messages)
-        return result
-
-    monkeypatch.setattr("rmas_train.stages.outer.unroll", spy)
+    messages = record_messages(monkeypatch)
     OuterObjective(team, links, table(rows), 3, 4)([0, 1, 2, 3], 3)
+    (seen,) = messages
     evaluated = System(team, links, 3, 4).messages(rows)
     assert len(evaluated) == 8
     assert set(seen) == set(evaluated)
@@ -118,15 +154,7 @@ def test_the_answer_changes_no_message(team, monkeypatch):
     links = make_links(team)
     rows = make_rows(3)
     other = [row | {"answer": " nine ten", "solution": " x", "plan": " y"} for row in rows]
-    messages = []
-    original = unroll
-
-    def spy(*args, **kwargs):
-        result = original(*args, **kwargs)
-        messages.append(result.messages)
-        return result
-
-    monkeypatch.setattr("rmas_train.stages.outer.unroll", spy)
+    messages = record_messages(monkeypatch)
     losses = [OuterObjective(team, links, table(r), 2, 3)([0, 1, 2], 2) for r in (rows, other)]
     assert losses[0] != losses[1]
     assert all(torch.equal(messages[0][key], messages[1][key]) for key in messages[0])
