@@ -16,7 +16,7 @@ def test_the_outer_stage_repairs_scrambled_links(tmp_path, monkeypatch):
         "rounds=1",
         "data.recipe_options.train=12000",
         "data.recipe_options.test=400",
-        "training.outer.steps=200",
+        "training.outer.steps=150",
         "run_dir=run",
     ]
     assert main(argv) == 0
@@ -24,7 +24,7 @@ def test_the_outer_stage_repairs_scrambled_links(tmp_path, monkeypatch):
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     within = {(r["system"], r["control"]): r["accuracy_within_reach"] for r in rows}
     assert within["text", None] > 0.98
-    assert within["latent", "start"] < 0.85
+    assert within["latent", "start"] < 0.6
     assert within["latent", None] > 0.95
     assert within["latent", "shuffled"] < 0.25
     assert within["latent", "untrained"] < 0.4
