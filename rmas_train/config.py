@@ -171,12 +171,16 @@ class OuterConfig(TrainingConfig):
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )
     train_inner: bool = option(False, "train the inner links too")
+    checkpoint: str = option(
+        "none", "none | agent: run each agent call again in backward; flat memory over rounds"
+    )
     clip_message: float = option(
         0.0, "largest gradient norm of a row's loss at each of its messages; 0: exact gradient"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent"))
         check_least("training.outer.clip_message", self.clip_message, 0)
         check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
 

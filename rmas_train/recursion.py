@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import EncodedPrompt, Prompt
@@ -67,6 +68,7 @@ def unroll(
     *,
     chunk: int | None = None,
     deliver: Deliver | None = None,
+    recompute: bool = False,
 ) -> Unrolled:
     """Run every call whose result reaches the answer, but the decoder's last one.
 
@@ -78,7 +80,10 @@ def unroll(
         latent_length: M; 0 leaves every slot empty (control `null`).
         chunk: rows per forward; None: all at once.
         deliver: changes each message (all rows, M, D) on its way into a slot (controls).
+        recompute: keep each call's messages only and run the call again in backward (activation
+            checkpointing), so that memory hardly grows with rounds; same gradient, more time.
     """
+    run = _call_recomputed if recompute else _call
     calls = team.topology.live_calls(rounds)
     result = Unrolled([], {})
     inboxes: dict[Call, dict[str, Tensor]] = {call: {} for call in calls}
@@ -90,7 +95,7 @@ def unroll(
             result.prompts, result.inbox = prompts, inbox
             return result
         edges = team.topology.sends(call, inboxes)
-        sent = _call(team, links, agent, edges, prompts, inbox, latent_length, chunk)
+        sent = run(team, links, agent, edges, prompts, inbox, latent_length, chunk)
         result.latent_steps += latent_length
         for edge in edges:
             message = sent[edge.key]
@@ -124,6 +129,14 @@ def _call(
         for edge in edges:
             sent[edge.key].append(links.outer[edge.key](thought_BMD))
     return {key: torch.cat(parts) for key, parts in sent.items()}
+
+
+def _call_recomputed(*args: Any) -> dict[str, Tensor]:
+    """``_call``, run again in backward: it makes its own KV cache each time and draws nothing."""
+    sent: dict[str, Tensor] = checkpoint(
+        _call, *args, use_reentrant=False, preserve_rng_state=False
+    )
+    return sent
 
 
 def _chunks(count: int, chunk: int | None) -> list[slice]:

@@ -36,6 +36,7 @@ class OuterObjective(nn.Module):
         train_inner: train the inner links too.
         clip_message: bound on a row's gradient at each of its messages, see ``MessageClip``; 0:
             none, the gradient is exact.
+        recompute: checkpoint each agent call, see ``unroll``.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class OuterObjective(nn.Module):
         latent_length: int,
         train_inner: bool = False,
         clip_message: float = 0.0,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.links = links
         self._team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
         self._clip = MessageClip(clip_message) if clip_message else None
+        self._recompute = recompute
         links.train_only(self.expected_links(rounds))
 
     def groups(self) -> dict[str, nn.Module]:
@@ -75,7 +78,13 @@ class OuterObjective(nn.Module):
         chosen = [self._table.rows[i] for i in rows]
         deliver = self._clip.deliver if self._clip else None
         unrolled = unroll(
-            self._team, self.links, chosen, rounds, self._latent_length, deliver=deliver
+            self._team,
+            self.links,
+            chosen,
+            rounds,
+            self._latent_length,
+            deliver=deliver,
+            recompute=self._recompute,
         )
         decoder = self._team.agents[self._team.topology.decoder]
         answers = self._answers(rows)

@@ -75,6 +75,7 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
         config.latent_length,
         stage.train_inner,
         stage.clip_message,
+        stage.checkpoint == "agent",
     )
     for edge in setup.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():

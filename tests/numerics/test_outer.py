@@ -197,3 +197,61 @@ def test_an_unused_inner_link_is_not_expected_to_learn(team):
     paper = dataclasses.replace(team, edge_input="hidden")
     objective = OuterObjective(paper, make_links(team), table(make_rows(2)), 2, 1, True)
     assert not any(name.startswith("inner") for name in objective.groups())
+
+
+@pytest.mark.parametrize("train_inner", [False, True])
+def test_recomputed_calls_give_the_same_gradient(agents64, train_inner):
+    team, rows = make_team(agents64), make_rows(3)
+    grads = []
+    for recompute in (False, True):
+        links = make_links(team).double()
+        objective = OuterObjective(
+            team, links, table(rows), 3, 3, train_inner, clip_message=0.5, recompute=recompute
+        )
+        objective([0, 1, 2], 3).sum().backward()
+        grads.append({n: p.grad for n, p in links.named_parameters() if p.grad is not None})
+    assert len(grads[0]) >= 12
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(("recompute", "least", "most"), [(False, 4.0, 99.0), (True, 1.0, 1.3)])
+def test_what_is_kept_for_backward_by_rounds(team, recompute, least, most):
+    """Bytes that autograd keeps after the forward, R = 8 over R = 1."""
+
+    def kept(rounds: int) -> int:
+        links, storages = make_links(team), {}
+        objective = OuterObjective(team, links, table(make_rows(4)), 8, 4, recompute=recompute)
+
+        def keep(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor  # held, so no address is reused
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            objective([0, 1, 2, 3], rounds)
+        weights = {
+            p.untyped_storage().data_ptr()
+            for a in team.agents.values()
+            for p in a.model.parameters()
+        }
+        return sum(t.untyped_storage().nbytes() for k, t in storages.items() if k not in weights)
+
+    assert least <= kept(8) / kept(1) <= most
+
+
+def test_no_graph_where_no_link_is_upstream(team):
+    """The first agent's first call keeps nothing: its inner link is frozen, its slot empty."""
+    links = make_links(team)
+    OuterObjective(team, links, table(make_rows(2)), 2, 3)
+    _, first = team.topology.live_calls(2)[0]
+    sent = unroll(team, links, make_rows(2), 2, 3).messages
+    edge = next(e for e in team.topology.edges if e.source == first)
+    node = sent[1, edge.key].grad_fn
+    seen, todo = set(), [node]
+    while todo:
+        one = todo.pop()
+        if one is not None and one not in seen:
+            seen.add(one)
+            todo += [n for n, _ in one.next_functions]
+    leaves = {id(n.variable) for n in seen if hasattr(n, "variable")}
+    assert leaves == {id(p) for p in links.outer[edge.key].parameters()}
+    assert len(seen) < 60
