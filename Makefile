@@ -6,6 +6,9 @@ PYTHON := $(VENV)/bin/python
 
 .PHONY: setup demo test test-slow check format clean
 
+# A comma in the text of a call would end its argument there.
+EXTRAS := [dev,track,deepspeed]
+
 # The extras that a target needs: demo installs the core alone.
 define install
 	$(PYTHON) -m pip install -q -c $(CONSTRAINTS) torch
@@ -25,7 +28,7 @@ $(VENV)/.stamp-dev: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 	$(call install,[dev])
 
 $(VENV)/.stamp-all: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
-	$(call install,[dev,track,deepspeed])
+	$(call install,$(EXTRAS))
 
 demo: $(VENV)/.stamp-core  ## the relay in its three settings: outputs/demo
 	$(PYTHON) -m rmas_train -m experiment=relay,relay_scrambled,relay_dialect run_dir=outputs/demo

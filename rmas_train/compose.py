@@ -41,9 +41,23 @@ def compose(overrides: list[str]) -> Config:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            return to_config(hydra_compose("config", overrides=overrides))
+            config = to_config(hydra_compose("config", overrides=overrides))
     except HydraException as error:
         raise ConfigError(_explain(error, overrides)) from error
+    _check_agents(config, overrides)
+    return config
+
+
+def _check_agents(config: Config, overrides: list[str]) -> None:
+    """A typed agent that no topology uses is a misspelt one."""
+    for override in overrides:
+        key = override.lstrip("+").split("=", 1)[0]
+        name = key.split(".")[1] if key.startswith("agents.") else None
+        if name is not None and name not in config.topology.order:
+            raise ConfigError(
+                f"{key}: topology '{config.topology.name}' has no agent '{name}'. "
+                f"{did_you_mean(name, config.topology.order)}"
+            )
 
 
 def normalise(overrides: list[str]) -> list[str]:
@@ -149,10 +163,17 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     for key in keys:
         if any("Could not override" in li and key in li for li in lines):
             return f"Unknown option '{key}'. {did_you_mean(key, known)}"
+    if any("Ambiguous value" in li for li in lines):
+        value = next(o.lstrip("+") for o in overrides if "," in o and o.lstrip("+~") in lines[0])
+        return (
+            f"{value}: several values are a sweep; add -m. (In a list write [a,b]; stage=eval "
+            "run=<folder> takes rounds=1,2,3.)"
+        )
     full = next((li.split(":", 1)[1].strip() for li in lines if li.startswith("full_key")), "")
     if any("not in" in li for li in lines) and full:
         return f"Unknown option '{full}'. {did_you_mean(full, known)}"
     if group and any("Could not find" in li for li in lines):
         value = next(o.split("=", 1)[1] for o in overrides if o.startswith(f"{group}="))
         return f"{group}={value}: no such choice. {did_you_mean(value, groups()[group])}"
-    return f"{full}: {lines[0]} See --help." if full else f"{lines[0]} See --help."
+    what = lines[0].rstrip(".")
+    return f"{full}: {what}. See --help." if full else f"{what}. See --help."

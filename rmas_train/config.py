@@ -25,7 +25,7 @@ def option(default: Any, doc: str) -> Any:
 
 def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ConfigError(f"{key}={value}: {did_you_mean(str(value), known)}")
+        raise ConfigError(f"{key}={value}: no such choice. {did_you_mean(str(value), known)}")
 
 
 def check_least(key: str, value: float | None, least: float) -> None:

@@ -109,6 +109,8 @@ class System:
         return rounds, latent_length
 
     def _rows(self, questions: Sequence[Question]) -> list[Mapping[str, Any]]:
+        if isinstance(questions, str):
+            raise DataError(f"questions is one text, {questions!r}; give a list of questions.")
         rows = [{"question": q} if isinstance(q, str) else q for q in questions]
         needed = set().union(*(p.columns for p in self.team.prompts.values()))
         for i, row in enumerate(rows):

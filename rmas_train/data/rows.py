@@ -44,11 +44,13 @@ class Table:
         Raises:
             DataError: names the line and the column.
         """
-        for column in columns:
-            for i, row in enumerate(self.rows):
-                if not isinstance(row.get(column), str):
-                    hint = did_you_mean(column, [k for k in row if k != "_line"])
-                    raise DataError(f"{self.where(i)}: no text column '{column}' ({why}). {hint}")
+        wanted = sorted(columns)
+        for i, row in enumerate(self.rows):
+            missing = [c for c in wanted if not isinstance(row.get(c), str)]
+            if missing:
+                names = ", ".join(f"'{c}'" for c in missing)
+                hint = did_you_mean(missing[0], [k for k in row if k != "_line"])
+                raise DataError(f"{self.where(i)}: no text column {names} ({why}). {hint}")
 
 
 def read_table(path: Path) -> Table:
@@ -59,7 +61,8 @@ def read_table(path: Path) -> Table:
             question, a ``rounds_needed`` that is not a whole number of 1 or more.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; set data.folder, data.train and data.test.")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise DataError(f"{path}: no such file{where}; set data.folder, data.train and data.test.")
     rows = []
     try:
         with path.open(encoding="utf-8") as lines:
@@ -78,7 +81,10 @@ def _parse(path: Path, number: int, line: str) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}).") from error
+        raise DataError(
+            f"{where}: not JSON ({error.msg}, column {error.colno}); "
+            "write one JSON object per line."
+        ) from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a {type(row).__name__}, not a JSON object with named columns.")
     question = row.get("question")

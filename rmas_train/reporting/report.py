@@ -33,6 +33,12 @@ def write_report(folder: Path) -> None:
         folder: of one run, or of several below it (a sweep, ``outputs/demo``).
     """
     results = collect(folder)
+    for run in results["runs"]:
+        if is_stale(folder / run):
+            print(
+                f"warning: {folder / run} was trained again after its evaluation; the numbers are "
+                f"of the links before. Run stage=eval run={folder / run}."
+            )
     write_json(folder / "results.json", results)
     out = folder / "report"
     out.mkdir(exist_ok=True)
@@ -41,6 +47,12 @@ def write_report(folder: Path) -> None:
     write_text(out / "index.html", page(results, pictures))
     Console(width=None if Console().is_terminal else 140).print(terminal_table(results["rows"]))
     print(f"results: {folder / 'results.json'}   report: {out / 'index.html'}")
+
+
+def is_stale(run: Path) -> bool:
+    """Links in this run folder that are newer than its evaluation."""
+    evaluated = (run / "eval" / "results.json").stat().st_mtime
+    return any(p.stat().st_mtime > evaluated for p in run.glob("*/links/links.safetensors"))
 
 
 def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:

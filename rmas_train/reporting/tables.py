@@ -10,6 +10,7 @@ Row = dict[str, Any]
 HEADER = (
     "task",
     "system",
+    "trained at",
     "rounds",
     "latent",
     "accuracy (95% interval)",
@@ -51,6 +52,7 @@ def table_rows(rows: list[Row]) -> list[tuple[str, ...]]:
             (
                 row["task"],
                 system_name(row),
+                str(row["trained_rounds"] or ""),
                 str(row["rounds"]),
                 str(row["latent_length"]),
                 f"{percent(row['accuracy'])} ({percent(low)} to {percent(high)})",

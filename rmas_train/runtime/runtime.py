@@ -49,9 +49,8 @@ class Runtime:
         return self._accelerator.device
 
     def describe(self) -> str:
-        return (
-            f"{self.world} process(es), {self._accelerator.distributed_type.value}, {self.device}"
-        )
+        kind = self._accelerator.distributed_type.value if self.world > 1 else "no launcher"
+        return f"{self.world} process(es), {kind}, {self.device}"
 
     def wrap(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """Module and optimizer as the back end wants them."""

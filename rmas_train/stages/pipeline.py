@@ -114,6 +114,8 @@ def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
     setup.assert_unchanged()
     if runtime.is_main:
         out = stage_folder(config, "eval")
+        if (out / "results.json").is_file():
+            say(f"{out}/results.json: an earlier evaluation is replaced.")
         write_answers(out / "answers.jsonl", done, setup)
         write_json(
             out / "results.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -44,7 +45,8 @@ def environment() -> dict[str, Any]:
         "command": " ".join(["python -m rmas_train", *sys.argv[1:]]),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "cpus": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {name: _version(name) for name in PACKAGES},
     }

@@ -58,6 +58,8 @@ def set_up(config: Config, device: torch.device, is_main: bool = True, wait: Any
         prepare(config.data, config.seed)
     if wait is not None:
         wait()
+    if not config.data.folder:
+        raise ConfigError("data.folder is empty; give the folder with your train and test rows.")
     folder = Path(config.data.folder)
     train, test = read_table(folder / config.data.train), read_table(folder / config.data.test)
     check_answers(train, config.data)
@@ -71,7 +73,11 @@ def set_up(config: Config, device: torch.device, is_main: bool = True, wait: Any
         train.require(prompt.columns, f"named in {prompt.file}")
         test.require(prompt.columns, f"named in {prompt.file}")
     team = Team(agents, prompts, topology, config.links.edge_input)
-    train.require(needed_columns(team, config.data), "data.role_texts, data.feedback_texts")
+    train.require(
+        needed_columns(team, config.data),
+        "for the inner stage; name other columns with data.role_texts.<agent>=<column> and "
+        "data.feedback_texts.<agent>=<column>",
+    )
     setup = Setup(config, team, train, test, {n: a.fingerprint() for n, a in agents.items()})
     check_lengths(setup)
     return setup

@@ -46,6 +46,10 @@ def fails(capsys, argv, *needles):
         (["stage=eval", "run=nowhere"], ["run=nowhere"]),
         (["-m", "rounds=1,zero"], ["rounds", "Integer"]),
         (["-m", "rounds=1,0"], ["rounds=0"]),
+        (["rounds=1,2"], ["rounds=1,2:", "add -m"]),
+        (["stage=trayn"], ["stage=trayn: no such choice", "outer"]),
+        (["agents.plannr.model=x"], ["agents.plannr.model", "Did you mean 'planner'"]),
+        (["data.folder="], ["data.folder is empty"]),
     ],
 )
 def test_options(capsys, overrides, typed, needles):
@@ -96,6 +100,11 @@ def test_answer_longer_than_max_length(capsys, overrides):
 def test_no_role_text(capsys, overrides):
     typed = [*overrides, "data.role_texts.critic=refinedplan", "stage=inner"]
     fails(capsys, typed, "refinedplan", "Did you mean 'refined_plan'")
+
+
+def test_every_missing_role_text_is_named(capsys, overrides):
+    typed = ["data.role_texts.critic=x1", "data.role_texts.planner=x2", "stage=inner"]
+    fails(capsys, [*overrides, *typed], "'x1', 'x2'", "data.role_texts.<agent>=<column>")
 
 
 def test_outer_without_inner_links(capsys, overrides, workspace):

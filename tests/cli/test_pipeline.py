@@ -8,7 +8,7 @@ from tiny import make_rows
 
 import rmas_train
 from rmas_train.__main__ import main
-from rmas_train.errors import LinksError
+from rmas_train.errors import DataError, LinksError
 from rmas_train.log import stop_log
 
 
@@ -73,6 +73,20 @@ def test_saved_links_answer_as_in_evaluation(finished):
         (2, "critic-solver"),
     }
     assert messages[1, "critic-solver"].shape == (1, 4, 28)
+
+
+def test_one_text_is_no_list_of_questions(finished):
+    with pytest.raises(DataError, match="one text, 'red two'; give a list"):
+        rmas_train.load(finished).answer("red two", rounds=1)
+
+
+def test_results_older_than_the_links_are_called_so(finished, overrides, capsys):
+    assert main(["stage=report", f"run_dir={finished}"]) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main([*overrides, "stage=inner", "seed=1"]) == 0
+    stop_log()
+    assert main(["stage=report", f"run_dir={finished}"]) == 0
+    assert "trained again after its evaluation" in capsys.readouterr().out
 
 
 def test_load_refuses_inner_links_and_empty_folders(finished, tmp_path):

@@ -1,8 +1,10 @@
 """The walls of the package, and what the wheel holds."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -86,6 +88,15 @@ def test_the_library_knows_nothing_of_the_relay():
         allowed += code.count('"relay"') + code.count("outputs/relay") if "config" in name else 0
         allowed += code.count("outputs/relay") if name == "rmas_train.system" else 0
         assert code.count("relay") <= allowed, name
+
+
+def test_setup_asks_for_every_extra():
+    printed = subprocess.run(
+        ["make", "--dry-run", "setup", "VENV=nowhere"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (asked,) = re.findall(r"-e '\.\[(.+)\]'", printed)
+    assert set(asked.split(",")) == set(project["optional-dependencies"])
 
 
 def test_the_wheel_holds_conf_and_the_relay(tmp_path):
