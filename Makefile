@@ -4,7 +4,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTHON := $(VENV)/bin/python
 
-.PHONY: setup demo test test-slow check format clean
+.PHONY: setup demo test test-slow bench check format clean
 
 # A comma in the text of a call would end its argument there.
 EXTRAS := [dev,track,deepspeed]
@@ -38,6 +38,9 @@ test: $(VENV)/.stamp-dev
 
 test-slow: $(VENV)/.stamp-dev
 	$(PYTHON) -m pytest -m slow
+
+bench: $(VENV)/.stamp-core  ## speed and memory as ratios: outputs/bench/results.json
+	$(PYTHON) benchmarks/run.py
 
 check: $(VENV)/.stamp-dev
 	$(VENV)/bin/ruff check .

@@ -41,8 +41,10 @@ def stage_folder(config: Config, stage: str) -> Path:
 
 def environment() -> dict[str, Any]:
     """Versions, hardware and the command, for every file with numbers."""
+    program = Path(sys.argv[0])
+    name = "-m rmas_train" if program.name == "__main__.py" else str(program)
     return {
-        "command": " ".join(["python -m rmas_train", *sys.argv[1:]]),
+        "command": " ".join(["python", name, *sys.argv[1:]]),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
