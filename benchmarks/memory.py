@@ -38,7 +38,7 @@ def measure(rounds: int, checkpoint: str) -> int:
     team, links = build(SIZE)
     table = rows(BATCH, SIZE)
     objective = OuterObjective(
-        team, links, table, rounds, SIZE.latent_length, recompute=checkpoint == "agent"
+        team, links, table, rounds, SIZE.latent_length, checkpoint=checkpoint == "agent"
     )
     small = OuterObjective(team, links, rows(1, Size(prompt=8)), rounds, 2)
     small([0], rounds).sum().backward()

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import EncodedPrompt, Prompt
+from rmas_train.agents.recompute import recompute
 from rmas_train.agents.rollout import rollout
 from rmas_train.agents.sequences import embed_batch
 from rmas_train.links.linkset import LinkSet
@@ -68,7 +68,7 @@ def unroll(
     *,
     chunk: int | None = None,
     deliver: Deliver | None = None,
-    recompute: bool = False,
+    checkpoint: bool = False,
 ) -> Unrolled:
     """Run every call whose result reaches the answer, but the decoder's last one.
 
@@ -80,10 +80,10 @@ def unroll(
         latent_length: M; 0 leaves every slot empty (control `null`).
         chunk: rows per forward; None: all at once.
         deliver: changes each message (all rows, M, D) on its way into a slot (controls).
-        recompute: keep each call's messages only and run the call again in backward (activation
+        checkpoint: keep each call's messages only and run the call again in backward (activation
             checkpointing), so that memory hardly grows with rounds; same gradient, more time.
     """
-    run = _call_recomputed if recompute else _call
+    run = _call_recomputed if checkpoint else _call
     calls = team.topology.live_calls(rounds)
     result = Unrolled([], {})
     inboxes: dict[Call, dict[str, Tensor]] = {call: {} for call in calls}
@@ -131,12 +131,27 @@ def _call(
     return {key: torch.cat(parts) for key, parts in sent.items()}
 
 
-def _call_recomputed(*args: Any) -> dict[str, Tensor]:
-    """``_call``, run again in backward: it makes its own KV cache each time and draws nothing."""
-    sent: dict[str, Tensor] = checkpoint(
-        _call, *args, use_reentrant=False, preserve_rng_state=False
-    )
-    return sent
+def _call_recomputed(
+    team: Team,
+    links: LinkSet,
+    name: str,
+    edges: list[Edge],
+    prompts: list[EncodedPrompt],
+    inbox: dict[str, Tensor],
+    latent_length: int,
+    chunk: int | None,
+) -> dict[str, Tensor]:
+    """``_call``, run again in backward instead of kept; it makes its own KV cache each time."""
+
+    def run(*messages: Tensor) -> tuple[Tensor, ...]:
+        filled = dict(zip(inbox, messages, strict=True))
+        sent = _call(team, links, name, edges, prompts, filled, latent_length, chunk)
+        return tuple(sent[edge.key] for edge in edges)
+
+    used = [links.inner[name], *(links.outer[edge.key] for edge in edges)]
+    parameters = [p for link in used for p in link.parameters()]
+    sent = recompute(run, list(inbox.values()), parameters)
+    return {edge.key: message for edge, message in zip(edges, sent, strict=True)}
 
 
 def _chunks(count: int, chunk: int | None) -> list[slice]:

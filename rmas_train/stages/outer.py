@@ -36,7 +36,7 @@ class OuterObjective(nn.Module):
         train_inner: train the inner links too.
         clip_message: bound on a row's gradient at each of its messages, see ``MessageClip``; 0:
             none, the gradient is exact.
-        recompute: checkpoint each agent call, see ``unroll``.
+        checkpoint: run each agent call again in backward, see ``unroll``.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class OuterObjective(nn.Module):
         latent_length: int,
         train_inner: bool = False,
         clip_message: float = 0.0,
-        recompute: bool = False,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         self.links = links
         self._team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
         self._clip = MessageClip(clip_message) if clip_message else None
-        self._recompute = recompute
+        self._checkpoint = checkpoint
         links.train_only(self.expected_links(rounds))
 
     def groups(self) -> dict[str, nn.Module]:
@@ -84,7 +84,7 @@ class OuterObjective(nn.Module):
             rounds,
             self._latent_length,
             deliver=deliver,
-            recompute=self._recompute,
+            checkpoint=self._checkpoint,
         )
         decoder = self._team.agents[self._team.topology.decoder]
         answers = self._answers(rows)

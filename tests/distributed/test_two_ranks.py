@@ -44,13 +44,16 @@ def test_two_ranks_equal_one(overrides, workspace, micro):
         "training.outer.steps=4",
         "training.outer.lr=1e-3",
         "training.outer.train_inner=true",
+        "training.outer.clip_message=0.05",
         "training.inner.log_every=1",
         "training.outer.log_every=1",
         "evaluation.controls=[shuffled,text]",
         f"training.outer.micro_batch_size={micro}",
     ]
     for processes in (1, 2):
-        out = launch([*base, f"run_dir={workspace}/{processes}/run"], processes)
+        way = "agent" if processes == 2 and micro == "1" else "none"
+        typed = [*base, f"training.outer.checkpoint={way}", f"run_dir={workspace}/{processes}/run"]
+        out = launch(typed, processes)
         assert f"{processes} process(es)" in out
     one, two = (workspace / str(n) / "run" for n in (1, 2))
     for stage in ("inner", "outer"):

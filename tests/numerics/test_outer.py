@@ -206,7 +206,7 @@ def test_recomputed_calls_give_the_same_gradient(agents64, train_inner):
     for recompute in (False, True):
         links = make_links(team).double()
         objective = OuterObjective(
-            team, links, table(rows), 3, 3, train_inner, clip_message=0.5, recompute=recompute
+            team, links, table(rows), 3, 3, train_inner, clip_message=0.5, checkpoint=recompute
         )
         objective([0, 1, 2], 3).sum().backward()
         grads.append({n: p.grad for n, p in links.named_parameters() if p.grad is not None})
@@ -220,7 +220,7 @@ def test_what_is_kept_for_backward_by_rounds(team, recompute, least, most):
 
     def kept(rounds: int) -> int:
         links, storages = make_links(team), {}
-        objective = OuterObjective(team, links, table(make_rows(4)), 8, 4, recompute=recompute)
+        objective = OuterObjective(team, links, table(make_rows(4)), 8, 4, checkpoint=recompute)
 
         def keep(tensor):
             storages[tensor.untyped_storage().data_ptr()] = tensor  # held, so no address is reused
