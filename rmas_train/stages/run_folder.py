@@ -42,7 +42,7 @@ def stage_folder(config: Config, stage: str) -> Path:
 def environment() -> dict[str, Any]:
     """Versions, hardware and the command, for every file with numbers."""
     program = Path(sys.argv[0])
-    name = "-m rmas_train" if program.name == "__main__.py" else str(program)
+    name = "-m rmas_train" if program.name == "__main__.py" else os.path.relpath(program)
     return {
         "command": " ".join(["python", name, *sys.argv[1:]]),
         "python": platform.python_version(),
