@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,7 +84,6 @@ def unroll(
         checkpoint: keep each call's messages only and run the call again in backward (activation
             checkpointing), so that memory hardly grows with rounds; same gradient, more time.
     """
-    run = _call_recomputed if checkpoint else _call
     calls = team.topology.live_calls(rounds)
     result = Unrolled([], {})
     inboxes: dict[Call, dict[str, Tensor]] = {call: {} for call in calls}
@@ -95,7 +95,8 @@ def unroll(
             result.prompts, result.inbox = prompts, inbox
             return result
         edges = team.topology.sends(call, inboxes)
-        sent = run(team, links, agent, edges, prompts, inbox, latent_length, chunk)
+        think = partial(_call, team, links, agent, edges, prompts, latent_length, chunk)
+        sent = _recomputed(think, links, agent, edges, inbox) if checkpoint else think(inbox)
         result.latent_steps += latent_length
         for edge in edges:
             message = sent[edge.key]
@@ -111,9 +112,9 @@ def _call(
     name: str,
     edges: list[Edge],
     prompts: list[EncodedPrompt],
-    inbox: dict[str, Tensor],
     latent_length: int,
     chunk: int | None,
+    inbox: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """One agent call: fill the slots, roll out, send over each edge; edge -> (B, M, D_target)."""
     agent = team.agents[name]
@@ -131,21 +132,17 @@ def _call(
     return {key: torch.cat(parts) for key, parts in sent.items()}
 
 
-def _call_recomputed(
-    team: Team,
+def _recomputed(
+    think: Callable[[dict[str, Tensor]], dict[str, Tensor]],
     links: LinkSet,
     name: str,
     edges: list[Edge],
-    prompts: list[EncodedPrompt],
     inbox: dict[str, Tensor],
-    latent_length: int,
-    chunk: int | None,
 ) -> dict[str, Tensor]:
-    """``_call``, run again in backward instead of kept; it makes its own KV cache each time."""
+    """``think(inbox)``, run again in backward instead of kept; each run makes its own KV cache."""
 
     def run(*messages: Tensor) -> tuple[Tensor, ...]:
-        filled = dict(zip(inbox, messages, strict=True))
-        sent = _call(team, links, name, edges, prompts, filled, latent_length, chunk)
+        sent = think(dict(zip(inbox, messages, strict=True)))
         return tuple(sent[edge.key] for edge in edges)
 
     used = [links.inner[name], *(links.outer[edge.key] for edge in edges)]
