@@ -19,8 +19,8 @@ from systems import Size, build, rows
 from torch import Tensor
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.rollout import forward_hidden, rollout
-from rmas_train.agents.sequences import embed_batch
+from rmas_train.agents.rollout import rollout
+from rmas_train.agents.sequences import Batch, embed_prompts, positions
 from rmas_train.files import write_json
 from rmas_train.links.modules import Link
 from rmas_train.stages.run_folder import environment
@@ -29,13 +29,13 @@ SIZE = Size(prompt=512)
 LENGTHS = (8, 32, 80)
 
 
-def rerun(agent: Agent, inner: Link, embeds: Tensor, mask: Tensor, latent_length: int) -> Tensor:
+def rerun(agent: Agent, inner: Link, batch: Batch, latent_length: int) -> Tensor:
     """What the rollout computes, one whole forward per latent step: latents (1, M, D)."""
-    latents = []
+    latents, embeds, real = [], batch.embeds, batch.real
     for _ in range(latent_length):
-        latents.append(inner(forward_hidden(agent, embeds, mask)[:, -1]))
+        latents.append(inner(agent.hidden(embeds, positions(real), real)[:, -1]))
         embeds = torch.cat([embeds, latents[-1][:, None]], dim=1)
-        mask = torch.cat([mask, mask.new_ones(1, 1)], dim=1)
+        real = torch.cat([real, real.new_ones(1, 1)], dim=1)
     return torch.stack(latents, dim=1)
 
 
@@ -46,13 +46,13 @@ def measure(latent_length: int, repeats: int) -> dict[str, list[float]]:
     agent, inner = team.agents["planner"], links.inner["planner"]
     assert isinstance(inner, Link)
     prompts = team.prompts["planner"].encode(list(rows(1, SIZE).rows), 1, first=True)
-    embeds, mask = embed_batch(agent, prompts, {})
+    batch = embed_prompts(agent, prompts, {})
     seconds: dict[str, list[float]] = {"rollout": [], "rerun": []}
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        _, fast = rollout(agent, inner, embeds, mask, latent_length)
+        _, fast = rollout(agent, inner, batch, latent_length)
         middle = time.perf_counter()
-        slow = rerun(agent, inner, embeds, mask, latent_length)
+        slow = rerun(agent, inner, batch, latent_length)
         seconds["rerun"].append(time.perf_counter() - middle)
         seconds["rollout"].append(middle - began)
         torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from rmas_train.agents.agent import load_agent
+from rmas_train.agents.loading import load_agent
 from rmas_train.agents.prompts import Prompt
 from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig
 from rmas_train.errors import LinksError

@@ -174,6 +174,9 @@ class OuterConfig(TrainingConfig):
     checkpoint: str = option(
         "none", "none | agent: run each agent call again in backward; flat memory over rounds"
     )
+    prefix_cache_gib: float = option(
+        0.0, "GiB of frozen prefixes kept over steps and epochs, per process; 0: none"
+    )
     clip_message: float = option(
         0.0, "largest gradient norm of a row's loss at each of its messages; 0: exact gradient"
     )
@@ -181,6 +184,7 @@ class OuterConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent"))
+        check_least("training.outer.prefix_cache_gib", self.prefix_cache_gib, 0)
         check_least("training.outer.clip_message", self.clip_message, 0)
         check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
 

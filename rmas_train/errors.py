@@ -40,6 +40,10 @@ class NonFiniteError(UserError):
     """A loss or gradient that is NaN or infinite; nothing was updated with it."""
 
 
+class PrefixReuseWarning(UserWarning):
+    """An agent whose prompts are read whole in every round; slower, same numbers."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names when none is near."""
     known = sorted(known)

@@ -9,18 +9,19 @@ Tensor names: B rows, L tokens, M latent steps, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import EncodedPrompt, Prompt
+from rmas_train.agents.prefix import PrefixCache, Prefixes
+from rmas_train.agents.prompts import Prompt
 from rmas_train.agents.recompute import recompute
 from rmas_train.agents.rollout import rollout
-from rmas_train.agents.sequences import embed_batch
+from rmas_train.agents.turn import Turn, make_turn
 from rmas_train.links.linkset import LinkSet
 from rmas_train.topology import Call, Edge, Topology
 
@@ -48,16 +49,16 @@ class Unrolled:
     """What an unroll leaves for the decoder.
 
     Attributes:
-        prompts: the decoder's prompts of the last round, with open slots.
-        inbox: source -> message (B, M, D) for those slots.
+        turn: the decoder's turn of the last round, to be opened with ``inbox``.
+        inbox: source -> message (B, M, D) for its slots.
         messages: (round, edge) -> message as sent, before ``deliver``.
         latent_steps: per row, over all rollouts.
     """
 
-    prompts: list[EncodedPrompt]
+    turn: Turn
     inbox: dict[str, Tensor]
-    messages: dict[tuple[int, str], Tensor] = field(default_factory=dict)
-    latent_steps: int = 0
+    messages: dict[tuple[int, str], Tensor]
+    latent_steps: int
 
 
 def unroll(
@@ -70,6 +71,7 @@ def unroll(
     chunk: int | None = None,
     deliver: Deliver | None = None,
     checkpoint: bool = False,
+    cache: PrefixCache | None = None,
 ) -> Unrolled:
     """Run every call whose result reaches the answer, but the decoder's last one.
 
@@ -83,74 +85,85 @@ def unroll(
         deliver: changes each message (all rows, M, D) on its way into a slot (controls).
         checkpoint: keep each call's messages only and run the call again in backward (activation
             checkpointing), so that memory hardly grows with rounds; same gradient, more time.
+        cache: frozen prefixes of earlier unrolls.
     """
     calls = team.topology.live_calls(rounds)
-    result = Unrolled([], {})
+    prefixes = Prefixes(cache, keep=chunk is None or chunk >= len(rows))
     inboxes: dict[Call, dict[str, Tensor]] = {call: {} for call in calls}
-    for call in calls:
-        round_, agent = call
+    messages: dict[tuple[int, str], Tensor] = {}
+    for call in calls[:-1]:
+        round_, name = call
         inbox = inboxes[call]
-        prompts = team.prompts[agent].encode(list(rows), round_, first=not inbox)
-        if call == calls[-1]:
-            result.prompts, result.inbox = prompts, inbox
-            return result
+        turn = take_turn(team, rows, call, calls, prefixes, first=not inbox)
         edges = team.topology.sends(call, inboxes)
-        think = partial(_call, team, links, agent, edges, prompts, latent_length, chunk)
-        sent = _recomputed(think, links, agent, edges, inbox) if checkpoint else think(inbox)
-        result.latent_steps += latent_length
-        for edge in edges:
-            message = sent[edge.key]
-            result.messages[round_, edge.key] = message
+        think = partial(_think, turn, links.inner[name], team.edge_input, latent_length, chunk)
+        sent = _send(links, name, edges, think, inbox, checkpoint)
+        for edge, message in zip(edges, sent, strict=True):
+            messages[round_, edge.key] = message
             target = (round_ + edge.next_round, edge.target)
-            inboxes[target][agent] = deliver(message) if deliver else message
-    raise AssertionError("the decoder's last call is always live")
+            inboxes[target][name] = deliver(message) if deliver else message
+    inbox = inboxes[calls[-1]]
+    turn = take_turn(team, rows, calls[-1], calls, prefixes, first=not inbox)
+    return Unrolled(turn, inbox, messages, latent_length * (len(calls) - 1))
 
 
-def _call(
-    team: Team,
-    links: LinkSet,
-    name: str,
-    edges: list[Edge],
-    prompts: list[EncodedPrompt],
+def take_turn(
+    team: Team, rows: Rows, call: Call, calls: list[Call], prefixes: Prefixes, first: bool
+) -> Turn:
+    """A call's prompts; ``first``: without slots, as no message arrives."""
+    round_, name = call
+    encode = team.prompts[name].encode
+    later = None
+    if first and (round_ + 1, name) in calls:
+        later = encode(list(rows), round_ + 1, first=False)
+    return make_turn(team.agents[name], encode(list(rows), round_, first=first), prefixes, later)
+
+
+def _think(
+    turn: Turn,
+    inner: nn.Module,
+    edge_input: str,
     latent_length: int,
     chunk: int | None,
     inbox: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """One agent call: fill the slots, roll out, send over each edge; edge -> (B, M, D_target)."""
-    agent = team.agents[name]
-    sent: dict[str, list[Tensor]] = {edge.key: [] for edge in edges}
-    for part in _chunks(len(prompts), chunk):
-        embeds_BLD, mask_BL = embed_batch(
-            agent, prompts[part], {source: m[part] for source, m in inbox.items()}
-        )
-        hidden_BMD, latents_BMD = rollout(
-            agent, links.inner[name], embeds_BLD, mask_BL, latent_length
-        )
-        thought_BMD = latents_BMD if team.edge_input == "inner" else hidden_BMD
-        for edge in edges:
-            sent[edge.key].append(links.outer[edge.key](thought_BMD))
-    return {key: torch.cat(parts) for key, parts in sent.items()}
+) -> Tensor:
+    """One agent call: fill the slots, roll out; what the outer links get, (B, M, D)."""
+    thoughts, order = [], []
+    for part in turn.parts(chunk):
+        batch, prefix = turn.open(part, inbox)
+        hidden_BMD, latents_BMD = rollout(turn.agent, inner, batch, latent_length, prefix)
+        thoughts.append(latents_BMD if edge_input == "inner" else hidden_BMD)
+        order += part
+    thought_BMD = torch.cat(thoughts)
+    if order == sorted(order):
+        return thought_BMD
+    return thought_BMD[torch.tensor(order).argsort().to(thought_BMD.device)]
 
 
-def _recomputed(
-    think: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+def _send(
     links: LinkSet,
     name: str,
     edges: list[Edge],
+    think: Callable[[dict[str, Tensor]], Tensor],
     inbox: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """``think(inbox)``, run again in backward instead of kept; each run makes its own KV cache."""
+    checkpoint: bool,
+) -> list[Tensor]:
+    """A call's message over each edge, (B, M, D_target) each.
+
+    Upstream of no trainable link there is nothing to differentiate: the call runs without a graph.
+    """
+    inner, outer = links.inner[name], [links.outer[edge.key] for edge in edges]
+    upstream = [*inbox.values(), *inner.parameters()]
+    if not any(x.requires_grad for x in upstream):
+        with torch.no_grad():
+            thought_BMD = think(inbox)
+        return [link(thought_BMD) for link in outer]
 
     def run(*messages: Tensor) -> tuple[Tensor, ...]:
-        sent = think(dict(zip(inbox, messages, strict=True)))
-        return tuple(sent[edge.key] for edge in edges)
+        thought_BMD = think(dict(zip(inbox, messages, strict=True)))
+        return tuple(link(thought_BMD) for link in outer)
 
-    used = [links.inner[name], *(links.outer[edge.key] for edge in edges)]
-    parameters = [p for link in used for p in link.parameters()]
-    sent = recompute(run, list(inbox.values()), parameters)
-    return {edge.key: message for edge, message in zip(edges, sent, strict=True)}
-
-
-def _chunks(count: int, chunk: int | None) -> list[slice]:
-    size = chunk or count
-    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
+    if not checkpoint:
+        return list(run(*inbox.values()))
+    parameters = [p for link in (inner, *outer) for p in link.parameters()]
+    return list(recompute(run, list(inbox.values()), parameters))

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmas_train.agents.sequences import embed_batch
+from rmas_train.agents.answer import Text, generate
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.evaluation.generation import Text, generate
 from rmas_train.links.linkset import LinkSet
-from rmas_train.recursion import Deliver, Team, unroll
+from rmas_train.recursion import Deliver, Rows, Team, unroll
 
 Question = str | Mapping[str, Any]
 
@@ -74,17 +73,35 @@ class System:
             return []
         rows = self._rows(questions)
         rounds, latent_length = self._depth(rounds, latent_length)
+        if deliver is None:  # rows do not meet: chunk by chunk, each with its prefixes kept
+            parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        else:
+            parts = [rows]
+        return [
+            a
+            for part in parts
+            for a in self._answer(part, rounds, latent_length, batch_size, deliver)
+        ]
+
+    def _answer(
+        self,
+        rows: Rows,
+        rounds: int,
+        latent_length: int,
+        batch_size: int,
+        deliver: Deliver | None,
+    ) -> list[Answer]:
         result = unroll(
             self.team, self.links, rows, rounds, latent_length, chunk=batch_size, deliver=deliver
         )
-        decoder = self.team.agents[self.team.topology.decoder]
-        texts: list[Text] = []
-        for i in range(0, len(rows), batch_size):
-            part = slice(i, i + batch_size)
-            inbox = {source: message[part] for source, message in result.inbox.items()}
-            embeds_BLD, mask_BL = embed_batch(decoder, result.prompts[part], inbox)
-            texts += generate(decoder, embeds_BLD, mask_BL, self.max_new_tokens)
-        return [Answer(t.text, t.tokens, result.latent_steps) for t in texts]
+        turn = result.turn
+        answers: dict[int, Text] = {}
+        for part in turn.parts(batch_size):
+            batch, prefix = turn.open(part, result.inbox)
+            texts = generate(turn.agent, batch, prefix, self.max_new_tokens)
+            answers |= dict(zip(part, texts, strict=True))
+        steps = result.latent_steps
+        return [Answer(answers[i].text, answers[i].tokens, steps) for i in range(len(rows))]
 
     @torch.no_grad()
     def messages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from tiny import TINY, in_float64, make_agent, make_team, write_rows
 
 from rmas_train.agents.agent import Agent
+from rmas_train.data.rows import Table
 from rmas_train.recursion import Team
 
 torch.set_num_threads(1)
@@ -35,6 +37,12 @@ def agents() -> dict[str, Agent]:
 def agents64() -> dict[str, Agent]:
     """The same in float64, for numerics."""
     return {name: in_float64(make_agent(name)) for name in TINY}
+
+
+@pytest.fixture
+def table() -> Callable[[list[dict]], Table]:
+    """Rows as a table."""
+    return lambda rows: Table(Path("rows.jsonl"), rows)
 
 
 @pytest.fixture

@@ -9,9 +9,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
+    MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
 )
 
@@ -35,6 +38,32 @@ TINY = {
     "planner": (Qwen3Config, {"hidden_size": 24, "head_dim": 12}, "alpha beta gamma"),
     "critic": (LlamaConfig, {"hidden_size": 32, "head_dim": 16}, "delta epsilon"),
     "solver": (Qwen2Config, {"hidden_size": 28}, "zeta eta theta iota kappa"),
+}
+FAMILIES = {
+    "qwen3": (Qwen3Config, {"head_dim": 12}),
+    "llama": (LlamaConfig, {"head_dim": 16}),
+    "qwen2": (Qwen2Config, {}),
+    "mistral": (MistralConfig, {"sliding_window": 6}),
+    "gemma3": (
+        Gemma3TextConfig,
+        {
+            "head_dim": 12,
+            "sliding_window": 6,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "query_pre_attn_scalar": 12,
+        },
+    ),
+    "qwen3_5": (
+        Qwen3_5TextConfig,
+        {
+            "head_dim": 16,
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_num_key_heads": 1,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
+    ),
 }
 SEQUENTIAL = TopologyConfig(
     name="sequential",
@@ -82,6 +111,16 @@ def make_agent(name: str, chat: str = CHAT) -> Agent:
     """A frozen random model of the family that ``TINY`` gives this name."""
     config_class, sizes, extra = TINY[name]
     tokenizer = make_tokenizer(extra, chat, "visible" if name == "critic" else "byte")
+    return random_agent(name, config_class, sizes, tokenizer)
+
+
+def make_family(family: str, name: str) -> Agent:
+    """The same of any family."""
+    config_class, sizes = FAMILIES[family]
+    return random_agent(name, config_class, {"hidden_size": 24} | sizes, make_tokenizer(name))
+
+
+def random_agent(name: str, config_class: type, sizes: dict, tokenizer) -> Agent:
     torch.manual_seed(len(name))
     config = config_class(
         vocab_size=len(tokenizer),
@@ -143,7 +182,9 @@ class ExactRMSNorm(torch.nn.Module):
 
     def __init__(self, norm) -> None:
         super().__init__()
-        self.weight, self.eps = norm.weight, norm.variance_epsilon
+        self.weight, self.eps = norm.weight, getattr(norm, "variance_epsilon", None) or norm.eps
+        if type(norm).__name__ in ("Gemma3RMSNorm", "Qwen3_5RMSNorm"):
+            self.weight = torch.nn.Parameter(1 + norm.weight, requires_grad=False)
 
     def forward(self, x):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
-
-from rmas_train.config import AgentConfig
-from rmas_train.errors import AgentError
-from rmas_train.resources import find_path
-
-HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 
 
 @dataclass(frozen=True)
@@ -27,6 +17,7 @@ class Agent:
     Attributes:
         name: role in the topology.
         source: folder or hub id, as typed.
+        attends_to_blocks: its layers work with ``agents.attention``, which frozen prefixes need.
         width: width d of the input embeddings (not ``config.hidden_size``, which may differ).
     """
 
@@ -35,6 +26,7 @@ class Agent:
     tokenizer: Any
     source: str
     revision: str | None = None
+    attends_to_blocks: bool = True
 
     @property
     def width(self) -> int:
@@ -61,6 +53,40 @@ class Agent:
         """What the embedding module returns, (...) -> (..., d); Gemma scales inside it."""
         return self.model.get_input_embeddings()(ids)
 
+    def hidden(
+        self, embeds: Tensor, positions: Tensor, real: Tensor, cache: Any | None = None
+    ) -> Tensor:
+        """Last hidden states after the final norm, (B, L, d), without logits.
+
+        Args:
+            embeds: (B, L, d).
+            positions: (B, L).
+            real: False on padding, (B, L) or also over what the library's cache holds already.
+            cache: a transformers cache, which is extended.
+        """
+        out = self.model.base_model(
+            inputs_embeds=embeds,
+            attention_mask=real,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., d) -> (..., vocabulary), with what some families do to their logits."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        config = self.model.config
+        if getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / config.logits_scaling
+        if getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * config.logit_scale
+        if getattr(config, "final_logit_softcapping", None):  # Gemma
+            cap = config.final_logit_softcapping
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
     def fingerprint(self) -> str:
         """sha256 over all weights: equal before and after training, as the agent is frozen."""
         digest = hashlib.sha256()
@@ -68,42 +94,6 @@ class Agent:
             digest.update(key.encode())
             digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
-
-
-def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu") -> Agent:
-    """Load and freeze an agent.
-
-    Args:
-        name: its role in the topology.
-        config: where it is and how to load it.
-        device: where its weights go.
-
-    Raises:
-        AgentError: the folder is missing or is not a Hugging Face model folder.
-    """
-    where = _locate(name, config)
-    transformers_logging.disable_progress_bar()  # it would stand in log files as control characters
-    kwargs = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            where,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
-            **kwargs,
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise AgentError(
-            f"agents.{name}.model={config.model} cannot be loaded: {reason}"
-        ) from error
-    if tokenizer.chat_template is None:
-        raise AgentError(
-            f"agents.{name}.model={config.model} has no chat template; use an instruction-tuned "
-            "model, or put a chat_template.jinja into its folder."
-        )
-    model.to(device)
-    return freeze(Agent(name, model, tokenizer, config.model, config.revision))
 
 
 def freeze(agent: Agent) -> Agent:
@@ -118,20 +108,3 @@ def assert_frozen(agents: dict[str, Agent]) -> None:
     for agent in agents.values():
         trainable = [n for n, p in agent.model.named_parameters() if p.requires_grad]
         assert not trainable, f"agent {agent.name} is not frozen: {trainable[:3]}"
-
-
-def _locate(name: str, config: AgentConfig) -> str:
-    if not config.model:
-        raise AgentError(f"agents.{name}.model is empty; give a folder or a hub id.")
-    path = find_path(config.model)
-    if path is None and (Path(config.model).is_absolute() or not HUB_ID.match(config.model)):
-        raise AgentError(
-            f"agents.{name}.model={config.model}: no such folder; check the path, or give a hub "
-            "id of the form organisation/model."
-        )
-    if path is not None and not (path / "config.json").exists():
-        raise AgentError(
-            f"agents.{name}.model={config.model}: no config.json there; give the folder that "
-            "save_pretrained wrote."
-        )
-    return str(path or config.model)

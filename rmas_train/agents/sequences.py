@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import EncodedPrompt
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Input embeddings of a batch.
+
+    Attributes:
+        embeds: (B, L, D) in the agent's dtype.
+        real: (B, L), False on padding.
+        positions: (B, L); position ids count real tokens only.
+        full: there is no padding (known without asking the device).
+    """
+
+    embeds: Tensor
+    real: Tensor
+    positions: Tensor
+    full: bool
+
+    def next(self, embeds_BD: Tensor) -> Batch:
+        """One more position for every row."""
+        one_B1 = self.real.new_ones(self.real.shape[0], 1)
+        return Batch(embeds_BD[:, None], one_B1, self.positions[:, -1:] + 1, full=True)
+
+    def keep(self, index: Tensor) -> Batch:
+        """These rows only."""
+        return Batch(self.embeds[index], self.real[index], self.positions[index], self.full)
 
 
 def fill_text(prompt: EncodedPrompt, texts: Mapping[str, list[int]]) -> list[int]:
@@ -19,53 +46,82 @@ def fill_text(prompt: EncodedPrompt, texts: Mapping[str, list[int]]) -> list[int
     return ids
 
 
-def embed_batch(
+def embed_prompts(
     agent: Agent,
     prompts: Sequence[EncodedPrompt],
     messages: Mapping[str, Tensor],
     endings: Sequence[list[int]] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Input embeddings of a batch, left-padded.
+    skip: Sequence[int] | None = None,
+) -> Batch:
+    """Prompts with their slots filled.
 
     Args:
         agent: whose embeddings are used.
         prompts: one per row, all with the same slots.
         messages: source -> (batch, latent, d); a slot without a message stays empty.
         endings: token ids after each prompt (a teacher-forced answer), or None.
-
-    Returns:
-        embeds (batch, length, d) in the agent's dtype, mask (batch, length) with 0 on padding.
+        skip: tokens at each prompt's beginning that a prefix holds; they end before any slot.
     """
-    lengths = {source: message.shape[1] for source, message in messages.items()}
     rows = []
     for i, prompt in enumerate(prompts):
         ids = list(prompt.ids)
         for source, position in reversed(prompt.slots):
-            ids[position:position] = [_marker(messages, source)] * lengths.get(source, 0)
-        rows.append(ids + (endings[i] if endings else []))
-    ids_BL, mask_BL = pad_left(rows, agent.pad_id)
-    ids_BL, mask_BL = ids_BL.to(agent.device), mask_BL.to(agent.device)
+            if source in messages:
+                ids[position:position] = [_mark(messages, source)] * messages[source].shape[1]
+        rows.append(ids[skip[i] :] if skip else ids)
+    return embed_ids(agent, rows, endings, skip, messages)
+
+
+def embed_ids(
+    agent: Agent,
+    rows: Sequence[list[int]],
+    endings: Sequence[list[int]] | None = None,
+    skip: Sequence[int] | None = None,
+    messages: Mapping[str, Tensor] | None = None,
+) -> Batch:
+    """Token ids, padded at the left; their endings, padded at the right."""
+    ids_BL, real_BL = pad_left(rows, agent.pad_id)
+    full = len(set(map(len, rows))) == 1
+    if endings is not None:
+        ends_BA, real_BA = pad_right(endings, agent.pad_id)
+        ids_BL, real_BL = torch.cat([ids_BL, ends_BA], 1), torch.cat([real_BL, real_BA], 1)
+        full = full and len(set(map(len, endings))) == 1
+    positions_BL = positions(real_BL)
+    if skip is not None:
+        positions_BL = positions_BL + torch.tensor(skip)[:, None]
+    ids_BL, real_BL, positions_BL = (x.to(agent.device) for x in (ids_BL, real_BL, positions_BL))
     embeds_BLD = agent.embed(ids_BL.clamp_min(0))
-    for source, message_BMD in messages.items():
-        here_BL1 = (ids_BL == _marker(messages, source)).unsqueeze(-1)
+    for source, message_BMD in (messages or {}).items():
+        here_BL1 = (ids_BL == _mark(messages or {}, source)).unsqueeze(-1)
         # Row by row in order, and each row has exactly M marks: the order of message_BMD.
         embeds_BLD = embeds_BLD.masked_scatter(here_BL1, message_BMD.to(embeds_BLD.dtype))
-    return embeds_BLD, mask_BL
+    return Batch(embeds_BLD, real_BL, positions_BL, full)
+
+
+def read_whole(agent: Agent, batch: Batch) -> Tensor:
+    """Hidden states of whole sequences, (B, L, D), without a cache."""
+    return agent.hidden(batch.embeds, batch.positions, batch.real)
 
 
 def pad_left(rows: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask, (batch, length) each."""
+    """Ids and which are real, (batch, length) each."""
     width = max(map(len, rows))
-    ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
+    ids = [[pad_id] * (width - len(row)) + row for row in rows]
+    real = [[False] * (width - len(row)) + [True] * len(row) for row in rows]
+    return torch.tensor(ids, dtype=torch.long), torch.tensor(real, dtype=torch.bool)
 
 
-def positions(mask: Tensor) -> Tensor:
+def pad_right(rows: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and which are real, (batch, length) each."""
+    ids, real = pad_left([row[::-1] for row in rows], pad_id)
+    return ids.flip(1), real.flip(1)
+
+
+def positions(real: Tensor) -> Tensor:
     """Position ids that count real tokens only, (batch, length)."""
-    return (mask.cumsum(-1) - 1).clamp_min(0)
+    return (real.long().cumsum(-1) - 1).clamp_min(0)
 
 
-def _marker(messages: Mapping[str, Tensor], source: str) -> int:
-    """A negative id for each slot; no vocabulary has one."""
-    return -1 - list(messages).index(source) if source in messages else 0
+def _mark(messages: Mapping[str, Tensor], source: str) -> int:
+    """A negative id for each slot's places; no vocabulary has one."""
+    return -1 - list(messages).index(source)

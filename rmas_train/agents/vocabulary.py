@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.rollout import forward_hidden
-from rmas_train.agents.sequences import pad_left
+from rmas_train.agents.sequences import embed_ids, pad_left, read_whole
 
 
 def seen_ids(sequences: Sequence[list[int]]) -> set[int]:
@@ -38,10 +37,10 @@ def states_before(
     sums: dict[int, Tensor] = {}
     counts: dict[int, int] = {}
     for begin in range(0, len(sequences), batch):
-        ids_BL, mask_BL = pad_left(sequences[begin : begin + batch], agent.pad_id)
-        ids_BL, mask_BL = ids_BL.to(agent.device), mask_BL.to(agent.device)
-        hidden_BLD = forward_hidden(agent, agent.embed(ids_BL), mask_BL)[:, :-1].float().cpu()
-        following_BL = torch.where(mask_BL[:, :-1] * mask_BL[:, 1:] > 0, ids_BL[:, 1:], -1).cpu()
+        part = sequences[begin : begin + batch]
+        ids_BL, real_BL = pad_left(part, agent.pad_id)
+        hidden_BLD = read_whole(agent, embed_ids(agent, part))[:, :-1].float().cpu()
+        following_BL = torch.where(real_BL[:, :-1] & real_BL[:, 1:], ids_BL[:, 1:], -1)
         for token in following_BL.unique().tolist():
             if token >= 0:
                 here = hidden_BLD[following_BL == token]

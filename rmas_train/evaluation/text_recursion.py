@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
+from rmas_train.agents.answer import Text, generate
+from rmas_train.agents.memory import is_recurrent
+from rmas_train.agents.prefix import Prefixes
 from rmas_train.agents.prompts import tokenise
-from rmas_train.agents.sequences import EncodedPrompt, embed_batch, fill_text
-from rmas_train.evaluation.generation import Text, generate
-from rmas_train.recursion import Rows, Team
+from rmas_train.agents.turn import Turn
+from rmas_train.recursion import Rows, Team, take_turn
 from rmas_train.topology import Call
 
 Translations = Mapping[str, Mapping[str, str]]
@@ -36,17 +38,28 @@ def answer_in_text(
     Returns:
         per row the answer, with the tokens of all agents in all rounds.
     """
+    written: list[Text] = []
+    for begin in range(0, len(rows), batch_size):
+        part = rows[begin : begin + batch_size]
+        written += _answer_batch(team, part, rounds, max_new_tokens, translations or {})
+    return written
+
+
+def _answer_batch(
+    team: Team, rows: Rows, rounds: int, max_new_tokens: int, translations: Translations
+) -> list[Text]:
     calls = team.topology.live_calls(rounds)
+    prefixes = Prefixes()
     inboxes: dict[Call, dict[str, list[str]]] = {call: {} for call in calls}
     tokens = [0] * len(rows)
     written: list[Text] = []
     for call in calls:
         round_, name = call
-        prompts = team.prompts[name].encode(list(rows), round_, first=not inboxes[call])
-        written = _write(team, name, prompts, inboxes[call], max_new_tokens, batch_size)
+        turn = take_turn(team, rows, call, calls, prefixes, first=not inboxes[call])
+        written = _write(turn, inboxes[call], max_new_tokens)
         tokens = [t + w.tokens for t, w in zip(tokens, written, strict=True)]
         for edge in team.topology.sends(call, inboxes):
-            words = (translations or {}).get(edge.key, {})
+            words = translations.get(edge.key, {})
             target = (round_ + edge.next_round, edge.target)
             inboxes[target][name] = [translate(w.text, words) for w in written]
     return [Text(w.text, t) for w, t in zip(written, tokens, strict=True)]
@@ -56,20 +69,9 @@ def translate(text: str, words: Mapping[str, str]) -> str:
     return " ".join(words.get(w, w) for w in text.split()) if words else text
 
 
-def _write(
-    team: Team,
-    name: str,
-    prompts: list[EncodedPrompt],
-    inbox: Mapping[str, list[str]],
-    max_new_tokens: int,
-    batch_size: int,
-) -> list[Text]:
-    agent: Any = team.agents[name]
-    slots = {source: tokenise(agent, texts, plain=True) for source, texts in inbox.items()}
-    written: list[Text] = []
-    for begin in range(0, len(prompts), batch_size):
-        part = range(begin, min(begin + batch_size, len(prompts)))
-        filled = [fill_text(prompts[i], {s: ids[i] for s, ids in slots.items()}) for i in part]
-        embeds, mask = embed_batch(agent, [EncodedPrompt(ids, []) for ids in filled], {})
-        written += generate(agent, embeds, mask, max_new_tokens)
-    return written
+def _write(turn: Turn, inbox: Mapping[str, list[str]], max_new_tokens: int) -> list[Text]:
+    slots = {s: tokenise(turn.agent, texts, plain=True) for s, texts in inbox.items()}
+    if is_recurrent(turn.agent):  # texts of unequal length would need padding behind the prefix
+        turn = replace(turn, cuts=[0] * len(turn.cuts))
+    batch, prefix = turn.open_text(range(len(turn.prompts)), slots)
+    return generate(turn.agent, batch, prefix, max_new_tokens)

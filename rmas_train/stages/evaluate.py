@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rmas_train.agents.sequences import embed_batch
+from rmas_train.agents.answer import generate
+from rmas_train.agents.sequences import embed_prompts
 from rmas_train.config import Config
 from rmas_train.data.rows import Table, read_answer
 from rmas_train.evaluation.controls import shuffled
-from rmas_train.evaluation.generation import generate
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.evaluation.text_recursion import answer_in_text
 from rmas_train.links.linkset import LinkSet
@@ -87,10 +87,8 @@ def decoder_alone(team: Team, table: Table, batch_size: int, max_new_tokens: int
     for begin in range(0, len(table), batch_size):
         chosen = table.rows[begin : begin + batch_size]
         prompts = team.prompts[name].encode(list(chosen), 1, first=True)
-        embeds, mask = embed_batch(agent, prompts, {})
-        answers += [
-            Answer(t.text, t.tokens, 0) for t in generate(agent, embeds, mask, max_new_tokens)
-        ]
+        texts = generate(agent, embed_prompts(agent, prompts, {}), None, max_new_tokens)
+        answers += [Answer(t.text, t.tokens, 0) for t in texts]
     return answers
 
 

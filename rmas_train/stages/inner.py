@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import tokenise
-from rmas_train.agents.rollout import at_least_float32, forward_hidden, rollout
-from rmas_train.agents.sequences import pad_left
+from rmas_train.agents.rollout import at_least_float32, rollout
+from rmas_train.agents.sequences import embed_ids, pad_left, read_whole
 from rmas_train.config import DataConfig
 from rmas_train.data.rows import Table
 from rmas_train.errors import ConfigError
@@ -104,12 +104,12 @@ def teacher_forced_states(
     agent: Agent, sequences: Sequence[tuple[list[int], list[int]]]
 ) -> tuple[Tensor, Tensor]:
     """States h_t that precede each target token, (N, d), and these tokens, (N,)."""
-    ids_BL, mask_BL = pad_left([p + t for p, t in sequences], agent.pad_id)
+    whole = [p + t for p, t in sequences]
     own_BL, _ = pad_left([[0] * len(p) + [1] * len(t) for p, t in sequences], 0)
-    ids_BL, mask_BL, own_BL = (x.to(agent.device) for x in (ids_BL, mask_BL, own_BL))
-    hidden_BLD = forward_hidden(agent, agent.embed(ids_BL), mask_BL)
     next_is_own = own_BL[:, 1:].bool()
-    return at_least_float32(hidden_BLD[:, :-1][next_is_own]), ids_BL[:, 1:][next_is_own]
+    hidden_BLD = read_whole(agent, embed_ids(agent, whole))
+    tokens_N = pad_left(whole, agent.pad_id)[0][:, 1:][next_is_own].to(agent.device)
+    return at_least_float32(hidden_BLD[:, :-1][next_is_own.to(agent.device)]), tokens_N
 
 
 @torch.no_grad()
@@ -120,9 +120,9 @@ def rolled_out_states(
     latent_length: int,
 ) -> tuple[Tensor, Tensor]:
     """States of the agent's own rollout beside the target tokens of the same index."""
-    ids_BL, mask_BL = pad_left([p for p, _ in sequences], agent.pad_id)
-    ids_BL, mask_BL = ids_BL.to(agent.device), mask_BL.to(agent.device)
-    hidden_BMD, _ = rollout(agent, inner, agent.embed(ids_BL), mask_BL, latent_length)
+    hidden_BMD, _ = rollout(
+        agent, inner, embed_ids(agent, [p for p, _ in sequences]), latent_length
+    )
     states, tokens = [], []
     for i, (_, target) in enumerate(sequences):
         used = min(len(target), latent_length)

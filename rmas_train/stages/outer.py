@@ -11,17 +11,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from rmas_train.agents.answer import answer_loss
+from rmas_train.agents.prefix import PrefixCache
 from rmas_train.agents.prompts import tokenise
-from rmas_train.agents.rollout import answer_logits, at_least_float32
-from rmas_train.agents.sequences import embed_batch
 from rmas_train.data.rows import Table
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team, unroll
 from rmas_train.training.gradients import MessageClip
-
-IGNORED = -100
 
 
 class OuterObjective(nn.Module):
@@ -37,6 +34,7 @@ class OuterObjective(nn.Module):
         clip_message: bound on a row's gradient at each of its messages, see ``MessageClip``; 0:
             none, the gradient is exact.
         checkpoint: run each agent call again in backward, see ``unroll``.
+        prefix_cache: bytes of frozen prefixes to keep over steps; 0: none.
     """
 
     def __init__(
@@ -49,6 +47,7 @@ class OuterObjective(nn.Module):
         train_inner: bool = False,
         clip_message: float = 0.0,
         checkpoint: bool = False,
+        prefix_cache: int = 0,
     ) -> None:
         super().__init__()
         self.links = links
@@ -56,6 +55,7 @@ class OuterObjective(nn.Module):
         self._latent_length, self._train_inner = latent_length, train_inner
         self._clip = MessageClip(clip_message) if clip_message else None
         self._checkpoint = checkpoint
+        self._cache = PrefixCache(prefix_cache) if prefix_cache else None
         links.train_only(self.expected_links(rounds))
 
     def groups(self) -> dict[str, nn.Module]:
@@ -85,19 +85,15 @@ class OuterObjective(nn.Module):
             self._latent_length,
             deliver=deliver,
             checkpoint=self._checkpoint,
+            cache=self._cache,
         )
-        decoder = self._team.agents[self._team.topology.decoder]
-        answers = self._answers(rows)
-        embeds_BLD, mask_BL = embed_batch(decoder, unrolled.prompts, unrolled.inbox, answers)
-        longest = max(map(len, answers))
-        logits_BAV = answer_logits(decoder, embeds_BLD, mask_BL, longest + 1)[:, :-1]
-        labels_BA = torch.tensor([[IGNORED] * (longest - len(a)) + a for a in answers])
-        loss = F.cross_entropy(
-            at_least_float32(logits_BAV).flatten(0, 1),
-            labels_BA.to(logits_BAV.device).flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
+        turn, every = unrolled.turn, self._answers(rows)
+        losses = []
+        for part in turn.parts(None):
+            answers = [every[i] for i in part]
+            batch, prefix = turn.open(part, unrolled.inbox, answers)
+            losses.append(answer_loss(turn.agent, batch, prefix, answers))
+        loss = torch.stack(losses).sum()
         if self._clip and loss.requires_grad:
             self._clip.measure(loss)
         return loss[None]

@@ -76,6 +76,7 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
         stage.train_inner,
         stage.clip_message,
         stage.checkpoint == "agent",
+        int(stage.prefix_cache_gib * 2**30),
     )
     for edge in setup.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from rmas_train.agents.agent import Agent, assert_frozen, load_agent
+from rmas_train.agents.agent import Agent, assert_frozen
+from rmas_train.agents.loading import load_agent
 from rmas_train.agents.prompts import load_prompt
 from rmas_train.agents.sequences import fill_text
 from rmas_train.agents.vocabulary import seen_ids, states_before, target_norm, token_embeddings

@@ -10,7 +10,7 @@ from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt, tokenise
-from rmas_train.agents.sequences import embed_batch
+from rmas_train.agents.sequences import embed_prompts
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.data.rows import Table
 from rmas_train.recursion import Team, unroll
@@ -99,8 +99,8 @@ def test_the_loss_is_the_naive_one(agents64):
         result = unroll(team, links, [row], 2, 3)
         ids = [*tokenise(decoder, [row["answer"]])[0], decoder.end_id]
         for t, token in enumerate(ids):
-            embeds, _ = embed_batch(decoder, result.prompts, result.inbox, [ids[:t]])
-            logits = decoder.model(inputs_embeds=embeds).logits[0, -1]
+            batch = embed_prompts(decoder, result.turn.prompts, result.inbox, [ids[:t]])
+            logits = decoder.model(inputs_embeds=batch.embeds).logits[0, -1]
             total -= logits.log_softmax(-1)[token].item()
             count += 1
     assert int(objective.count([0, 1, 2]).sum()) == count

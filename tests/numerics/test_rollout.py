@@ -2,26 +2,14 @@
 
 import dataclasses
 
+import naive
 import pytest
 import torch
 from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
 
 from rmas_train.agents.rollout import rollout
-from rmas_train.agents.sequences import embed_batch
+from rmas_train.agents.sequences import embed_prompts
 from rmas_train.recursion import unroll
-
-
-def naive_rollout(agent, inner, embeds_LD, latent_length):
-    """One row, no cache, no padding: the whole sequence again for each latent step."""
-    hidden, latents = [], []
-    for _ in range(latent_length):
-        out = agent.model.model(inputs_embeds=embeds_LD[None], use_cache=False)
-        h = out.last_hidden_state[0, -1]
-        z = inner(h)
-        hidden.append(h)
-        latents.append(z)
-        embeds_LD = torch.cat([embeds_LD, z[None]])
-    return torch.stack(hidden), torch.stack(latents)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -34,8 +22,8 @@ def test_cached_and_batched_equals_uncached_one_by_one(name):
     assert len({len(p.ids) for p in prompts}) > 1, "rows should differ in length"
     message = torch.randn(4, 3, agent.width, dtype=torch.float64, requires_grad=True)
 
-    embeds, mask = embed_batch(agent, prompts, {source: message})
-    hidden, latents = rollout(agent, inner, embeds, mask, 5)
+    batch = embed_prompts(agent, prompts, {source: message})
+    hidden, latents = rollout(agent, inner, batch, 5)
     weight = torch.randn_like(latents)
     (latents * weight).sum().backward()
     fast = [message.grad.clone(), *(p.grad.clone() for p in inner.parameters())]
@@ -44,8 +32,8 @@ def test_cached_and_batched_equals_uncached_one_by_one(name):
     inner.zero_grad()
     total = 0
     for i in range(4):
-        one, _ = embed_batch(agent, prompts[i : i + 1], {source: message[i : i + 1]})
-        h, z = naive_rollout(agent, inner, one[0], 5)
+        one = embed_prompts(agent, prompts[i : i + 1], {source: message[i : i + 1]})
+        h, z = naive.rollout(agent, inner, one.embeds[0], 5)
         torch.testing.assert_close(hidden[i], h, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(latents[i], z, rtol=1e-10, atol=1e-10)
         total = total + (z * weight[i]).sum()
@@ -89,8 +77,8 @@ def test_edges_carry_states_or_latents_as_asked(agents):
     paper = dataclasses.replace(team, edge_input="hidden")
     hidden = unroll(paper, links, rows, 1, 2).messages[1, "planner-critic"]
     prompts = team.prompts["planner"].encode(rows, 1, first=True)
-    embeds, mask = embed_batch(agents["planner"], prompts, {})
-    h, z = rollout(agents["planner"], links.inner["planner"], embeds, mask, 2)
+    batch = embed_prompts(agents["planner"], prompts, {})
+    h, z = rollout(agents["planner"], links.inner["planner"], batch, 2)
     torch.testing.assert_close(inner, links.outer["planner-critic"](z))
     torch.testing.assert_close(hidden, links.outer["planner-critic"](h))
     assert not torch.allclose(inner, hidden)

@@ -1,0 +1,95 @@
+"""What the decoder answers after its prompt: the loss of a given answer, or greedy text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rmas_train.agents.agent import Agent
+from rmas_train.agents.memory import Prefix, new_memory
+from rmas_train.agents.recompute import recompute
+from rmas_train.agents.rollout import at_least_float32
+from rmas_train.agents.sequences import Batch
+
+LOGITS_BYTES = 2**26  # of one chunk of float32 logits
+
+
+@dataclass(frozen=True)
+class Text:
+    """Generated text and its number of tokens, end-of-text token included."""
+
+    text: str
+    tokens: int
+
+
+def answer_loss(
+    agent: Agent, batch: Batch, prefix: Prefix | None, answers: Sequence[list[int]]
+) -> Tensor:
+    """Summed cross-entropy of the answers, which end the batch (padded at the right).
+
+    Logits exist at answer positions only; when they are many, a chunk at a time, and again in
+    backward, so that a large vocabulary does not decide the peak of memory.
+
+    Args:
+        agent: the decoder.
+        batch: what it reads, answers included.
+        prefix: what it has read before.
+        answers: token ids, per row.
+    """
+    longest = max(map(len, answers))
+    hidden_BLD = new_memory(agent, prefix).read(batch)
+    # The state before each answer token; the last token predicts nothing.
+    hidden_BAD = hidden_BLD[:, -longest - 1 : -1]
+    real_BA = torch.tensor([[i < len(a) for i in range(longest)] for a in answers])
+    hidden_ND = hidden_BAD[real_BA.to(hidden_BAD.device)]
+    labels_N = torch.tensor([i for a in answers for i in a], device=hidden_ND.device)
+    return _cross_entropy(agent, hidden_ND, labels_N)
+
+
+def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
+    vocabulary = agent.model.get_output_embeddings().weight.shape[0]
+    size = max(1, LOGITS_BYTES // (4 * vocabulary))
+
+    def part(hidden_ND: Tensor, labels_N: Tensor) -> tuple[Tensor]:
+        logits_NV = at_least_float32(agent.logits(hidden_ND))
+        return (F.cross_entropy(logits_NV, labels_N, reduction="sum"),)
+
+    if len(labels_N) <= size:
+        return part(hidden_ND, labels_N)[0]
+    pairs = zip(hidden_ND.split(size), labels_N.split(size), strict=True)
+    return torch.stack([recompute(part, pair, [])[0] for pair in pairs]).sum()
+
+
+@torch.no_grad()
+def generate(agent: Agent, batch: Batch, prefix: Prefix | None, max_new_tokens: int) -> list[Text]:
+    """Greedy text after a batch of prompts; rows that have ended leave the batch.
+
+    Args:
+        agent: who writes.
+        batch: what it reads.
+        prefix: what it has read before.
+        max_new_tokens: where to stop at the latest.
+    """
+    memory = new_memory(agent, prefix)
+    written: list[list[int]] = [[] for _ in batch.real]
+    active = list(range(len(written)))
+    for step in range(max_new_tokens):
+        hidden_BD = memory.read(batch)[:, -1]
+        tokens_B = agent.logits(hidden_BD).argmax(-1)
+        tokens = tokens_B.tolist()
+        for row, token in zip(active, tokens, strict=True):
+            written[row].append(token)
+        going = [i for i, token in enumerate(tokens) if token != agent.end_id]
+        if not going or step + 1 == max_new_tokens:
+            break
+        batch = batch.next(agent.embed(tokens_B))
+        if len(going) < len(active):
+            index = torch.tensor(going, device=agent.device)
+            memory.keep(index)
+            batch, active = batch.keep(index), [active[i] for i in going]
+    decode = agent.tokenizer.decode
+    return [Text(decode(ids, skip_special_tokens=True), len(ids)) for ids in written]

@@ -1,0 +1,140 @@
+"""Attention over blocks of keys and values that are never joined.
+
+The ordinary cache concatenates all keys and values at every latent step, and backward keeps each
+copy. Here a layer's keys and values stay in pieces: the frozen prefix, the rest of the prompt, and
+the latent steps. Queries are scored against each piece and one softmax runs over all scores (equal
+to attending to each piece alone and merging by log-sum-exp). Backward keeps references and computes
+the weights again, so an agent call keeps O(prompt + latent^2) and not O(prompt * latent).
+
+Tensor names: B rows, H query heads, K key heads, G = H / K, T queries, L keys, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+NAME = "rmas_blocks"
+Masks = list[Tensor | None]
+
+
+class SeesBlocks(Protocol):
+    def masks(self, window: int | None) -> Masks:
+        """Per block, (B, 1, T, L), True where a query sees a key; None: it sees all of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """One layer's keys and values (B, K, L, D) by block, and who knows what is visible."""
+
+    pairs: list[tuple[Tensor, Tensor]]
+    memory: SeesBlocks
+
+
+def block_attention(
+    module: Any,
+    query: Tensor,
+    key: Blocks,
+    value: Blocks,  # noqa: ARG001  the same object as key
+    attention_mask: None,  # noqa: ARG001
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """An attention function of the transformers registry; its cache hands ``Blocks`` through."""
+    if unused.get("softcap") is not None:
+        raise NotImplementedError("attention with a soft cap on its scores")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    masks = key.memory.masks(sliding_window)
+    if len(key.pairs) == 1:
+        ((keys, values),) = key.pairs
+        return sdpa_attention_forward(module, query, keys, values, masks[0], scaling=scaling)
+    flat = [x for pair in key.pairs for x in pair]
+    out_BHTD: Tensor = _BlockAttention.apply(query, scaling, masks, *flat)
+    return out_BHTD.transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, block_attention)
+
+
+@contextmanager
+def blocks_for(model: Any) -> Iterator[None]:
+    """Let a model attend to blocks. It has no entry among the library's mask functions on purpose:
+    the model then prepares none, and ``SeesBlocks`` decides alone."""
+    before, model.config._attn_implementation = model.config._attn_implementation, NAME
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+class _BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, scaling: float, masks: Masks, *flat: Tensor) -> Tensor:
+        ctx.save_for_backward(query, *flat)
+        ctx.scaling, ctx.masks = scaling, masks
+        weights_KTL = _weights(query, scaling, masks, flat[::2])
+        out = _weighted_sum(weights_KTL, flat[1::2])
+        return out.view(query.shape[:-1] + flat[1].shape[-1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BHTD: Tensor) -> tuple[Tensor | None, ...]:
+        query, *flat = ctx.saved_tensors
+        keys, values = flat[::2], flat[1::2]
+        weights = _weights(query, ctx.scaling, ctx.masks, keys)
+        query_r, grad_r = _by_key_head(query, keys[0]), _by_key_head(grad_BHTD, keys[0])
+        d_weights = torch.cat([grad_r @ v.transpose(-1, -2) for v in values], dim=-1)
+        weighted = weights * d_weights
+        d_scores = weighted - weights * weighted.sum(-1, keepdim=True)
+        d_scores = (d_scores * ctx.scaling).to(query.dtype)
+        weights = weights.to(query.dtype)
+        sizes = [k.shape[-2] for k in keys]
+        grads: list[Tensor | None] = []
+        d_query: Tensor | None = None
+        parts = zip(d_scores.split(sizes, -1), weights.split(sizes, -1), keys, strict=True)
+        for i, (d_score, weight, key) in enumerate(parts):
+            d_query = d_score @ key if d_query is None else d_query + d_score @ key
+            needs_key, needs_value = ctx.needs_input_grad[3 + 2 * i : 5 + 2 * i]
+            grads.append(d_score.transpose(-1, -2) @ query_r if needs_key else None)
+            grads.append(weight.transpose(-1, -2) @ grad_r if needs_value else None)
+        assert d_query is not None
+        return d_query.view(query.shape), None, None, *grads
+
+
+def _by_key_head(x_BHTD: Tensor, key_BKLD: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, K, G * T, D): the query heads that share a key head, side by side."""
+    rows, heads = key_BKLD.shape[:2]
+    return x_BHTD.reshape(rows, heads, -1, x_BHTD.shape[-1])
+
+
+def _weights(query: Tensor, scaling: float, masks: Masks, keys: tuple[Tensor, ...]) -> Tensor:
+    """Attention weights over all blocks, (B, K, G * T, sum of L), float32 or wider."""
+    scores, queries = [], query.shape[2]
+    query_r = _by_key_head(query, keys[0])
+    for key, mask in zip(keys, masks, strict=True):
+        score = query_r @ key.transpose(-1, -2) * scaling
+        score = score.to(torch.promote_types(score.dtype, torch.float32))
+        if mask is not None:
+            # The least finite number, so that padding, which sees nothing, stays finite.
+            by_head = score.view(*score.shape[:2], -1, queries, score.shape[-1])
+            by_head.masked_fill_(~mask[:, :, None], torch.finfo(score.dtype).min)
+        scores.append(score)
+    return torch.cat(scores, dim=-1).softmax(-1)
+
+
+def _weighted_sum(weights: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+    parts = weights.to(values[0].dtype).split([v.shape[-2] for v in values], dim=-1)
+    total = parts[0] @ values[0]
+    for part, value in zip(parts[1:], values[1:], strict=True):
+        total = total + part @ value
+    return total

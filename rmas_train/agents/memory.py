@@ -1,0 +1,280 @@
+"""What an agent has read so far: its KV cache, on top of a frozen prefix or empty.
+
+Keys and values stay in blocks (see ``attention``); the states of recurrent layers are replaced and
+never written into, since backward needs the old ones and rows of other calls share the prefix's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, LinearAttentionLayer
+
+from rmas_train.agents.agent import Agent
+from rmas_train.agents.attention import Blocks, Masks, blocks_for
+from rmas_train.agents.sequences import Batch
+
+State = tuple[Tensor, Tensor]  # keys and values, or convolution and recurrent state
+
+
+@dataclass(frozen=True)
+class Span:
+    """Positions of a block's tokens and which are real, (B, L) each; ``full``: all of them."""
+
+    positions: Tensor
+    real: Tensor
+    full: bool
+
+    def __add__(self, other: Span) -> Span:
+        return Span(
+            torch.cat([self.positions, other.positions], dim=1),
+            torch.cat([self.real, other.real], dim=1),
+            self.full and other.full,
+        )
+
+    def rows(self, index: Tensor) -> Span:
+        return Span(self.positions[index], self.real[index], self.full)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Per layer the state after a prompt's beginning; depends on no link, carries no graph."""
+
+    span: Span
+    states: list[State]
+
+    def rows(self, index: Tensor) -> Prefix:
+        return Prefix(self.span.rows(index), [(a[index], b[index]) for a, b in self.states])
+
+    @property
+    def bytes(self) -> int:
+        return sum(x.numel() * x.element_size() for state in self.states for x in state)
+
+
+class Timeline:
+    """Blocks of positions, shared by all layers of a memory; knows which query sees which key."""
+
+    def __init__(self, prefix: Prefix | None) -> None:
+        self.spans: list[Span] = [prefix.span] if prefix else []
+        self._own = 0 if prefix is None else 1
+        self._masks: dict[int | None, Masks] = {}
+
+    @property
+    def num_own(self) -> int:
+        """Blocks beyond the prefix: the prompt's, then one for all that comes later."""
+        return len(self.spans) - self._own
+
+    def append(self, queries: Span) -> None:
+        self._masks, self._queries = {}, queries
+        if self.num_own < 2:
+            self.spans.append(queries)
+        else:
+            self.spans[-1] = self.spans[-1] + queries
+
+    def masks(self, window: int | None) -> Masks:
+        """See ``SeesBlocks``; the same for all layers with the same window."""
+        if window is not None and window >= sum(s.real.shape[1] for s in self.spans):
+            window = None
+        if window not in self._masks:
+            last = len(self.spans) - 1
+            self._masks[window] = [
+                _visible(self._queries, span, window, newest=i == last, alone=last == 0)
+                for i, span in enumerate(self.spans)
+            ]
+        return self._masks[window]
+
+
+class Memory:
+    """A KV cache that grows by ``read``.
+
+    Args:
+        agent: who reads.
+        prefix: what it has read already.
+    """
+
+    def __init__(self, agent: Agent, prefix: Prefix | None = None) -> None:
+        self._agent = agent
+        self._timeline = Timeline(prefix)
+        self._layers: list[_BlockLayer | _RecurrentLayer] = [
+            _RecurrentLayer() if kind == "linear_attention" else _BlockLayer(self._timeline)
+            for kind in layer_kinds(agent)
+        ]
+        if prefix is not None:
+            for layer, state in zip(self._layers, prefix.states, strict=True):
+                layer.set_state(state)
+        self._cache = Cache(layers=list(self._layers))
+
+    def read(self, batch: Batch) -> Tensor:
+        """Hidden states of these positions after the final norm, (B, L, D)."""
+        self._timeline.append(Span(batch.positions, batch.real, batch.full))
+        with blocks_for(self._agent.model):
+            return self._agent.hidden(batch.embeds, batch.positions, batch.real, self._cache)
+
+    def state(self) -> Prefix:
+        """What was read, as a prefix for other calls; after one ``read`` only."""
+        (span,) = self._timeline.spans
+        return Prefix(span, [layer.state() for layer in self._layers])
+
+    def keep(self, index: Tensor) -> None:
+        """Go on with these rows only."""
+        self._timeline.spans = [span.rows(index) for span in self._timeline.spans]
+        for layer in self._layers:
+            layer.keep(index)
+
+    def cut(self) -> None:
+        """No gradient into the latent steps read so far; the prompt's keys keep theirs."""
+        if self._timeline.num_own == 2:
+            for layer in self._layers:
+                layer.cut()
+
+
+def _visible(
+    queries: Span, keys: Span, window: int | None, newest: bool, alone: bool
+) -> Tensor | None:
+    causal = newest and queries.real.shape[1] > 1
+    if keys.full and window is None and (alone or not causal):
+        return None  # a single block is causal by sdpa's own switch
+    distance_BTL = queries.positions[:, :, None] - keys.positions[:, None, :]
+    seen_BTL = keys.real[:, None, :].expand_as(distance_BTL)
+    if causal:
+        seen_BTL = seen_BTL & (distance_BTL >= 0)
+    if window is not None:
+        seen_BTL = seen_BTL & (distance_BTL < window)
+    if alone:  # padding sees itself: sdpa gives NaN to a query that sees nothing
+        seen_BTL = seen_BTL | torch.eye(seen_BTL.shape[1], dtype=torch.bool, device=seen_BTL.device)
+    return seen_BTL[:, None]
+
+
+class PlainMemory:
+    """The library's own cache; for agents that cannot attend to blocks. Starts empty."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._cache: Any = DynamicCache(config=agent.model.config)
+        for i, kind in enumerate(layer_kinds(agent)):
+            if kind == "linear_attention":
+                self._cache.layers[i] = _RecurrentLayer()
+        self._real: Tensor | None = None
+
+    def read(self, batch: Batch) -> Tensor:
+        seen = self._real
+        self._real = batch.real if seen is None else torch.cat([seen, batch.real], dim=1)
+        return self._agent.hidden(batch.embeds, batch.positions, self._real, self._cache)
+
+    def keep(self, index: Tensor) -> None:
+        assert self._real is not None
+        self._real = self._real[index]
+        for layer in self._cache.layers:
+            if isinstance(layer, _RecurrentLayer):
+                layer.keep(index)
+            else:
+                layer.batch_select_indices(index)
+
+    def cut(self) -> None:
+        raise NotImplementedError("gradient windows need an agent that attends to blocks")
+
+
+def new_memory(agent: Agent, prefix: Prefix | None = None) -> Memory | PlainMemory:
+    return Memory(agent, prefix) if agent.attends_to_blocks else PlainMemory(agent)
+
+
+def layer_kinds(agent: Agent) -> Sequence[str]:
+    config = agent.model.config
+    kinds: Sequence[str] | None = getattr(config, "layer_types", None)
+    return kinds or ["full_attention"] * config.num_hidden_layers
+
+
+def is_recurrent(agent: Agent) -> bool:
+    """Padding may stand before everything else only: between tokens it would change the states."""
+    return "linear_attention" in layer_kinds(agent)
+
+
+class _BlockLayer(DynamicLayer):
+    """Keys and values of one attention layer: prefix, rest of the prompt, everything later."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self._timeline = timeline
+        self._pairs: list[State] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        keys, values = key_states, value_states
+        if len(self._pairs) < len(self._timeline.spans):
+            self._pairs.append((keys, values))
+        else:
+            old_keys, old_values = self._pairs[-1]
+            self._pairs[-1] = (
+                torch.cat([old_keys, keys], dim=-2),
+                torch.cat([old_values, values], dim=-2),
+            )
+        blocks = Blocks(list(self._pairs), self._timeline)
+        return blocks, blocks
+
+    def set_state(self, state: State) -> None:
+        self._pairs = [state]
+
+    def state(self) -> State:
+        (pair,) = self._pairs
+        return pair
+
+    def keep(self, index: Tensor) -> None:
+        self._pairs = [(k[index], v[index]) for k, v in self._pairs]
+
+    def cut(self) -> None:
+        keys, values = self._pairs[-1]
+        self._pairs[-1] = (keys.detach(), values.detach())
+
+
+class _RecurrentLayer(LinearAttentionLayer):
+    """States of one linear-attention layer, replaced instead of overwritten.
+
+    ``record_past`` makes the model take the branch that hands us its convolution inputs; the other
+    one writes into the state in place. The library then keeps all of them, we the last few.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record_past = True
+
+    def update_conv_state(
+        self,
+        conv_states: Tensor,
+        state_idx: int = 0,
+        conv_kernel_size: int | None = None,
+        **_: Any,
+    ) -> Tensor:
+        assert conv_kernel_size is not None
+        old = self.conv_states[state_idx] if self.has_previous_state[state_idx] else None
+        if old is None:
+            shape = (*conv_states.shape[:-1], conv_kernel_size)
+            old = conv_states.new_zeros(shape)
+        full = torch.cat([old, conv_states], dim=-1)
+        self.conv_states[state_idx] = full[..., -conv_kernel_size:]
+        self.has_previous_state[state_idx] = True
+        return full
+
+    def update_recurrent_state(
+        self, recurrent_states: Tensor, state_idx: int = 0, **_: Any
+    ) -> Tensor:
+        self.recurrent_states[state_idx] = recurrent_states
+        return recurrent_states
+
+    def set_state(self, state: State) -> None:
+        self.conv_states[0], self.recurrent_states[0] = state
+        self.has_previous_state[0] = True
+
+    def state(self) -> State:
+        conv, recurrent = self.conv_states[0], self.recurrent_states[0]
+        assert conv is not None and recurrent is not None
+        return conv, recurrent
+
+    def keep(self, index: Tensor) -> None:
+        conv, recurrent = self.state()
+        self.conv_states[0], self.recurrent_states[0] = conv[index], recurrent[index]
+
+    def cut(self) -> None:
+        """Nothing to cut: the state holds the prompt too."""

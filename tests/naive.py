@@ -1,0 +1,63 @@
+"""The method stated naively: one row, whole sequences again for each step, no cache, no padding."""
+
+from __future__ import annotations
+
+import torch
+
+from rmas_train.agents.prompts import tokenise
+
+
+def rollout(agent, inner, embeds_LD, latent_length):
+    """Hidden states and latents (M, D) each."""
+    hidden, latents = [], []
+    for _ in range(latent_length):
+        out = agent.model.model(inputs_embeds=embeds_LD[None], use_cache=False)
+        h = out.last_hidden_state[0, -1]
+        z = inner(h.to(torch.promote_types(h.dtype, torch.float32)))
+        hidden.append(h)
+        latents.append(z)
+        embeds_LD = torch.cat([embeds_LD, z[None].to(embeds_LD.dtype)])
+    return torch.stack(hidden), torch.stack(latents)
+
+
+def prompt_embeds(team, name, row, round_, inbox):
+    """A prompt's input embeddings (L, D), its slots filled from source -> message (M, D)."""
+    agent = team.agents[name]
+    (prompt,) = team.prompts[name].encode([row], round_, first=not inbox)
+    pieces, begin = [], 0
+    for source, position in prompt.slots:
+        pieces.append(agent.embed(torch.tensor(prompt.ids[begin:position], dtype=torch.long)))
+        pieces.append(inbox[source].to(agent.dtype))
+        begin = position
+    pieces.append(agent.embed(torch.tensor(prompt.ids[begin:], dtype=torch.long)))
+    return torch.cat(pieces)
+
+
+def unroll(team, links, row, rounds, latent_length):
+    """Messages (round, edge) -> (M, D), and what the decoder got in the last round."""
+    messages, inbox = {}, {}
+    calls = team.topology.live_calls(rounds)
+    for r, name in calls[:-1]:
+        embeds = prompt_embeds(team, name, row, r, inbox.get((r, name), {}))
+        h, z = rollout(team.agents[name], links.inner[name], embeds, latent_length)
+        for edge in team.topology.outgoing(name):
+            target = (r + edge.next_round, edge.target)
+            if target in calls:
+                sent = links.outer[edge.key](z if team.edge_input == "inner" else h)
+                messages[r, edge.key] = sent
+                inbox.setdefault(target, {})[name] = sent
+    return messages, inbox.get(calls[-1], {})
+
+
+def loss(team, links, row, rounds, latent_length):
+    """Summed cross-entropy of the answer's tokens, one whole forward for each."""
+    _, inbox = unroll(team, links, row, rounds, latent_length)
+    name = team.topology.decoder
+    agent = team.agents[name]
+    embeds = prompt_embeds(team, name, row, rounds, inbox)
+    total = 0.0
+    for token in [*tokenise(agent, [row["answer"]])[0], agent.end_id]:
+        logits = agent.model(inputs_embeds=embeds[None], use_cache=False).logits[0, -1]
+        total = total - logits.to(embeds.dtype).log_softmax(-1)[token]
+        embeds = torch.cat([embeds, agent.embed(torch.tensor([token]))])
+    return total
