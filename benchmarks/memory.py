@@ -18,6 +18,7 @@ import torch
 from systems import Size, build, rows
 
 from rmas_train.files import write_json
+from rmas_train.recursion import Backward
 from rmas_train.stages.outer import OuterObjective
 from rmas_train.stages.run_folder import environment
 
@@ -37,9 +38,8 @@ def measure(rounds: int, checkpoint: str) -> int:
     torch.set_num_threads(2)
     team, links = build(SIZE)
     table = rows(BATCH, SIZE)
-    objective = OuterObjective(
-        team, links, table, rounds, SIZE.latent_length, checkpoint=checkpoint == "agent"
-    )
+    backward = Backward(checkpoint=checkpoint == "agent")
+    objective = OuterObjective(team, links, table, rounds, SIZE.latent_length, backward=backward)
     small = OuterObjective(team, links, rows(1, Size(prompt=8)), rounds, 2)
     small([0], rounds).sum().backward()
     before = resident("VmRSS")

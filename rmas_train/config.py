@@ -13,6 +13,7 @@ from rmas_train.errors import ConfigError, did_you_mean
 
 STAGES = ("pipeline", "inner", "outer", "eval", "report")
 VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
+GRADIENTS = ("full", "window", "first_step", "parallel")
 CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
@@ -174,6 +175,16 @@ class OuterConfig(TrainingConfig):
     checkpoint: str = option(
         "none", "none | agent: run each agent call again in backward; flat memory over rounds"
     )
+    gradient: str = option(
+        "full",
+        "through a rollout: full | window | first_step | parallel; docs/gradients.md",
+    )
+    gradient_steps: int | None = option(
+        None, "latent steps per window, or sweeps of parallel; parallel is exact at latent_length"
+    )
+    gradient_rounds: int | None = option(
+        None, "gradient goes back through this many of the last rounds only; null: all"
+    )
     prefix_cache_gib: float = option(
         0.0, "GiB of frozen prefixes kept over steps and epochs, per process; 0: none"
     )
@@ -184,6 +195,16 @@ class OuterConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent"))
+        check_choice("training.outer.gradient", self.gradient, GRADIENTS)
+        for key in ("gradient_steps", "gradient_rounds"):
+            check_least(f"training.outer.{key}", getattr(self, key), 1)
+        needs_steps = self.gradient in ("window", "parallel")
+        if needs_steps != (self.gradient_steps is not None):
+            raise ConfigError(
+                f"training.outer.gradient={self.gradient} with gradient_steps="
+                f"{self.gradient_steps}; window and parallel need gradient_steps, the others "
+                "take none."
+            )
         check_least("training.outer.prefix_cache_gib", self.prefix_cache_gib, 0)
         check_least("training.outer.clip_message", self.clip_message, 0)
         check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))

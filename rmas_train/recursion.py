@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
+from rmas_train.agents.gradient import FULL, Gradient, Outputs, parallel
 from rmas_train.agents.prefix import PrefixCache, Prefixes
 from rmas_train.agents.prompts import Prompt
 from rmas_train.agents.recompute import recompute
-from rmas_train.agents.rollout import rollout
+from rmas_train.agents.rollout import reread, rollout
 from rmas_train.agents.turn import Turn, make_turn
 from rmas_train.links.linkset import LinkSet
-from rmas_train.topology import Call, Edge, Topology
+from rmas_train.topology import Call, Topology
 
 Rows = Sequence[Mapping[str, Any]]
 Deliver = Callable[[Tensor], Tensor]
@@ -42,6 +42,26 @@ class Team:
     prompts: dict[str, Prompt]
     topology: Topology
     edge_input: str = "inner"
+
+
+@dataclass(frozen=True)
+class Backward:
+    """How an unroll is gone back through; the default is exact.
+
+    Attributes:
+        gradient: through each rollout.
+        rounds: only this many of the last rounds keep a graph; dropped: every term through a
+            message that was sent earlier. None: all rounds.
+        checkpoint: keep each call's messages only and run the call again in backward (activation
+            checkpointing), so that memory hardly grows with rounds; same gradient, more time.
+    """
+
+    gradient: Gradient = FULL
+    rounds: int | None = None
+    checkpoint: bool = False
+
+
+EXACT = Backward()
 
 
 @dataclass
@@ -70,7 +90,7 @@ def unroll(
     *,
     chunk: int | None = None,
     deliver: Deliver | None = None,
-    checkpoint: bool = False,
+    backward: Backward = EXACT,
     cache: PrefixCache | None = None,
 ) -> Unrolled:
     """Run every call whose result reaches the answer, but the decoder's last one.
@@ -83,8 +103,7 @@ def unroll(
         latent_length: M; 0 leaves every slot empty (control `null`).
         chunk: rows per forward; None: all at once.
         deliver: changes each message (all rows, M, D) on its way into a slot (controls).
-        checkpoint: keep each call's messages only and run the call again in backward (activation
-            checkpointing), so that memory hardly grows with rounds; same gradient, more time.
+        backward: how gradients go back.
         cache: frozen prefixes of earlier unrolls.
     """
     calls = team.topology.live_calls(rounds)
@@ -96,8 +115,18 @@ def unroll(
         inbox = inboxes[call]
         turn = take_turn(team, rows, call, calls, prefixes, first=not inbox)
         edges = team.topology.sends(call, inboxes)
-        think = partial(_think, turn, links.inner[name], team.edge_input, latent_length, chunk)
-        sent = _send(links, name, edges, think, inbox, checkpoint)
+        think = Thinking(
+            turn,
+            links.inner[name],
+            [links.outer[edge.key] for edge in edges],
+            team.edge_input,
+            latent_length,
+            chunk,
+            backward.gradient,
+        )
+        recent = backward.rounds is None or round_ > rounds - backward.rounds
+        with torch.set_grad_enabled(torch.is_grad_enabled() and recent):
+            sent = think.send(inbox, backward.checkpoint)
         for edge, message in zip(edges, sent, strict=True):
             messages[round_, edge.key] = message
             target = (round_ + edge.next_round, edge.target)
@@ -119,51 +148,64 @@ def take_turn(
     return make_turn(team.agents[name], encode(list(rows), round_, first=first), prefixes, later)
 
 
-def _think(
-    turn: Turn,
-    inner: nn.Module,
-    edge_input: str,
-    latent_length: int,
-    chunk: int | None,
-    inbox: dict[str, Tensor],
-) -> Tensor:
-    """One agent call: fill the slots, roll out; what the outer links get, (B, M, D)."""
-    thoughts, order = [], []
-    for part in turn.parts(chunk):
-        batch, prefix = turn.open(part, inbox)
-        hidden_BMD, latents_BMD = rollout(turn.agent, inner, batch, latent_length, prefix)
-        thoughts.append(latents_BMD if edge_input == "inner" else hidden_BMD)
-        order += part
-    thought_BMD = torch.cat(thoughts)
-    if order == sorted(order):
-        return thought_BMD
-    return thought_BMD[torch.tensor(order).argsort().to(thought_BMD.device)]
+@dataclass(frozen=True)
+class Thinking:
+    """One agent call: fill the slots, roll out, send over each edge.
 
-
-def _send(
-    links: LinkSet,
-    name: str,
-    edges: list[Edge],
-    think: Callable[[dict[str, Tensor]], Tensor],
-    inbox: dict[str, Tensor],
-    checkpoint: bool,
-) -> list[Tensor]:
-    """A call's message over each edge, (B, M, D_target) each.
-
-    Upstream of no trainable link there is nothing to differentiate: the call runs without a graph.
+    Attributes:
+        turn: the agent with its prompts.
+        inner: its inner link.
+        outer: the link of each edge over which it sends.
+        edge_input, latent_length, chunk, gradient: see ``unroll``.
     """
-    inner, outer = links.inner[name], [links.outer[edge.key] for edge in edges]
-    upstream = [*inbox.values(), *inner.parameters()]
-    if not any(x.requires_grad for x in upstream):
-        with torch.no_grad():
-            thought_BMD = think(inbox)
-        return [link(thought_BMD) for link in outer]
 
-    def run(*messages: Tensor) -> tuple[Tensor, ...]:
-        thought_BMD = think(dict(zip(inbox, messages, strict=True)))
-        return tuple(link(thought_BMD) for link in outer)
+    turn: Turn
+    inner: nn.Module
+    outer: Sequence[nn.Module]
+    edge_input: str
+    latent_length: int
+    chunk: int | None
+    gradient: Gradient
 
-    if not checkpoint:
-        return list(run(*inbox.values()))
-    parameters = [p for link in (inner, *outer) for p in link.parameters()]
-    return list(recompute(run, list(inbox.values()), parameters))
+    def send(self, inbox: dict[str, Tensor], checkpoint: bool) -> Sequence[Tensor]:
+        """The message over each edge, (B, M, D_target) each."""
+        messages = list(inbox.values())
+        parameters = [p for link in (self.inner, *self.outer) for p in link.parameters()]
+
+        def run(*messages: Tensor, again: Tensor | None = None) -> tuple[Tensor, Outputs]:
+            hidden, latents = self._think(dict(zip(inbox, messages, strict=True)), again)
+            return latents, self._through_links(hidden, latents)
+
+        if not any(x.requires_grad for x in (*messages, *self.inner.parameters())):
+            # Upstream of no trainable link: there is nothing to go back through.
+            with torch.no_grad():
+                thought = self._think(inbox)
+            return self._through_links(*thought)
+        if self.gradient.mode == "parallel":
+            return parallel(run, messages, parameters, self.gradient.steps)
+        if checkpoint:
+            return recompute(lambda *messages: run(*messages)[1], messages, parameters)
+        return run(*messages)[1]
+
+    def _think(
+        self, inbox: dict[str, Tensor], again: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """States and latents of all rows; ``again``: all positions at once, over these latents."""
+        agent, found, order = self.turn.agent, [], []
+        for part in self.turn.parts(self.chunk):
+            batch, prefix = self.turn.open(part, inbox)
+            if again is None:
+                steps, gradient = self.latent_length, self.gradient
+                found.append(rollout(agent, self.inner, batch, steps, prefix, gradient))
+            else:
+                found.append(reread(agent, self.inner, batch, again[part], prefix))
+            order += part
+        hidden, latents = (torch.cat(x) for x in zip(*found, strict=True))
+        if order == sorted(order):
+            return hidden, latents
+        back = torch.tensor(order).argsort().to(hidden.device)
+        return hidden[back], latents[back]
+
+    def _through_links(self, hidden: Tensor, latents: Tensor) -> Outputs:
+        thought_BMD = latents if self.edge_input == "inner" else hidden
+        return tuple(link(thought_BMD) for link in self.outer)

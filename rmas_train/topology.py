@@ -64,14 +64,21 @@ class Topology:
         r, agent = call
         return [e for e in self.outgoing(agent) if (r + e.next_round, e.target) in live]
 
-    def live_edges(self, rounds: int) -> set[str]:
-        """Keys of the edges that a gradient can reach at this number of rounds."""
-        calls = self.live_calls(rounds)
-        return {e.key for call in calls[:-1] for e in self.sends(call, calls)}
+    def live_edges(self, rounds: int, last: int | None = None) -> set[str]:
+        """Keys of the edges that a gradient can reach at this number of rounds.
 
-    def rolling_agents(self, rounds: int) -> set[str]:
-        """Agents that roll out at least once, so that their inner link is used."""
-        return {agent for _, agent in self.live_calls(rounds)[:-1]}
+        Args:
+            rounds: depth.
+            last: count the messages sent in this many of the last rounds only.
+        """
+        calls = self.live_calls(rounds)
+        recent = [c for c in calls[:-1] if last is None or c[0] > rounds - last]
+        return {e.key for call in recent for e in self.sends(call, calls)}
+
+    def rolling_agents(self, rounds: int, last: int | None = None) -> set[str]:
+        """Agents that roll out in (the last of) these rounds, so that their inner link is used."""
+        calls = self.live_calls(rounds)[:-1]
+        return {agent for r, agent in calls if last is None or r > rounds - last}
 
 
 def build_topology(config: TopologyConfig, agents: Iterable[str]) -> Topology:

@@ -33,13 +33,17 @@ def prompt_embeds(team, name, row, round_, inbox):
     return torch.cat(pieces)
 
 
-def unroll(team, links, row, rounds, latent_length):
-    """Messages (round, edge) -> (M, D), and what the decoder got in the last round."""
+def unroll(team, links, row, rounds, latent_length, roll=(rollout, None)):
+    """Messages (round, edge) -> (M, D), and what the decoder got in the last round.
+
+    ``roll``: another statement of the rollout, and its last argument.
+    """
+    think, argument = roll
     messages, inbox = {}, {}
     calls = team.topology.live_calls(rounds)
     for r, name in calls[:-1]:
         embeds = prompt_embeds(team, name, row, r, inbox.get((r, name), {}))
-        h, z = rollout(team.agents[name], links.inner[name], embeds, latent_length)
+        h, z = think(team.agents[name], links.inner[name], embeds, argument or latent_length)
         for edge in team.topology.outgoing(name):
             target = (r + edge.next_round, edge.target)
             if target in calls:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rmas_train.agents.agent import Agent
+from rmas_train.agents.gradient import FULL, Gradient
 from rmas_train.agents.memory import Prefix, new_memory
 from rmas_train.agents.sequences import Batch
 
@@ -18,6 +19,7 @@ def rollout(
     batch: Batch,
     latent_length: int,
     prefix: Prefix | None = None,
+    gradient: Gradient = FULL,
 ) -> tuple[Tensor, Tensor]:
     """``latent_length`` latent steps after a prompt; differentiable with respect to all inputs.
 
@@ -30,6 +32,7 @@ def rollout(
         batch: the prompt, or what follows ``prefix`` in it; padded at the left only.
         latent_length: number of latent steps, 0 or more.
         prefix: the prompt's beginning, read before.
+        gradient: ``full``, ``window`` or ``first_step``.
 
     Returns:
         hidden h and latents z, float32, (batch, latent, d) each.
@@ -40,13 +43,32 @@ def rollout(
     memory = new_memory(agent, prefix)
     hidden, latents = [], []
     for step in range(latent_length):
-        h_BD = at_least_float32(memory.read(batch)[:, -1])
-        z_BD = inner(h_BD)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and gradient.keeps_graph(step)):
+            h_BD = at_least_float32(memory.read(batch)[:, -1])
+            z_BD = inner(h_BD)
         hidden.append(h_BD)
         latents.append(z_BD)
+        if gradient.ends_window(step):
+            memory.cut()
+            z_BD = z_BD.detach()
         if step + 1 < latent_length:
             batch = batch.next(z_BD.to(agent.dtype))
     return torch.stack(hidden, dim=1), torch.stack(latents, dim=1)
+
+
+def reread(
+    agent: Agent,
+    inner: Callable[[Tensor], Tensor],
+    batch: Batch,
+    latents: Tensor,
+    prefix: Prefix | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The rollout's states and latents again, in one forward over given latents (batch, M, d)."""
+    latent_length = latents.shape[1]
+    following = batch.extend(latents[:, :-1].to(agent.dtype))
+    hidden_BLD = new_memory(agent, prefix).read(following)
+    hidden_BMD = at_least_float32(hidden_BLD[:, -latent_length:])
+    return hidden_BMD, inner(hidden_BMD)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

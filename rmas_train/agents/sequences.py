@@ -28,6 +28,18 @@ class Batch:
     positions: Tensor
     full: bool
 
+    def extend(self, embeds_BMD: Tensor) -> Batch:
+        """The same with M more positions for every row."""
+        added = embeds_BMD.shape[1]
+        real = self.real.new_ones(self.real.shape[0], added)
+        steps = torch.arange(1, added + 1, device=self.positions.device)
+        return Batch(
+            torch.cat([self.embeds, embeds_BMD], dim=1),
+            torch.cat([self.real, real], dim=1),
+            torch.cat([self.positions, self.positions[:, -1:] + steps], dim=1),
+            self.full,
+        )
+
     def next(self, embeds_BD: Tensor) -> Batch:
         """One more position for every row."""
         one_B1 = self.real.new_ones(self.real.shape[0], 1)

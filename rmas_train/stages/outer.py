@@ -2,7 +2,8 @@
 
 In the last round the decoder is teacher-forced on the answer after its prompt. The gradient is
 exact: through all rounds, all latent steps and the frozen agents (paper Eq. 6), unless
-``clip_message`` bounds it. The answer reaches no slot, so no message depends on it.
+``clip_message`` bounds it or ``backward`` drops terms. The answer reaches no slot, so no message
+depends on it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rmas_train.agents.prefix import PrefixCache
 from rmas_train.agents.prompts import tokenise
 from rmas_train.data.rows import Table
 from rmas_train.links.linkset import LinkSet
-from rmas_train.recursion import Team, unroll
+from rmas_train.recursion import EXACT, Backward, Team, unroll
 from rmas_train.training.gradients import MessageClip
 
 
@@ -33,7 +34,7 @@ class OuterObjective(nn.Module):
         train_inner: train the inner links too.
         clip_message: bound on a row's gradient at each of its messages, see ``MessageClip``; 0:
             none, the gradient is exact.
-        checkpoint: run each agent call again in backward, see ``unroll``.
+        backward: how gradients go back, see there; the default is exact.
         prefix_cache: bytes of frozen prefixes to keep over steps; 0: none.
     """
 
@@ -44,9 +45,10 @@ class OuterObjective(nn.Module):
         table: Table,
         rounds: int,
         latent_length: int,
+        *,
         train_inner: bool = False,
         clip_message: float = 0.0,
-        checkpoint: bool = False,
+        backward: Backward = EXACT,
         prefix_cache: int = 0,
     ) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class OuterObjective(nn.Module):
         self._team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
         self._clip = MessageClip(clip_message) if clip_message else None
-        self._checkpoint = checkpoint
+        self._backward = backward
         self._cache = PrefixCache(prefix_cache) if prefix_cache else None
         links.train_only(self.expected_links(rounds))
 
@@ -63,12 +65,12 @@ class OuterObjective(nn.Module):
 
     def expected_links(self, rounds: int) -> set[str]:
         """Links that a gradient can reach at this depth."""
-        topology = self._team.topology
-        names = {f"outer.{key}" for key in topology.live_edges(rounds)}
-        # With hidden states on the edges, z feeds the next latent step only: one step uses no z.
-        uses_z = self._team.edge_input == "inner" or self._latent_length > 1
-        if self._train_inner and uses_z:
-            names |= {f"inner.{agent}" for agent in topology.rolling_agents(rounds)}
+        topology, last = self._team.topology, self._backward.rounds
+        names = {f"outer.{key}" for key in topology.live_edges(rounds, last)}
+        # With hidden states on the edges, z feeds the next latent step only.
+        feeds_z = self._latent_length > 1 and self._backward.gradient.links_latents
+        if self._train_inner and (self._team.edge_input == "inner" or feeds_z):
+            names |= {f"inner.{agent}" for agent in topology.rolling_agents(rounds, last)}
         return names
 
     def count(self, rows: Sequence[int]) -> Tensor:
@@ -84,7 +86,7 @@ class OuterObjective(nn.Module):
             rounds,
             self._latent_length,
             deliver=deliver,
-            checkpoint=self._checkpoint,
+            backward=self._backward,
             cache=self._cache,
         )
         turn, every = unrolled.turn, self._answers(rows)

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rmas_train.agents.gradient import Gradient
 from rmas_train.compose import to_dict
-from rmas_train.config import Config, TrainingConfig
+from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.files import write_json
 from rmas_train.links.folder import find_links, load_tensors, read_card, save_links
 from rmas_train.log import say
+from rmas_train.recursion import Backward
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.evaluate import evaluate_variant, variants
 from rmas_train.stages.handover import (
@@ -73,10 +75,10 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
         setup.train,
         config.rounds,
         config.latent_length,
-        stage.train_inner,
-        stage.clip_message,
-        stage.checkpoint == "agent",
-        int(stage.prefix_cache_gib * 2**30),
+        train_inner=stage.train_inner,
+        clip_message=stage.clip_message,
+        backward=backward(stage),
+        prefix_cache=int(stage.prefix_cache_gib * 2**30),
     )
     for edge in setup.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
@@ -91,6 +93,11 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
     if runtime.is_main:
         save_links(folder / "links", links, card)
     runtime.barrier()
+
+
+def backward(stage: OuterConfig) -> Backward:
+    gradient = Gradient(stage.gradient, stage.gradient_steps or 1)
+    return Backward(gradient, stage.gradient_rounds, stage.checkpoint == "agent")
 
 
 def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:

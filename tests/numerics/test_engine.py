@@ -11,6 +11,7 @@ from rmas_train.agents import answer, prefix
 from rmas_train.agents.memory import new_memory
 from rmas_train.agents.rollout import rollout
 from rmas_train.agents.sequences import embed_ids
+from rmas_train.recursion import Backward
 from rmas_train.stages.outer import OuterObjective
 
 ROWS = [0, 1, 2, 3, 4]
@@ -44,7 +45,7 @@ def test_each_part_leaves_the_gradient_as_it_is(part, dtype, table, monkeypatch)
     if part == "prefix_cache":
         options = {"prefix_cache": 2**30}
     if part == "checkpoint":
-        options = {"checkpoint": True}
+        options = {"backward": Backward(checkpoint=True)}
     if part == "chunked":
         monkeypatch.setattr(answer, "LOGITS_BYTES", 4 * 330 * 3)  # three positions a chunk
     if part == "batch":

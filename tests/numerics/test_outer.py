@@ -13,7 +13,7 @@ from rmas_train.agents.prompts import Prompt, tokenise
 from rmas_train.agents.sequences import embed_prompts
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.data.rows import Table
-from rmas_train.recursion import Team, unroll
+from rmas_train.recursion import Backward, Team, unroll
 from rmas_train.stages.outer import OuterObjective
 from rmas_train.system import System
 from rmas_train.topology import build_topology
@@ -167,7 +167,7 @@ def test_every_link_parameter_moves_with_bfloat16_agents(train_inner):
     team = make_team(agents)
     links = make_links(team)
     before = {n: p.detach().clone() for n, p in links.named_parameters()}
-    objective = OuterObjective(team, links, table(make_rows(4)), 2, 3, train_inner)
+    objective = OuterObjective(team, links, table(make_rows(4)), 2, 3, train_inner=train_inner)
     optimizer = torch.optim.AdamW(
         [p for g in objective.groups().values() for p in g.parameters()], lr=1e-3, weight_decay=0
     )
@@ -195,7 +195,7 @@ def test_an_edge_without_gradient_is_frozen(team):
 def test_an_unused_inner_link_is_not_expected_to_learn(team):
     """With hidden states on the edges and one latent step, no z is ever read."""
     paper = dataclasses.replace(team, edge_input="hidden")
-    objective = OuterObjective(paper, make_links(team), table(make_rows(2)), 2, 1, True)
+    objective = OuterObjective(paper, make_links(team), table(make_rows(2)), 2, 1, train_inner=True)
     assert not any(name.startswith("inner") for name in objective.groups())
 
 
@@ -206,7 +206,14 @@ def test_recomputed_calls_give_the_same_gradient(agents64, train_inner):
     for recompute in (False, True):
         links = make_links(team).double()
         objective = OuterObjective(
-            team, links, table(rows), 3, 3, train_inner, clip_message=0.5, checkpoint=recompute
+            team,
+            links,
+            table(rows),
+            3,
+            3,
+            train_inner=train_inner,
+            clip_message=0.5,
+            backward=Backward(checkpoint=recompute),
         )
         objective([0, 1, 2], 3).sum().backward()
         grads.append({n: p.grad for n, p in links.named_parameters() if p.grad is not None})
@@ -220,7 +227,9 @@ def test_what_is_kept_for_backward_by_rounds(team, recompute, least, most):
 
     def kept(rounds: int) -> int:
         links, storages = make_links(team), {}
-        objective = OuterObjective(team, links, table(make_rows(4)), 8, 4, checkpoint=recompute)
+        objective = OuterObjective(
+            team, links, table(make_rows(4)), 8, 4, backward=Backward(checkpoint=recompute)
+        )
 
         def keep(tensor):
             storages[tensor.untyped_storage().data_ptr()] = tensor  # held, so no address is reused
