@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def rmas(*options: str) -> None:
 
 def one(setting: str, mode: str, folder: Path, threads: int) -> dict[str, Any]:
     """Train and evaluate; accuracy within reach by depth, last losses, seconds per step."""
-    inner, run = folder / setting / "inner_run", folder / setting / mode.replace(" ", "_")
+    inner, run = folder / setting / "inner_run", folder / setting / re.sub(r"\W+", "_", mode)
     common = [f"experiment={setting}", f"runtime.threads={threads}", *COMMON]
     if not (inner / "inner" / "links").is_dir():
         rmas(*common, "stage=inner", f"run_dir={inner}")
