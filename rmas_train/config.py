@@ -175,6 +175,13 @@ class OuterConfig(TrainingConfig):
     checkpoint: str = option(
         "none", "none | agent: run each agent call again in backward; flat memory over rounds"
     )
+    latents: str = option(
+        "rollout", "rollout | teacher_forced: send states of data.role_texts instead (release)"
+    )
+    feedback: str = option(
+        "rollout",
+        "decoder if teacher_forced: rollout | gold_answer (release; a leak)",
+    )
     gradient: str = option(
         "full",
         "through a rollout: full | window | first_step | parallel; docs/gradients.md",
@@ -195,6 +202,13 @@ class OuterConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent"))
+        check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
+        check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))
+        if self.latents == "rollout" and self.feedback != "rollout":
+            raise ConfigError(
+                f"training.outer.feedback={self.feedback} belongs to "
+                "training.outer.latents=teacher_forced; set both, or neither."
+            )
         check_choice("training.outer.gradient", self.gradient, GRADIENTS)
         for key in ("gradient_steps", "gradient_rounds"):
             check_least(f"training.outer.{key}", getattr(self, key), 1)

@@ -44,6 +44,10 @@ class PrefixReuseWarning(UserWarning):
     """An agent whose prompts are read whole in every round; slower, same numbers."""
 
 
+class TargetLeakWarning(UserWarning):
+    """Training shows an agent what the loss asks for; its losses say nothing about inference."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names when none is near."""
     known = sorted(known)

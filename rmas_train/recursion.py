@@ -20,13 +20,14 @@ from rmas_train.agents.gradient import FULL, Gradient, Outputs, parallel
 from rmas_train.agents.prefix import PrefixCache, Prefixes
 from rmas_train.agents.prompts import Prompt
 from rmas_train.agents.recompute import recompute
-from rmas_train.agents.rollout import reread, rollout
+from rmas_train.agents.rollout import read_text, reread, rollout
 from rmas_train.agents.turn import Turn, make_turn
 from rmas_train.links.linkset import LinkSet
 from rmas_train.topology import Call, Topology
 
 Rows = Sequence[Mapping[str, Any]]
 Deliver = Callable[[Tensor], Tensor]
+Texts = Mapping[str, Sequence[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def unroll(
     deliver: Deliver | None = None,
     backward: Backward = EXACT,
     cache: PrefixCache | None = None,
+    texts: Texts | None = None,
 ) -> Unrolled:
     """Run every call whose result reaches the answer, but the decoder's last one.
 
@@ -105,6 +107,8 @@ def unroll(
         deliver: changes each message (all rows, M, D) on its way into a slot (controls).
         backward: how gradients go back.
         cache: frozen prefixes of earlier unrolls.
+        texts: agent -> token ids of each row, 1 or more; such an agent does not roll out but reads
+            its text, and the states of these tokens are sent (the release's teacher forcing).
     """
     calls = team.topology.live_calls(rounds)
     prefixes = Prefixes(cache, keep=chunk is None or chunk >= len(rows))
@@ -113,7 +117,7 @@ def unroll(
     for call in calls[:-1]:
         round_, name = call
         inbox = inboxes[call]
-        turn = take_turn(team, rows, call, calls, prefixes, first=not inbox)
+        turn = take_turn(team, rows, call, calls, prefixes, inbox, texts)
         edges = team.topology.sends(call, inboxes)
         think = Thinking(
             turn,
@@ -123,6 +127,7 @@ def unroll(
             latent_length,
             chunk,
             backward.gradient,
+            (texts or {}).get(name),
         )
         recent = backward.rounds is None or round_ > rounds - backward.rounds
         with torch.set_grad_enabled(torch.is_grad_enabled() and recent):
@@ -132,20 +137,28 @@ def unroll(
             target = (round_ + edge.next_round, edge.target)
             inboxes[target][name] = deliver(message) if deliver else message
     inbox = inboxes[calls[-1]]
-    turn = take_turn(team, rows, calls[-1], calls, prefixes, first=not inbox)
+    turn = take_turn(team, rows, calls[-1], calls, prefixes, inbox, texts)
     return Unrolled(turn, inbox, messages, latent_length * (len(calls) - 1))
 
 
 def take_turn(
-    team: Team, rows: Rows, call: Call, calls: list[Call], prefixes: Prefixes, first: bool
+    team: Team,
+    rows: Rows,
+    call: Call,
+    calls: list[Call],
+    prefixes: Prefixes,
+    inbox: Mapping[str, Any],
+    texts: Texts | None = None,
 ) -> Turn:
-    """A call's prompts; ``first``: without slots, as no message arrives."""
+    """A call's prompts, with slots if anything arrives."""
     round_, name = call
     encode = team.prompts[name].encode
     later = None
-    if first and (round_ + 1, name) in calls:
+    if not inbox and (round_ + 1, name) in calls:
         later = encode(list(rows), round_ + 1, first=False)
-    return make_turn(team.agents[name], encode(list(rows), round_, first=first), prefixes, later)
+    prompts = encode(list(rows), round_, first=not inbox)
+    lengths = {s: [len(ids) for ids in (texts or {})[s]] for s in inbox if s in (texts or {})}
+    return make_turn(team.agents[name], prompts, prefixes, later, lengths)
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,7 @@ class Thinking:
         inner: its inner link.
         outer: the link of each edge over which it sends.
         edge_input, latent_length, chunk, gradient: see ``unroll``.
+        texts: of this agent, see there.
     """
 
     turn: Turn
@@ -166,6 +180,7 @@ class Thinking:
     latent_length: int
     chunk: int | None
     gradient: Gradient
+    texts: Sequence[list[int]] | None = None
 
     def send(self, inbox: dict[str, Tensor], checkpoint: bool) -> Sequence[Tensor]:
         """The message over each edge, (B, M, D_target) each."""
@@ -193,8 +208,12 @@ class Thinking:
         """States and latents of all rows; ``again``: all positions at once, over these latents."""
         agent, found, order = self.turn.agent, [], []
         for part in self.turn.parts(self.chunk):
-            batch, prefix = self.turn.open(part, inbox)
-            if again is None:
+            texts = self.texts and [self.texts[i] for i in part]
+            batch, prefix = self.turn.open(part, inbox, texts)
+            if self.texts and texts:
+                lengths = max(map(len, texts)), max(map(len, self.texts))
+                found.append(read_text(agent, self.inner, batch, *lengths, prefix))
+            elif again is None:
                 steps, gradient = self.latent_length, self.gradient
                 found.append(rollout(agent, self.inner, batch, steps, prefix, gradient))
             else:

@@ -53,9 +53,9 @@ def unroll(team, links, row, rounds, latent_length, roll=(rollout, None)):
     return messages, inbox.get(calls[-1], {})
 
 
-def loss(team, links, row, rounds, latent_length):
+def loss(team, links, row, rounds, latent_length, roll=(rollout, None)):
     """Summed cross-entropy of the answer's tokens, one whole forward for each."""
-    _, inbox = unroll(team, links, row, rounds, latent_length)
+    _, inbox = unroll(team, links, row, rounds, latent_length, roll)
     name = team.topology.decoder
     agent = team.agents[name]
     embeds = prompt_embeds(team, name, row, rounds, inbox)

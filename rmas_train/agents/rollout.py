@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.gradient import FULL, Gradient
@@ -68,6 +69,31 @@ def reread(
     following = batch.extend(latents[:, :-1].to(agent.dtype))
     hidden_BLD = new_memory(agent, prefix).read(following)
     hidden_BMD = at_least_float32(hidden_BLD[:, -latent_length:])
+    return hidden_BMD, inner(hidden_BMD)
+
+
+def read_text(
+    agent: Agent,
+    inner: Callable[[Tensor], Tensor],
+    batch: Batch,
+    text_length: int,
+    width: int,
+    prefix: Prefix | None = None,
+) -> tuple[Tensor, Tensor]:
+    """States and latents of a given text in place of a rollout's (the release's training).
+
+    Position k holds the state *of* token k, where a rollout's holds the state that predicts it.
+
+    Args:
+        agent: frozen.
+        inner: its inner link.
+        batch: prompts with their texts as endings, padded at the right.
+        text_length: of the longest one in the batch.
+        width: length of the result; what lies beyond a row's text means nothing.
+        prefix: the prompt's beginning, read before.
+    """
+    hidden_BMD = at_least_float32(new_memory(agent, prefix).read(batch)[:, -text_length:])
+    hidden_BMD = F.pad(hidden_BMD, [0, 0, 0, width - text_length])
     return hidden_BMD, inner(hidden_BMD)
 
 

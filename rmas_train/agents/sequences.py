@@ -64,6 +64,7 @@ def embed_prompts(
     messages: Mapping[str, Tensor],
     endings: Sequence[list[int]] | None = None,
     skip: Sequence[int] | None = None,
+    lengths: Mapping[str, Sequence[int]] | None = None,
 ) -> Batch:
     """Prompts with their slots filled.
 
@@ -73,15 +74,20 @@ def embed_prompts(
         messages: source -> (batch, latent, d); a slot without a message stays empty.
         endings: token ids after each prompt (a teacher-forced answer), or None.
         skip: tokens at each prompt's beginning that a prefix holds; they end before any slot.
+        lengths: source -> per row, how many of the message's vectors count; default: all.
     """
+    counts = {source: [message.shape[1]] * len(prompts) for source, message in messages.items()}
+    vectors = dict(messages)
+    for source, few in (lengths or {}).items():
+        counts[source], vectors[source] = list(few), _first(messages[source], few)
     rows = []
     for i, prompt in enumerate(prompts):
         ids = list(prompt.ids)
         for source, position in reversed(prompt.slots):
             if source in messages:
-                ids[position:position] = [_mark(messages, source)] * messages[source].shape[1]
+                ids[position:position] = [_mark(messages, source)] * counts[source][i]
         rows.append(ids[skip[i] :] if skip else ids)
-    return embed_ids(agent, rows, endings, skip, messages)
+    return embed_ids(agent, rows, endings, skip, vectors)
 
 
 def embed_ids(
@@ -89,9 +95,12 @@ def embed_ids(
     rows: Sequence[list[int]],
     endings: Sequence[list[int]] | None = None,
     skip: Sequence[int] | None = None,
-    messages: Mapping[str, Tensor] | None = None,
+    vectors: Mapping[str, Tensor] | None = None,
 ) -> Batch:
-    """Token ids, padded at the left; their endings, padded at the right."""
+    """Token ids, padded at the left; their endings, padded at the right.
+
+    ``vectors``: source -> (..., d) for the places that ``_mark`` gave it, row after row.
+    """
     ids_BL, real_BL = pad_left(rows, agent.pad_id)
     full = len(set(map(len, rows))) == 1
     if endings is not None:
@@ -103,10 +112,10 @@ def embed_ids(
         positions_BL = positions_BL + torch.tensor(skip)[:, None]
     ids_BL, real_BL, positions_BL = (x.to(agent.device) for x in (ids_BL, real_BL, positions_BL))
     embeds_BLD = agent.embed(ids_BL.clamp_min(0))
-    for source, message_BMD in (messages or {}).items():
-        here_BL1 = (ids_BL == _mark(messages or {}, source)).unsqueeze(-1)
-        # Row by row in order, and each row has exactly M marks: the order of message_BMD.
-        embeds_BLD = embeds_BLD.masked_scatter(here_BL1, message_BMD.to(embeds_BLD.dtype))
+    for source, vectors_D in (vectors or {}).items():
+        here_BL1 = (ids_BL == _mark(vectors or {}, source)).unsqueeze(-1)
+        # Marks come row by row in order, and so do the vectors.
+        embeds_BLD = embeds_BLD.masked_scatter(here_BL1, vectors_D.to(embeds_BLD.dtype))
     return Batch(embeds_BLD, real_BL, positions_BL, full)
 
 
@@ -132,6 +141,13 @@ def pad_right(rows: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
 def positions(real: Tensor) -> Tensor:
     """Position ids that count real tokens only, (batch, length)."""
     return (real.long().cumsum(-1) - 1).clamp_min(0)
+
+
+def _first(message_BMD: Tensor, counts: Sequence[int]) -> Tensor:
+    """The first vectors of each row, (sum of counts, d)."""
+    index_M = torch.arange(message_BMD.shape[1])
+    chosen_BM = index_M[None] < torch.tensor(counts)[:, None]
+    return message_BMD[chosen_BM.to(message_BMD.device)]
 
 
 def _mark(messages: Mapping[str, Tensor], source: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -25,12 +25,14 @@ class Turn:
         prompts: one per row, with open slots.
         cuts: per row, how many tokens at the beginning are a frozen prefix.
         prefixes: where these are kept.
+        lengths: source -> per row, vectors of its message that count; default: all.
     """
 
     agent: Agent
     prompts: Sequence[EncodedPrompt]
     cuts: Sequence[int]
     prefixes: Prefixes
+    lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def parts(self, chunk: int | None) -> list[list[int]]:
         """Rows that are read together: at most ``chunk``, and for recurrent agents with equal
@@ -59,7 +61,8 @@ class Turn:
         prompts = [self.prompts[i] for i in part]
         cuts = [self.cuts[i] for i in part]
         messages = inbox if everything else {source: m[list(part)] for source, m in inbox.items()}
-        batch = embed_prompts(self.agent, prompts, messages, endings, cuts)
+        lengths = {source: [counts[i] for i in part] for source, counts in self.lengths.items()}
+        batch = embed_prompts(self.agent, prompts, messages, endings, cuts, lengths)
         return batch, self._prefix(part)
 
     def open_text(
@@ -80,7 +83,8 @@ class Turn:
     def _by_length(self, part: list[int]) -> list[list[int]]:
         groups: dict[int, list[int]] = {}
         for i in part:
-            groups.setdefault(len(self.prompts[i].ids) - self.cuts[i], []).append(i)
+            slots = sum(counts[i] for counts in self.lengths.values())
+            groups.setdefault(len(self.prompts[i].ids) - self.cuts[i] + slots, []).append(i)
         return list(groups.values())
 
 
@@ -89,6 +93,7 @@ def make_turn(
     prompts: Sequence[EncodedPrompt],
     prefixes: Prefixes,
     later: Sequence[EncodedPrompt] | None = None,
+    lengths: Mapping[str, Sequence[int]] | None = None,
 ) -> Turn:
     """A turn with its cuts: before the first slot, and nowhere where that cannot work.
 
@@ -98,16 +103,17 @@ def make_turn(
         prefixes: where they are kept.
         later: for a turn without slots, the prompts of the agent's next round, whose prefix it
             shares where the two begin with the same tokens.
+        lengths: see ``Turn``.
     """
     cuts = [_cut(prompt) for prompt in later or prompts]
     if later is not None:
         same = [p.ids[:c] == q.ids[:c] for p, q, c in zip(prompts, later, cuts, strict=True)]
         longer = [len(p.ids) > c for p, c in zip(prompts, cuts, strict=True)]
         cuts = cuts if all(same) and all(longer) else [0] * len(cuts)
-    none = Turn(agent, prompts, [0] * len(prompts), prefixes)
+    turn = Turn(agent, prompts, cuts, prefixes, lengths or {})
+    none = replace(turn, cuts=[0] * len(prompts))
     if not agent.attends_to_blocks:
         return none
-    turn = Turn(agent, prompts, cuts, prefixes)
     groups = len(turn.parts(None))
     if groups > 1 and groups > len(prompts) / 2:
         warnings.warn(

@@ -55,7 +55,7 @@ def _answer_batch(
     written: list[Text] = []
     for call in calls:
         round_, name = call
-        turn = take_turn(team, rows, call, calls, prefixes, first=not inboxes[call])
+        turn = take_turn(team, rows, call, calls, prefixes, inboxes[call])
         written = _write(turn, inboxes[call], max_new_tokens)
         tokens = [t + w.tokens for t, w in zip(tokens, written, strict=True)]
         for edge in team.topology.sends(call, inboxes):

@@ -8,7 +8,8 @@ depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from rmas_train.agents.answer import answer_loss
 from rmas_train.agents.prefix import PrefixCache
 from rmas_train.agents.prompts import tokenise
 from rmas_train.data.rows import Table
+from rmas_train.errors import TargetLeakWarning
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import EXACT, Backward, Team, unroll
 from rmas_train.training.gradients import MessageClip
@@ -36,6 +38,8 @@ class OuterObjective(nn.Module):
             none, the gradient is exact.
         backward: how gradients go back, see there; the default is exact.
         prefix_cache: bytes of frozen prefixes to keep over steps; 0: none.
+        role_texts: agent -> column with the text that it reads instead of rolling out (the
+            release's teacher forcing); its first ``latent_length`` tokens are sent.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class OuterObjective(nn.Module):
         clip_message: float = 0.0,
         backward: Backward = EXACT,
         prefix_cache: int = 0,
+        role_texts: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.links = links
@@ -58,6 +63,15 @@ class OuterObjective(nn.Module):
         self._clip = MessageClip(clip_message) if clip_message else None
         self._backward = backward
         self._cache = PrefixCache(prefix_cache) if prefix_cache else None
+        self._role_texts = role_texts or {}
+        if self._team.topology.decoder in self._role_texts and rounds > 1:
+            warnings.warn(
+                f"from round 2 on, the messages of {team.topology.decoder} hold states of the text "
+                "that the loss asks for (training.outer.feedback=gold_answer, as in the release): "
+                "a target leak that does not exist at inference.",
+                TargetLeakWarning,
+                stacklevel=2,
+            )
         links.train_only(self.expected_links(rounds))
 
     def groups(self) -> dict[str, nn.Module]:
@@ -88,6 +102,7 @@ class OuterObjective(nn.Module):
             deliver=deliver,
             backward=self._backward,
             cache=self._cache,
+            texts={name: self._texts(name, rows) for name in self._role_texts},
         )
         turn, every = unrolled.turn, self._answers(rows)
         losses = []
@@ -102,6 +117,14 @@ class OuterObjective(nn.Module):
 
     def _answers(self, rows: Sequence[int]) -> list[list[int]]:
         """Answer token ids with the end token, per row."""
-        decoder = self._team.agents[self._team.topology.decoder]
-        texts = [self._table.rows[i]["answer"] for i in rows]
-        return [[*ids, decoder.end_id] for ids in tokenise(decoder, texts, plain=True)]
+        return self._tokens(self._team.topology.decoder, "answer", rows)
+
+    def _texts(self, name: str, rows: Sequence[int]) -> list[list[int]]:
+        """Token ids of what an agent reads instead of rolling out."""
+        texts = self._tokens(name, self._role_texts[name], rows)
+        return [ids[: self._latent_length] for ids in texts]
+
+    def _tokens(self, name: str, column: str, rows: Sequence[int]) -> list[list[int]]:
+        agent = self._team.agents[name]
+        texts = [str(self._table.rows[i][column]) for i in rows]
+        return [[*ids, agent.end_id] for ids in tokenise(agent, texts, plain=True)]

@@ -11,6 +11,7 @@ from rmas_train.agents.gradient import Gradient
 from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
+from rmas_train.errors import ConfigError
 from rmas_train.files import write_json
 from rmas_train.links.folder import find_links, load_tensors, read_card, save_links
 from rmas_train.log import say
@@ -79,6 +80,7 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
         clip_message=stage.clip_message,
         backward=backward(stage),
         prefix_cache=int(stage.prefix_cache_gib * 2**30),
+        role_texts=taught_texts(setup, stage),
     )
     for edge in setup.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
@@ -98,6 +100,23 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
 def backward(stage: OuterConfig) -> Backward:
     gradient = Gradient(stage.gradient, stage.gradient_steps or 1)
     return Backward(gradient, stage.gradient_rounds, stage.checkpoint == "agent")
+
+
+def taught_texts(setup: Setup, stage: OuterConfig) -> dict[str, str]:
+    """``latents: teacher_forced``: agent -> column of the text whose states it sends."""
+    if stage.latents == "rollout":
+        return {}
+    decoder, data = setup.team.topology.decoder, setup.config.data
+    columns = {}
+    for name in setup.team.agents:
+        if name != decoder:
+            if name not in data.role_texts:
+                raise ConfigError(
+                    f"training.outer.latents=teacher_forced needs a text of {name}; set "
+                    f"data.role_texts.{name}=<column>."
+                )
+            columns[name] = data.role_texts[name]
+    return columns | ({decoder: "answer"} if stage.feedback == "gold_answer" else {})
 
 
 def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:

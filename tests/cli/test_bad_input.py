@@ -50,6 +50,12 @@ def fails(capsys, argv, *needles):
         (["stage=trayn"], ["stage=trayn: no such choice", "outer"]),
         (["agents.plannr.model=x"], ["agents.plannr.model", "Did you mean 'planner'"]),
         (["data.folder="], ["data.folder is empty"]),
+        (["training.outer.gradient=windw"], ["gradient=windw", "Did you mean 'window'"]),
+        (["training.outer.gradient=window"], ["gradient=window", "need gradient_steps"]),
+        (["training.outer.gradient_steps=2"], ["gradient=full", "take none"]),
+        (["training.outer.gradient_rounds=0"], ["gradient_rounds=0", "1 or more"]),
+        (["training.outer.feedback=gold_answer"], ["latents=teacher_forced"]),
+        (["training.outer.prefix_cache_gib=-1"], ["prefix_cache_gib=-1"]),
     ],
 )
 def test_options(capsys, overrides, typed, needles):
