@@ -4,7 +4,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTHON := $(VENV)/bin/python
 
-.PHONY: setup demo test test-slow bench check format clean
+.PHONY: setup demo test test-slow bench bench-full check format clean
 
 # A comma in the text of a call would end its argument there.
 EXTRAS := [dev,track,deepspeed]
@@ -41,6 +41,9 @@ test-slow: $(VENV)/.stamp-dev
 
 bench: $(VENV)/.stamp-core  ## speed and memory as ratios: outputs/bench/results.json
 	$(PYTHON) benchmarks/run.py
+
+bench-full: $(VENV)/.stamp-core  ## the same at larger sizes, without a time limit
+	$(PYTHON) benchmarks/run.py --full --out outputs/bench_full
 
 check: $(VENV)/.stamp-dev
 	$(VENV)/bin/ruff check .

@@ -32,12 +32,16 @@ class Size:
         width, layers: of each agent; widths differ by 32 from agent to agent.
         prompt: words of a question, one token each.
         latent_length: M.
+        text: words of each role's text and of the answer.
+        slot_first: the slot stands before the question (the release's order), not after it.
     """
 
     width: int = 256
     layers: int = 4
     prompt: int = 256
     latent_length: int = 16
+    text: int = 2
+    slot_first: bool = False
 
 
 def build(size: Size, seed: int = 0) -> tuple[Team, LinkSet]:
@@ -53,7 +57,8 @@ def build(size: Size, seed: int = 0) -> tuple[Team, LinkSet]:
     prompts = {}
     for name, agent in agents.items():
         source = topology.incoming(name)[0].source
-        prompts[name] = Prompt(agent, {"user": f"<<question>> <<message:{source}>>"})
+        parts = ["<<question>>", f"<<message:{source}>>"]
+        prompts[name] = Prompt(agent, {"user": " ".join(parts[:: -1 if size.slot_first else 1])})
     widths = {name: agent.width for name, agent in agents.items()}
     links = new_links(
         LinksConfig(init="default"), topology, widths, dict.fromkeys(widths, 1.0), seed
@@ -62,14 +67,17 @@ def build(size: Size, seed: int = 0) -> tuple[Team, LinkSet]:
 
 
 def rows(count: int, size: Size, seed: int = 0) -> Table:
-    """Questions of relay words with a two-word answer."""
+    """Questions, role texts and answers of relay words, one token each."""
     rng = random.Random(seed)
     words = ["start", "stop", *"ABCDEFGHIJ", *map(str, range(10)), *"uvwxyz"]
+
+    def text(length: int) -> str:
+        return " ".join(rng.choice(words) for _ in range(length))
+
     found = []
     for _ in range(count):
-        question = " ".join(rng.choice(words) for _ in range(size.prompt))
-        answer = f" {rng.randrange(10)} {rng.choice('ABCDEFGHIJ')}"
-        found.append({"question": question, "answer": answer})
+        texts = {key: f" {text(size.text)}" for key in ("plan", "refined_plan", "answer")}
+        found.append({"question": text(size.prompt)} | texts)
     return Table(Path("benchmark"), found)
 
 

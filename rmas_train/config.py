@@ -11,7 +11,7 @@ from typing import Any
 
 from rmas_train.errors import ConfigError, did_you_mean
 
-STAGES = ("pipeline", "inner", "outer", "eval", "report")
+STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan")
 VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
 GRADIENTS = ("full", "window", "first_step", "parallel")
 CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
@@ -262,6 +262,23 @@ class RuntimeConfig:
 
 
 @dataclass(kw_only=True)
+class PlanConfig:
+    prefix_tokens: int | None = option(None, "longest prompt before its slots; null: from the data")
+    suffix_tokens: int | None = option(None, "longest prompt after its slots; null: from the data")
+    answer_tokens: int | None = option(None, "longest answer; null: from the data")
+    devices: list[int] = option([1, 2, 8], "numbers of devices to plan for")
+    device_gib: float = option(80.0, "memory of one device, GiB")
+    tflops: float | None = option(None, "10^12 operations per second; null: measured here")
+    gib_per_second: float | None = option(None, "memory bandwidth; null: measured here")
+
+    def __post_init__(self) -> None:
+        for key in ("prefix_tokens", "suffix_tokens", "answer_tokens"):
+            check_least(f"plan.{key}", getattr(self, key), 1)
+        for devices in self.devices:
+            check_least("plan.devices", devices, 1)
+
+
+@dataclass(kw_only=True)
 class Config:
     name: str = option("relay", "experiment name")
     stage: str = option("pipeline", " | ".join(STAGES))
@@ -279,6 +296,7 @@ class Config:
     training: StagesConfig = field(default_factory=StagesConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
         check_choice("stage", self.stage, STAGES)

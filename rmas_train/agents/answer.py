@@ -13,7 +13,7 @@ from rmas_train.agents.agent import Agent
 from rmas_train.agents.memory import Prefix, new_memory
 from rmas_train.agents.recompute import recompute
 from rmas_train.agents.rollout import at_least_float32
-from rmas_train.agents.sequences import Batch
+from rmas_train.agents.sequences import Batch, take_first
 
 LOGITS_BYTES = 2**26  # of one chunk of float32 logits
 
@@ -44,8 +44,7 @@ def answer_loss(
     hidden_BLD = new_memory(agent, prefix).read(batch)
     # The state before each answer token; the last token predicts nothing.
     hidden_BAD = hidden_BLD[:, -longest - 1 : -1]
-    real_BA = torch.tensor([[i < len(a) for i in range(longest)] for a in answers])
-    hidden_ND = hidden_BAD[real_BA.to(hidden_BAD.device)]
+    hidden_ND = take_first(hidden_BAD, [len(a) for a in answers])
     labels_N = torch.tensor([i for a in answers for i in a], device=hidden_ND.device)
     return _cross_entropy(agent, hidden_ND, labels_N)
 

@@ -58,9 +58,24 @@ def block_attention(
     if len(key.pairs) == 1:
         ((keys, values),) = key.pairs
         return sdpa_attention_forward(module, query, keys, values, masks[0], scaling=scaling)
+    past = sum(keys.shape[-2] for keys, _ in key.pairs[:-1])
+    if past <= query.shape[2]:  # joining costs little; the library's kernel keeps no scores
+        keys, values = (torch.cat(x, dim=-2) for x in zip(*key.pairs, strict=True))
+        mask = torch.cat(
+            [_as_mask(m, query, k) for m, (k, _) in zip(masks, key.pairs, strict=True)], dim=-1
+        )
+        return sdpa_attention_forward(module, query, keys, values, mask, scaling=scaling)
     flat = [x for pair in key.pairs for x in pair]
     out_BHTD: Tensor = _BlockAttention.apply(query, scaling, masks, *flat)
     return out_BHTD.transpose(1, 2), None
+
+
+def _as_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor:
+    """``mask``, or all True, over one block: (B, 1, T, L)."""
+    if mask is not None:
+        return mask
+    shape = (query.shape[0], 1, query.shape[2], key.shape[2])
+    return torch.ones(shape, dtype=torch.bool, device=query.device)
 
 
 AttentionInterface.register(NAME, block_attention)

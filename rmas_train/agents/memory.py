@@ -141,11 +141,11 @@ def _visible(
     distance_BTL = queries.positions[:, :, None] - keys.positions[:, None, :]
     seen_BTL = keys.real[:, None, :].expand_as(distance_BTL)
     if causal:
-        seen_BTL = seen_BTL & (distance_BTL >= 0)
+        # Padding sees itself: the library's kernels give NaN to a query that sees nothing.
+        itself_TT = torch.eye(distance_BTL.shape[1], dtype=torch.bool, device=distance_BTL.device)
+        seen_BTL = seen_BTL & (distance_BTL >= 0) | itself_TT
     if window is not None:
         seen_BTL = seen_BTL & (distance_BTL < window)
-    if alone:  # padding sees itself: sdpa gives NaN to a query that sees nothing
-        seen_BTL = seen_BTL | torch.eye(seen_BTL.shape[1], dtype=torch.bool, device=seen_BTL.device)
     return seen_BTL[:, None]
 
 

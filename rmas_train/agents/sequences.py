@@ -79,7 +79,7 @@ def embed_prompts(
     counts = {source: [message.shape[1]] * len(prompts) for source, message in messages.items()}
     vectors = dict(messages)
     for source, few in (lengths or {}).items():
-        counts[source], vectors[source] = list(few), _first(messages[source], few)
+        counts[source], vectors[source] = list(few), take_first(messages[source], few)
     rows = []
     for i, prompt in enumerate(prompts):
         ids = list(prompt.ids)
@@ -143,11 +143,11 @@ def positions(real: Tensor) -> Tensor:
     return (real.long().cumsum(-1) - 1).clamp_min(0)
 
 
-def _first(message_BMD: Tensor, counts: Sequence[int]) -> Tensor:
-    """The first vectors of each row, (sum of counts, d)."""
-    index_M = torch.arange(message_BMD.shape[1])
-    chosen_BM = index_M[None] < torch.tensor(counts)[:, None]
-    return message_BMD[chosen_BM.to(message_BMD.device)]
+def take_first(x_BLD: Tensor, counts: Sequence[int]) -> Tensor:
+    """The first vectors of each row, one after the other, (sum of counts, d)."""
+    places = [[i, k] for i, count in enumerate(counts) for k in range(count)]
+    row_N, place_N = torch.tensor(places, device=x_BLD.device).unbind(1)
+    return x_BLD[row_N, place_N]
 
 
 def _mark(messages: Mapping[str, Tensor], source: str) -> int:

@@ -15,13 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.answer import answer_loss
+from rmas_train.agents.gradient import Gradient
 from rmas_train.agents.prefix import PrefixCache
 from rmas_train.agents.prompts import tokenise
+from rmas_train.config import OuterConfig
 from rmas_train.data.rows import Table
 from rmas_train.errors import TargetLeakWarning
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import EXACT, Backward, Team, unroll
 from rmas_train.training.gradients import MessageClip
+
+
+def backward_of(stage: OuterConfig) -> Backward:
+    """How the options say that gradients go back."""
+    gradient = Gradient(stage.gradient, stage.gradient_steps or 1)
+    return Backward(gradient, stage.gradient_rounds, stage.checkpoint == "agent")
 
 
 class OuterObjective(nn.Module):

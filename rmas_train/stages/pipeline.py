@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rmas_train.agents.gradient import Gradient
 from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
@@ -15,7 +14,6 @@ from rmas_train.errors import ConfigError
 from rmas_train.files import write_json
 from rmas_train.links.folder import find_links, load_tensors, read_card, save_links
 from rmas_train.log import say
-from rmas_train.recursion import Backward
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.evaluate import evaluate_variant, variants
 from rmas_train.stages.handover import (
@@ -27,7 +25,8 @@ from rmas_train.stages.handover import (
     read_links,
 )
 from rmas_train.stages.inner import InnerObjective
-from rmas_train.stages.outer import OuterObjective
+from rmas_train.stages.outer import OuterObjective, backward_of
+from rmas_train.stages.plan import run_plan
 from rmas_train.stages.run_folder import environment, stage_folder
 from rmas_train.stages.setup import Setup, make_links, set_up
 from rmas_train.training.callbacks import MetricsFile, ProgressBar, Tracker, watch
@@ -78,7 +77,7 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
         config.latent_length,
         train_inner=stage.train_inner,
         clip_message=stage.clip_message,
-        backward=backward(stage),
+        backward=backward_of(stage),
         prefix_cache=int(stage.prefix_cache_gib * 2**30),
         role_texts=taught_texts(setup, stage),
     )
@@ -95,11 +94,6 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
     if runtime.is_main:
         save_links(folder / "links", links, card)
     runtime.barrier()
-
-
-def backward(stage: OuterConfig) -> Backward:
-    gradient = Gradient(stage.gradient, stage.gradient_steps or 1)
-    return Backward(gradient, stage.gradient_rounds, stage.checkpoint == "agent")
 
 
 def taught_texts(setup: Setup, stage: OuterConfig) -> dict[str, str]:
@@ -213,6 +207,10 @@ def describe_row(row: dict[str, Any]) -> str:
 def run(config: Config, runtime: Runtime) -> None:
     """Run ``config.stage``; ``pipeline`` is inner (unless equal links exist), outer and eval."""
     stage = config.stage
+    if stage == "plan":
+        if runtime.is_main:
+            run_plan(config, runtime.device)
+        return
     setup = set_up(config, runtime.device, runtime.is_main, runtime.barrier)
     if stage in ("inner", "pipeline"):
         twin = runtime.broadcast(equal_inner(config, setup)) if stage == "pipeline" else None

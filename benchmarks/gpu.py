@@ -1,0 +1,161 @@
+"""The true sizes of the released sequential light system on one CUDA GPU, random weights, bfloat16.
+
+    python benchmarks/gpu.py [--out docs/results/bench_gpu.json]
+
+Needs no hub and no package beyond torch, transformers, accelerate and hydra; below 10 minutes.
+`--device cpu --tiny` runs the same code on toy shapes, to see that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from outer import compare
+from transformers import PretrainedConfig
+
+from rmas_train.agents.answer import generate
+from rmas_train.analysis.shapes import (
+    NoTokenizer,
+    Tokens,
+    read_shape,
+    shape_agent,
+    shape_team,
+)
+from rmas_train.compose import compose
+from rmas_train.config import Config, LinksConfig
+from rmas_train.data.rows import Table
+from rmas_train.files import write_json
+from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.recursion import Backward, Team, unroll
+from rmas_train.stages.outer import OuterObjective
+from rmas_train.stages.plan import find_tokens, make_plan, measured_rates
+from rmas_train.stages.run_folder import environment
+from rmas_train.topology import build_topology
+
+PROMPT, SUFFIX, TEXT, LATENT, ROUNDS, BATCH = 400, 20, 100, 32, 3, 4
+TINY = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "vocab_size": 500}
+TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+
+
+class Words(NoTokenizer):
+    """Every word is token 1."""
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1] * len(text.split()) for text in texts]}
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
+def build(device: str, tiny: bool) -> tuple[Config, Team, LinkSet]:
+    config = compose(
+        [
+            "agents=sequential_light_shapes",
+            "experiment=none",
+            f"plan.prefix_tokens={PROMPT}",
+            f"plan.suffix_tokens={SUFFIX}",
+            f"plan.answer_tokens={TEXT}",
+            f"rounds={ROUNDS}",
+            f"latent_length={LATENT}",
+            "training.outer.checkpoint=agent",
+        ]
+    )
+    topology = build_topology(config.topology, config.agents)
+    torch.manual_seed(0)
+    agents = {}
+    for name in topology.agents:
+        shape: PretrainedConfig = deepcopy(read_shape(name, config.agents[name]))
+        if tiny:
+            shape.update(TINY | {"layer_types": ["full_attention"] * 2})
+        agent = shape_agent(name, shape, config.agents[name], device=device)
+        agents[name] = type(agent)(name, agent.model, Words(), agent.source)
+    tokens = dict.fromkeys(agents, Tokens(PROMPT, SUFFIX, TEXT))
+    widths = {name: agent.width for name, agent in agents.items()}
+    options = LinksConfig(init="default")
+    links = new_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0).to(device)
+    return config, shape_team(agents, topology, "inner", tokens), links
+
+
+def table(rows: int) -> Table:
+    text = " ".join(["word"] * TEXT)
+    row = {"answer": text, "plan": text, "refined_plan": text}
+    return Table(Path("benchmark"), [dict(row) for _ in range(rows)])
+
+
+def timed(run: Callable[[], Any], device: str, repeats: int = 3) -> list[float]:
+    """Seconds, the first one left out."""
+    found = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - began)
+    return found[1:]
+
+
+def outer_step(team: Team, links: LinkSet, rounds: int, device: str) -> dict[str, Any]:
+    """A true-rollout step with `checkpoint: agent`: seconds, and bytes at the peak above before."""
+    backward = Backward(checkpoint=True)
+    objective = OuterObjective(team, links, table(BATCH), rounds, LATENT, backward=backward)
+
+    def step() -> None:
+        objective(list(range(BATCH)), rounds).sum().backward()
+
+    step()
+    before = 0
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    seconds = timed(step, device, repeats=2)
+    peak = torch.cuda.max_memory_allocated() - before if device == "cuda" else None
+    return {"rounds": rounds, "seconds": seconds, "peak_bytes": peak}
+
+
+@torch.no_grad()
+def text_speed(team: Team, links: LinkSet, device: str) -> dict[str, Any]:
+    """Greedy text of the decoder after an unroll."""
+    result = unroll(team, links, table(BATCH).rows, 1, LATENT)
+
+    def write() -> None:
+        batch, prefix = result.turn.open(range(BATCH), result.inbox)
+        generate(result.turn.agent, batch, prefix, TEXT)
+
+    return {"tokens": TEXT, "seconds": timed(write, device)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/results/bench_gpu.json"))
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--tiny", action="store_true")
+    args = parser.parse_args()
+    config, team, links = build(args.device, args.tiny)
+    rates = measured_rates(torch.device(args.device), torch.bfloat16)
+    steps = [outer_step(team, links, rounds, args.device) for rounds in (1, ROUNDS, 8)]
+    at = next(s for s in steps if s["rounds"] == ROUNDS)
+    found: dict[str, Any] = {"outer_steps": steps, "text": text_speed(team, links, args.device)}
+    if not args.tiny:
+        plan = make_plan(config, find_tokens(config), BATCH)
+        found["plan"] = {"total": plan.total, "activations": plan.activations}
+        found["time_over_floor"] = median(at["seconds"]) / plan.seconds(*rates)
+    if args.device == "cuda":
+        found["memory_r8_over_r1"] = steps[2]["peak_bytes"] / steps[0]["peak_bytes"]
+    found["released"] = compare(team, links, table(BATCH), LATENT, ROUNDS, 2, "released")
+    found["outer_vs_released"] = found["released"]["ratio"]
+    found["outer_vs_released_over_count"] = found["released"]["ratio_over_count"]
+    print(json.dumps({k: v for k, v in found.items() if isinstance(v, float)}))
+    rate = {"flops_per_second": rates[0], "bytes_per_second": rates[1]}
+    write_json(args.out, found | {"rates": rate, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()

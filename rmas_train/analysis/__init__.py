@@ -1,0 +1,1 @@
+"""What a system costs, and what its gradients and links look like."""

@@ -1,0 +1,56 @@
+"""`stage=plan`: from configs alone."""
+
+import json
+import shutil
+
+import pytest
+from test_bad_input import fails
+
+from rmas_train.__main__ import main
+
+LENGTHS = ["plan.prefix_tokens=20", "plan.suffix_tokens=3", "plan.answer_tokens=4"]
+
+
+@pytest.fixture
+def shapes(overrides, agent_folders, workspace):
+    """The tiny agents as bare config.json files."""
+    typed = []
+    for name, folder in agent_folders.items():
+        (workspace / "shapes" / name).mkdir(parents=True)
+        shutil.copy(folder / "config.json", workspace / "shapes" / name)
+        typed.append(f"agents.{name}.model={workspace / 'shapes' / name}")
+    return [o for o in overrides if not o.startswith("agents.")] + [*typed, "stage=plan"]
+
+
+def test_a_plan_needs_configs_only(shapes, workspace, capsys):
+    assert main([*shapes, *LENGTHS, "plan.devices=[1,2]"]) == 0
+    shown = capsys.readouterr().out
+    assert "activations" in shown and "n = 2" in shown
+    plan = json.loads((workspace / "run" / "plan" / "plan.json").read_text())
+    one, two = plan["plans"]
+    assert one["rows"] == 4 and two["rows"] == 2 and one["fits"]
+    assert one["activations"] > two["activations"] > 0
+    assert one["optimizer"] == 2 * one["gradients"] > 0
+    assert one["total"] == pytest.approx(
+        sum(one[k] for k in ("agents", "links", "gradients", "optimizer", "activations"))
+    )
+    assert two["bytes_to_reduce"] == two["gradients"]
+
+
+def test_a_plan_that_does_not_fit_names_knobs(shapes, capsys):
+    assert main([*shapes, *LENGTHS, "plan.device_gib=0.0002", "plan.devices=[1]"]) == 0
+    shown = capsys.readouterr().out
+    assert "NO" in shown and "training.outer.checkpoint=agent" in shown
+    assert "bfloat16" in shown
+
+
+def test_lengths_come_from_the_data(overrides, workspace):
+    assert main([*overrides, "stage=plan", "plan.devices=[1]"]) == 0
+    plan = json.loads((workspace / "run" / "plan" / "plan.json").read_text())
+    assert plan["tokens"]["solver"]["answer"] >= 2 and plan["tokens"]["critic"]["prefix"] > 3
+
+
+def test_what_a_plan_lacks_is_named(shapes, capsys):
+    fails(capsys, shapes, "no tokenizer", "plan.prefix_tokens")
+    fails(capsys, [*shapes, *LENGTHS, "plan.answer_tokens=0"], "plan.answer_tokens=0")
+    fails(capsys, [*shapes, *LENGTHS, "agents.critic.model=/no/where"], "agents.critic.model")
