@@ -11,7 +11,7 @@ Tensor names: B rows, H query heads, K key heads, G = H / K, T queries, L keys, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,6 +66,8 @@ def block_attention(
         )
         return sdpa_attention_forward(module, query, keys, values, mask, scaling=scaling)
     flat = [x for pair in key.pairs for x in pair]
+    if not torch.is_grad_enabled():  # the same operations without the bookkeeping
+        return _attend(query, scaling, masks, flat).transpose(1, 2), None
     out_BHTD: Tensor = _BlockAttention.apply(query, scaling, masks, *flat)
     return out_BHTD.transpose(1, 2), None
 
@@ -97,9 +99,7 @@ class _BlockAttention(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, scaling: float, masks: Masks, *flat: Tensor) -> Tensor:
         ctx.save_for_backward(query, *flat)
         ctx.scaling, ctx.masks = scaling, masks
-        weights_KTL = _weights(query, scaling, masks, flat[::2])
-        out = _weighted_sum(weights_KTL, flat[1::2])
-        return out.view(query.shape[:-1] + flat[1].shape[-1:])
+        return _attend(query, scaling, masks, flat)
 
     @staticmethod
     @once_differentiable
@@ -126,18 +126,28 @@ class _BlockAttention(torch.autograd.Function):
         return d_query.view(query.shape), None, None, *grads
 
 
+def _attend(query: Tensor, scaling: float, masks: Masks, flat: Sequence[Tensor]) -> Tensor:
+    keys, values = flat[::2], flat[1::2]
+    weights = _weights(query, scaling, masks, keys).to(values[0].dtype)
+    parts = weights.split([v.shape[-2] for v in values], dim=-1)
+    total = parts[0] @ values[0]
+    for part, value in zip(parts[1:], values[1:], strict=True):
+        total = total + part @ value
+    return total.view(query.shape[:-1] + values[0].shape[-1:])
+
+
 def _by_key_head(x_BHTD: Tensor, key_BKLD: Tensor) -> Tensor:
     """(B, H, T, D) -> (B, K, G * T, D): the query heads that share a key head, side by side."""
     rows, heads = key_BKLD.shape[:2]
     return x_BHTD.reshape(rows, heads, -1, x_BHTD.shape[-1])
 
 
-def _weights(query: Tensor, scaling: float, masks: Masks, keys: tuple[Tensor, ...]) -> Tensor:
+def _weights(query: Tensor, scaling: float, masks: Masks, keys: Sequence[Tensor]) -> Tensor:
     """Attention weights over all blocks, (B, K, G * T, sum of L), float32 or wider."""
     scores, queries = [], query.shape[2]
-    query_r = _by_key_head(query, keys[0])
+    query_r = _by_key_head(query, keys[0]) * scaling
     for key, mask in zip(keys, masks, strict=True):
-        score = query_r @ key.transpose(-1, -2) * scaling
+        score = query_r @ key.transpose(-1, -2)
         score = score.to(torch.promote_types(score.dtype, torch.float32))
         if mask is not None:
             # The least finite number, so that padding, which sees nothing, stays finite.
@@ -145,11 +155,3 @@ def _weights(query: Tensor, scaling: float, masks: Masks, keys: tuple[Tensor, ..
             by_head.masked_fill_(~mask[:, :, None], torch.finfo(score.dtype).min)
         scores.append(score)
     return torch.cat(scores, dim=-1).softmax(-1)
-
-
-def _weighted_sum(weights: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-    parts = weights.to(values[0].dtype).split([v.shape[-2] for v in values], dim=-1)
-    total = parts[0] @ values[0]
-    for part, value in zip(parts[1:], values[1:], strict=True):
-        total = total + part @ value
-    return total
