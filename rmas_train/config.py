@@ -235,12 +235,16 @@ class EvaluationConfig:
     rounds: list[int] | None = option(None, "depths to evaluate; null: 1..rounds")
     batch_size: int = option(250, "rows per forward")
     max_new_tokens: int = option(64, "longest answer, and longest message in text recursion")
+    decoding: str = option(
+        "plain", "plain | static: the library's static cache, whose step is compiled on a GPU"
+    )
     max_rows: int | None = option(None, "evaluate the first rows only")
     controls: list[str | None] = option(list(CONTROLS), "rows beside the trained system")
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "max_new_tokens", "max_rows"):
             check_least(f"evaluation.{key}", getattr(self, key), 1)
+        check_choice("evaluation.decoding", self.decoding, ("plain", "static"))
         for depth in self.rounds or []:
             check_least("evaluation.rounds", depth, 1)
         # YAML reads a bare `null` as nothing; here it is a control's name.

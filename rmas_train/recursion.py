@@ -94,6 +94,7 @@ def unroll(
     backward: Backward = EXACT,
     cache: PrefixCache | None = None,
     texts: Texts | None = None,
+    fast: bool = False,
 ) -> Unrolled:
     """Run every call whose result reaches the answer, but the decoder's last one.
 
@@ -109,6 +110,7 @@ def unroll(
         cache: frozen prefixes of earlier unrolls.
         texts: agent -> token ids of each row, 1 or more; such an agent does not roll out but reads
             its text, and the states of these tokens are sent (the release's teacher forcing).
+        fast: see ``rollout``.
     """
     calls = team.topology.live_calls(rounds)
     prefixes = Prefixes(cache, keep=chunk is None or chunk >= len(rows))
@@ -128,6 +130,7 @@ def unroll(
             chunk,
             backward.gradient,
             (texts or {}).get(name),
+            fast,
         )
         recent = backward.rounds is None or round_ > rounds - backward.rounds
         with torch.set_grad_enabled(torch.is_grad_enabled() and recent):
@@ -171,6 +174,7 @@ class Thinking:
         outer: the link of each edge over which it sends.
         edge_input, latent_length, chunk, gradient: see ``unroll``.
         texts: of this agent, see there.
+        fast: see ``rollout``.
     """
 
     turn: Turn
@@ -181,6 +185,7 @@ class Thinking:
     chunk: int | None
     gradient: Gradient
     texts: Sequence[list[int]] | None = None
+    fast: bool = False
 
     def send(self, inbox: dict[str, Tensor], checkpoint: bool) -> Sequence[Tensor]:
         """The message over each edge, (B, M, D_target) each."""
@@ -214,8 +219,8 @@ class Thinking:
                 lengths = max(map(len, texts)), max(map(len, self.texts))
                 found.append(read_text(agent, self.inner, batch, *lengths, prefix))
             elif again is None:
-                steps, gradient = self.latent_length, self.gradient
-                found.append(rollout(agent, self.inner, batch, steps, prefix, gradient))
+                how = (self.latent_length, prefix, self.gradient, self.fast)
+                found.append(rollout(agent, self.inner, batch, *how))
             else:
                 found.append(reread(agent, self.inner, batch, again[part], prefix))
             order += part

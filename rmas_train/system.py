@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmas_train.agents.answer import Text, generate
+from rmas_train.agents.answer import Text, write
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Deliver, Rows, Team, unroll
@@ -42,6 +42,8 @@ class System:
 
     Attributes:
         rounds, latent_length: what ``answer`` uses unless told otherwise (as trained).
+        max_new_tokens: longest answer.
+        decoding: see ``agents.answer.write``.
     """
 
     team: Team
@@ -49,6 +51,7 @@ class System:
     rounds: int
     latent_length: int
     max_new_tokens: int = 64
+    decoding: str = "plain"
 
     @torch.no_grad()
     def answer(
@@ -92,13 +95,20 @@ class System:
         deliver: Deliver | None,
     ) -> list[Answer]:
         result = unroll(
-            self.team, self.links, rows, rounds, latent_length, chunk=batch_size, deliver=deliver
+            self.team,
+            self.links,
+            rows,
+            rounds,
+            latent_length,
+            chunk=batch_size,
+            deliver=deliver,
+            fast=True,
         )
-        turn = result.turn
+        turn = result.turn if self.decoding == "plain" else result.turn.whole()
         answers: dict[int, Text] = {}
         for part in turn.parts(batch_size):
-            batch, prefix = turn.open(part, result.inbox)
-            texts = generate(turn.agent, batch, prefix, self.max_new_tokens)
+            opened = turn.open(part, result.inbox)
+            texts = write(turn, opened, self.max_new_tokens, self.decoding)
             answers |= dict(zip(part, texts, strict=True))
         steps = result.latent_steps
         return [Answer(answers[i].text, answers[i].tokens, steps) for i in range(len(rows))]

@@ -14,6 +14,7 @@ from rmas_train.agents.memory import Prefix, new_memory
 from rmas_train.agents.recompute import recompute
 from rmas_train.agents.rollout import at_least_float32
 from rmas_train.agents.sequences import Batch, take_first
+from rmas_train.agents.turn import Opened, Turn
 
 LOGITS_BYTES = 2**26  # of one chunk of float32 logits
 
@@ -64,6 +65,45 @@ def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def write(turn: Turn, opened: Opened, max_new_tokens: int, decoding: str = "plain") -> list[Text]:
+    """Greedy text of what ``turn.open`` or ``turn.open_text`` gave.
+
+    Args:
+        turn: whose.
+        opened: what it reads, and the prefix it has read.
+        max_new_tokens: where to stop at the latest.
+        decoding: ``plain``: our loop, on the prefix; ``static``: the library's, with a static cache
+            whose step it compiles on a GPU; the turn then has no prefix (``turn.whole()``).
+    """
+    batch, prefix = opened
+    if decoding == "plain":
+        return generate(turn.agent, batch, prefix, max_new_tokens)
+    assert prefix is None
+    return generate_static(turn.agent, batch, max_new_tokens)
+
+
+@torch.no_grad()
+def generate_static(agent: Agent, batch: Batch, max_new_tokens: int) -> list[Text]:
+    """Greedy text by the library's ``generate`` on a static cache."""
+    out_BL = agent.model.generate(
+        inputs_embeds=batch.embeds,
+        attention_mask=batch.real.long(),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        cache_implementation="static",
+        eos_token_id=agent.end_id,
+        pad_token_id=agent.pad_id,
+        repetition_penalty=1.0,
+    )
+    written = [
+        row[: row.index(agent.end_id) + 1] if agent.end_id in row else row
+        for row in out_BL.tolist()
+    ]
+    decode = agent.tokenizer.decode
+    return [Text(decode(ids, skip_special_tokens=True), len(ids)) for ids in written]
+
+
+@torch.no_grad()
 def generate(agent: Agent, batch: Batch, prefix: Prefix | None, max_new_tokens: int) -> list[Text]:
     """Greedy text after a batch of prompts; rows that have ended leave the batch.
 
@@ -73,7 +113,7 @@ def generate(agent: Agent, batch: Batch, prefix: Prefix | None, max_new_tokens: 
         prefix: what it has read before.
         max_new_tokens: where to stop at the latest.
     """
-    memory = new_memory(agent, prefix)
+    memory = new_memory(agent, prefix, room=max_new_tokens)
     written: list[list[int]] = [[] for _ in batch.real]
     active = list(range(len(written)))
     for step in range(max_new_tokens):

@@ -56,35 +56,39 @@ class Prefix:
 
 
 class Timeline:
-    """Blocks of positions, shared by all layers of a memory; knows which query sees which key."""
+    """Blocks of positions, shared by all layers of a memory; knows which query sees which key.
 
-    def __init__(self, prefix: Prefix | None) -> None:
+    Args:
+        prefix: the first block, if any.
+        most: number of blocks; what comes after that joins the last one.
+    """
+
+    def __init__(self, prefix: Prefix | None, most: int) -> None:
         self.spans: list[Span] = [prefix.span] if prefix else []
-        self._own = 0 if prefix is None else 1
+        self._most = most
         self._masks: dict[int | None, Masks] = {}
 
     @property
-    def num_own(self) -> int:
-        """Blocks beyond the prefix: the prompt's, then one for all that comes later."""
-        return len(self.spans) - self._own
+    def is_filled(self) -> bool:
+        """The last block holds what came after the prompt, too."""
+        return len(self.spans) == self._most
 
     def append(self, queries: Span) -> None:
         self._masks, self._queries = {}, queries
-        if self.num_own < 2:
-            self.spans.append(queries)
-        else:
+        if self.is_filled:
             self.spans[-1] = self.spans[-1] + queries
+        else:
+            self.spans.append(queries)
 
     def masks(self, window: int | None) -> Masks:
         """See ``SeesBlocks``; the same for all layers with the same window."""
         if window is not None and window >= sum(s.real.shape[1] for s in self.spans):
             window = None
         if window not in self._masks:
-            last = len(self.spans) - 1
-            self._masks[window] = [
-                _visible(self._queries, span, window, newest=i == last, alone=last == 0)
-                for i, span in enumerate(self.spans)
-            ]
+            *past, last = self.spans
+            masks = [_visible(self._queries, span, window) for span in past]
+            is_start = not past and last.real.shape == self._queries.real.shape
+            self._masks[window] = [*masks, _visible(self._queries, last, window, True, is_start)]
         return self._masks[window]
 
 
@@ -94,13 +98,17 @@ class Memory:
     Args:
         agent: who reads.
         prefix: what it has read already.
+        room: without a graph only: keys and values stand in one buffer with room for so many
+            positions after the first ``read``; faster, equal to the blocks to rounding.
     """
 
-    def __init__(self, agent: Agent, prefix: Prefix | None = None) -> None:
+    def __init__(self, agent: Agent, prefix: Prefix | None = None, room: int | None = None) -> None:
+        assert room is None or not torch.is_grad_enabled(), "a buffer is written in place"
         self._agent = agent
-        self._timeline = Timeline(prefix)
+        blocks = 2 if prefix is None else 3
+        self._timeline = Timeline(prefix, blocks if room is None else 1)
         self._layers: list[_BlockLayer | _RecurrentLayer] = [
-            _RecurrentLayer() if kind == "linear_attention" else _BlockLayer(self._timeline)
+            _RecurrentLayer() if kind == "linear_attention" else _block_layer(self._timeline, room)
             for kind in layer_kinds(agent)
         ]
         if prefix is not None:
@@ -127,25 +135,26 @@ class Memory:
 
     def cut(self) -> None:
         """No gradient into the latent steps read so far; the prompt's keys keep theirs."""
-        if self._timeline.num_own == 2:
+        if self._timeline.is_filled:
             for layer in self._layers:
                 layer.cut()
 
 
 def _visible(
-    queries: Span, keys: Span, window: int | None, newest: bool, alone: bool
+    queries: Span, keys: Span, window: int | None, newest: bool = False, is_start: bool = False
 ) -> Tensor | None:
+    """(B, 1, T, L), or None: all is visible, or causal by the kernel's own switch at the start."""
     causal = newest and queries.real.shape[1] > 1
-    if keys.full and window is None and (alone or not causal):
-        return None  # a single block is causal by sdpa's own switch
+    if keys.full and window is None and (is_start or not causal):
+        return None
     distance_BTL = queries.positions[:, :, None] - keys.positions[:, None, :]
     seen_BTL = keys.real[:, None, :].expand_as(distance_BTL)
     if causal:
-        # Padding sees itself: the library's kernels give NaN to a query that sees nothing.
-        itself_TT = torch.eye(distance_BTL.shape[1], dtype=torch.bool, device=distance_BTL.device)
-        seen_BTL = seen_BTL & (distance_BTL >= 0) | itself_TT
+        seen_BTL = seen_BTL & (distance_BTL >= 0)
     if window is not None:
         seen_BTL = seen_BTL & (distance_BTL < window)
+    if not queries.full:  # padding sees anything: kernels give NaN to a query that sees nothing
+        seen_BTL = seen_BTL | ~queries.real[:, :, None]
     return seen_BTL[:, None]
 
 
@@ -178,8 +187,14 @@ class PlainMemory:
         raise NotImplementedError("gradient windows need an agent that attends to blocks")
 
 
-def new_memory(agent: Agent, prefix: Prefix | None = None) -> Memory | PlainMemory:
-    return Memory(agent, prefix) if agent.attends_to_blocks else PlainMemory(agent)
+def new_memory(
+    agent: Agent, prefix: Prefix | None = None, room: int | None = None
+) -> Memory | PlainMemory:
+    return Memory(agent, prefix, room) if agent.attends_to_blocks else PlainMemory(agent)
+
+
+def _block_layer(timeline: Timeline, room: int | None) -> _BlockLayer:
+    return _BlockLayer(timeline) if room is None else _BufferLayer(timeline, room)
 
 
 def layer_kinds(agent: Agent) -> Sequence[str]:
@@ -227,6 +242,41 @@ class _BlockLayer(DynamicLayer):
     def cut(self) -> None:
         keys, values = self._pairs[-1]
         self._pairs[-1] = (keys.detach(), values.detach())
+
+
+class _BufferLayer(_BlockLayer):
+    """The same in one buffer that is written in place."""
+
+    def __init__(self, timeline: Timeline, room: int) -> None:
+        super().__init__(timeline)
+        self._room = room
+        self._buffers: State | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        past = self._pairs[0][0].shape[-2] if self._pairs else 0
+        used = past + key_states.shape[-2]
+        if self._buffers is None:
+            self._buffers = self._new(key_states, used), self._new(value_states, used)
+            if past:
+                for buffer, old in zip(self._buffers, self._pairs[0], strict=True):
+                    buffer[:, :, :past] = old
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, past:used] = new
+        keys, values = self._buffers
+        self._pairs = [(keys[:, :, :used], values[:, :, :used])]
+        blocks = Blocks(self._pairs, self._timeline)
+        return blocks, blocks
+
+    def keep(self, index: Tensor) -> None:
+        assert self._buffers is not None
+        used = self._pairs[0][0].shape[-2]
+        keys, values = self._buffers[0][index], self._buffers[1][index]
+        self._buffers = keys, values
+        self._pairs = [(keys[:, :, :used], values[:, :, :used])]
+
+    def _new(self, like: Tensor, used: int) -> Tensor:
+        rows, heads, _, width = like.shape
+        return like.new_empty(rows, heads, used + self._room, width)
 
 
 class _RecurrentLayer(LinearAttentionLayer):

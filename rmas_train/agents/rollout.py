@@ -21,6 +21,7 @@ def rollout(
     latent_length: int,
     prefix: Prefix | None = None,
     gradient: Gradient = FULL,
+    fast: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """``latent_length`` latent steps after a prompt; differentiable with respect to all inputs.
 
@@ -34,6 +35,7 @@ def rollout(
         latent_length: number of latent steps, 0 or more.
         prefix: the prompt's beginning, read before.
         gradient: ``full``, ``window`` or ``first_step``.
+        fast: where no graph is asked for, in one buffer of keys and values; equal to rounding.
 
     Returns:
         hidden h and latents z, float32, (batch, latent, d) each.
@@ -41,7 +43,8 @@ def rollout(
     if latent_length == 0:
         nothing = at_least_float32(batch.embeds[:, :0])
         return nothing, nothing
-    memory = new_memory(agent, prefix)
+    room = latent_length - 1 if fast and not torch.is_grad_enabled() else None
+    memory = new_memory(agent, prefix, room)
     hidden, latents = [], []
     for step in range(latent_length):
         with torch.set_grad_enabled(torch.is_grad_enabled() and gradient.keeps_graph(step)):

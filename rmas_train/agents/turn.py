@@ -15,6 +15,8 @@ from rmas_train.agents.prompts import EncodedPrompt
 from rmas_train.agents.sequences import Batch, embed_ids, embed_prompts, fill_text
 from rmas_train.errors import PrefixReuseWarning
 
+Opened = tuple[Batch, Prefix | None]
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -34,6 +36,10 @@ class Turn:
     prefixes: Prefixes
     lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
+    def whole(self) -> Turn:
+        """The same without frozen prefixes: prompts are read from their beginning."""
+        return replace(self, cuts=[0] * len(self.prompts))
+
     def parts(self, chunk: int | None) -> list[list[int]]:
         """Rows that are read together: at most ``chunk``, and for recurrent agents with equal
         lengths after the cut, since nothing may stand between the prefix and what follows."""
@@ -49,7 +55,7 @@ class Turn:
         part: Sequence[int],
         inbox: Mapping[str, Tensor],
         endings: Sequence[list[int]] | None = None,
-    ) -> tuple[Batch, Prefix | None]:
+    ) -> Opened:
         """What the agent reads now, and what it has read before.
 
         Args:
@@ -65,9 +71,7 @@ class Turn:
         batch = embed_prompts(self.agent, prompts, messages, endings, cuts, lengths)
         return batch, self._prefix(part)
 
-    def open_text(
-        self, part: Sequence[int], texts: Mapping[str, Sequence[list[int]]]
-    ) -> tuple[Batch, Prefix | None]:
+    def open_text(self, part: Sequence[int], texts: Mapping[str, Sequence[list[int]]]) -> Opened:
         """The same with token ids in the slots, source -> per row (text recursion)."""
         rows = []
         for i in part:
@@ -111,9 +115,8 @@ def make_turn(
         longer = [len(p.ids) > c for p, c in zip(prompts, cuts, strict=True)]
         cuts = cuts if all(same) and all(longer) else [0] * len(cuts)
     turn = Turn(agent, prompts, cuts, prefixes, lengths or {})
-    none = replace(turn, cuts=[0] * len(prompts))
     if not agent.attends_to_blocks:
-        return none
+        return turn.whole()
     groups = len(turn.parts(None))
     if groups > 1 and groups > len(prompts) / 2:
         warnings.warn(
@@ -123,7 +126,7 @@ def make_turn(
             PrefixReuseWarning,
             stacklevel=2,
         )
-        return none
+        return turn.whole()
     return turn
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from rmas_train.agents.answer import Text, generate
+from rmas_train.agents.answer import Text, write
 from rmas_train.agents.memory import is_recurrent
 from rmas_train.agents.prefix import Prefixes
 from rmas_train.agents.prompts import tokenise
@@ -24,6 +23,7 @@ def answer_in_text(
     max_new_tokens: int,
     batch_size: int,
     translations: Translations | None = None,
+    decoding: str = "plain",
 ) -> list[Text]:
     """Each agent writes text into the slots of the agents it sends to; the decoder answers.
 
@@ -34,6 +34,7 @@ def answer_in_text(
         max_new_tokens: longest message and answer.
         batch_size: rows per forward.
         translations: "source-target" -> word for word dictionary for what crosses that edge.
+        decoding: see ``agents.answer.write``.
 
     Returns:
         per row the answer, with the tokens of all agents in all rounds.
@@ -41,12 +42,17 @@ def answer_in_text(
     written: list[Text] = []
     for begin in range(0, len(rows), batch_size):
         part = rows[begin : begin + batch_size]
-        written += _answer_batch(team, part, rounds, max_new_tokens, translations or {})
+        written += _answer_batch(team, part, rounds, max_new_tokens, translations or {}, decoding)
     return written
 
 
 def _answer_batch(
-    team: Team, rows: Rows, rounds: int, max_new_tokens: int, translations: Translations
+    team: Team,
+    rows: Rows,
+    rounds: int,
+    max_new_tokens: int,
+    translations: Translations,
+    decoding: str,
 ) -> list[Text]:
     calls = team.topology.live_calls(rounds)
     prefixes = Prefixes()
@@ -56,7 +62,7 @@ def _answer_batch(
     for call in calls:
         round_, name = call
         turn = take_turn(team, rows, call, calls, prefixes, inboxes[call])
-        written = _write(turn, inboxes[call], max_new_tokens)
+        written = _write(turn, inboxes[call], max_new_tokens, decoding)
         tokens = [t + w.tokens for t, w in zip(tokens, written, strict=True)]
         for edge in team.topology.sends(call, inboxes):
             words = translations.get(edge.key, {})
@@ -69,9 +75,12 @@ def translate(text: str, words: Mapping[str, str]) -> str:
     return " ".join(words.get(w, w) for w in text.split()) if words else text
 
 
-def _write(turn: Turn, inbox: Mapping[str, list[str]], max_new_tokens: int) -> list[Text]:
+def _write(
+    turn: Turn, inbox: Mapping[str, list[str]], max_new_tokens: int, decoding: str
+) -> list[Text]:
     slots = {s: tokenise(turn.agent, texts, plain=True) for s, texts in inbox.items()}
-    if is_recurrent(turn.agent):  # texts of unequal length would need padding behind the prefix
-        turn = replace(turn, cuts=[0] * len(turn.cuts))
-    batch, prefix = turn.open_text(range(len(turn.prompts)), slots)
-    return generate(turn.agent, batch, prefix, max_new_tokens)
+    # In recurrent agents, texts of unequal length would need padding behind the prefix.
+    if decoding == "static" or is_recurrent(turn.agent):
+        turn = turn.whole()
+    opened = turn.open_text(range(len(turn.prompts)), slots)
+    return write(turn, opened, max_new_tokens, decoding)

@@ -44,7 +44,7 @@ def variants(config: Config, team: Team, links: dict[str, LinkSet], table: Table
     scramble = shuffled(len(rows), config.seed)
 
     def latent(control: str | None, depth: int, m: int, of: str, deliver: Any = None) -> Variant:
-        system = System(team, links[of], depth, m, limit)
+        system = System(team, links[of], depth, m, limit, config.evaluation.decoding)
         run = lambda: system.answer(rows, batch_size=batch, deliver=deliver)  # noqa: E731
         return Variant("latent", control, depth, m, run)
 
@@ -57,6 +57,7 @@ def variants(config: Config, team: Team, links: dict[str, LinkSet], table: Table
                 max_new_tokens=limit,
                 batch_size=batch,
                 translations=config.data.translations,
+                decoding=config.evaluation.decoding,
             )
             return [Answer(w.text, w.tokens, 0) for w in written]
 

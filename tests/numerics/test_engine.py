@@ -5,14 +5,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
+from tiny import TINY, in_float64, make_agent, make_family, make_links, make_rows, make_team
 
 from rmas_train.agents import answer, prefix
 from rmas_train.agents.memory import new_memory
 from rmas_train.agents.rollout import rollout
 from rmas_train.agents.sequences import embed_ids
+from rmas_train.evaluation.text_recursion import answer_in_text
 from rmas_train.recursion import Backward
 from rmas_train.stages.outer import OuterObjective
+from rmas_train.system import System
 
 ROWS = [0, 1, 2, 3, 4]
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -135,6 +137,49 @@ def test_rows_that_have_ended_leave_the_batch(monkeypatch):
     texts = answer.generate(ends, batch, None, 3)
     assert texts[1].tokens == 1
     assert widths[0] == 3 and widths[1] == 3 - first.count(first[1])
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_static_decoding_writes_the_same_text(family):
+    """The library's loop on a static cache, answers and text recursion alike."""
+    team = make_team({n: make_family(family, n) for n in TINY})
+    links, rows = make_links(team), make_rows(4)
+    plain, static = (
+        System(team, links, 2, 3, max_new_tokens=6, decoding=way).answer(rows)
+        for way in ("plain", "static")
+    )
+    assert plain == static
+    written = [
+        answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=3, decoding=way)
+        for way in ("plain", "static")
+    ]
+    assert written[0] == written[1]
+
+
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_agents_with_float32_links(device, table):
+    """Links, their gradients and the loss stay float32; the engine equals the plain way to bf16."""
+    grads, losses = [], []
+    for blocks in (False, True):
+        team = team_in(torch.float32, blocks)
+        for name, agent in team.agents.items():
+            agent.model.to(device=device, dtype=torch.bfloat16)
+            assert team.agents[name].dtype == torch.bfloat16
+        links = make_links(team).to(device)
+        objective = OuterObjective(team, links, table(make_rows(5)), 2, 3, train_inner=True)
+        loss = objective(ROWS, 2).sum()
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert all(p.dtype == p.grad.dtype == torch.float32 for p in links.parameters())
+        grads.append(torch.cat([p.grad.flatten() for p in links.parameters()]))
+        losses.append(loss.item())
+    exact = gradients(team_in(torch.float32, blocks=True), torch.float32, table).to(device)
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    off = [1 - torch.cosine_similarity(g, exact, dim=0).item() for g in grads]
+    assert off[1] < max(0.02, 2 * off[0]), "no further from float32 than the plain way"
 
 
 class Ending:
