@@ -36,7 +36,8 @@ from rmas_train.files import write_json
 from rmas_train.links.linkset import LinkSet, new_links
 from rmas_train.recursion import Backward, Team, unroll
 from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.plan import find_tokens, make_plan, measured_rates
+from rmas_train.stages.plan import make_plan
+from rmas_train.stages.planning import find_tokens, measured_rates
 from rmas_train.stages.run_folder import environment
 from rmas_train.topology import build_topology
 

@@ -28,7 +28,8 @@ from rmas_train.compose import compose
 from rmas_train.files import write_json
 from rmas_train.recursion import Backward
 from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.plan import find_tokens, make_plan
+from rmas_train.stages.plan import make_plan
+from rmas_train.stages.planning import find_tokens
 from rmas_train.stages.run_folder import environment
 
 SETTINGS: dict[str, tuple[Size, int, int, str]] = {

@@ -173,7 +173,7 @@ class OuterConfig(TrainingConfig):
     )
     train_inner: bool = option(False, "train the inner links too")
     checkpoint: str = option(
-        "none", "none | agent: run each agent call again in backward; flat memory over rounds"
+        "none", "none | agent: run each call again in backward, flat memory over rounds | auto"
     )
     latents: str = option(
         "rollout", "rollout | teacher_forced: send states of data.role_texts instead (release)"
@@ -201,7 +201,7 @@ class OuterConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent"))
+        check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent", "auto"))
         check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
         check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))
         if self.latents == "rollout" and self.feedback != "rollout":

@@ -1,8 +1,4 @@
-"""What an agent has read so far: its KV cache, on top of a frozen prefix or empty.
-
-Keys and values stay in blocks (see ``attention``); the states of recurrent layers are replaced and
-never written into, since backward needs the old ones and rows of other calls share the prefix's.
-"""
+"""What an agent has read so far: its KV cache, on top of a frozen prefix or empty."""
 
 from __future__ import annotations
 
@@ -12,32 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import Cache, DynamicCache
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.attention import Blocks, Masks, blocks_for
+from rmas_train.agents.attention import blocks_for
+from rmas_train.agents.layers import BlockLayer, BufferLayer, RecurrentLayer, State
 from rmas_train.agents.sequences import Batch
-
-State = tuple[Tensor, Tensor]  # keys and values, or convolution and recurrent state
-
-
-@dataclass(frozen=True)
-class Span:
-    """Positions of a block's tokens and which are real, (B, L) each; ``full``: all of them."""
-
-    positions: Tensor
-    real: Tensor
-    full: bool
-
-    def __add__(self, other: Span) -> Span:
-        return Span(
-            torch.cat([self.positions, other.positions], dim=1),
-            torch.cat([self.real, other.real], dim=1),
-            self.full and other.full,
-        )
-
-    def rows(self, index: Tensor) -> Span:
-        return Span(self.positions[index], self.real[index], self.full)
+from rmas_train.agents.timeline import Span, Timeline
 
 
 @dataclass(frozen=True)
@@ -55,43 +32,6 @@ class Prefix:
         return sum(x.numel() * x.element_size() for state in self.states for x in state)
 
 
-class Timeline:
-    """Blocks of positions, shared by all layers of a memory; knows which query sees which key.
-
-    Args:
-        prefix: the first block, if any.
-        most: number of blocks; what comes after that joins the last one.
-    """
-
-    def __init__(self, prefix: Prefix | None, most: int) -> None:
-        self.spans: list[Span] = [prefix.span] if prefix else []
-        self._most = most
-        self._masks: dict[int | None, Masks] = {}
-
-    @property
-    def is_filled(self) -> bool:
-        """The last block holds what came after the prompt, too."""
-        return len(self.spans) == self._most
-
-    def append(self, queries: Span) -> None:
-        self._masks, self._queries = {}, queries
-        if self.is_filled:
-            self.spans[-1] = self.spans[-1] + queries
-        else:
-            self.spans.append(queries)
-
-    def masks(self, window: int | None) -> Masks:
-        """See ``SeesBlocks``; the same for all layers with the same window."""
-        if window is not None and window >= sum(s.real.shape[1] for s in self.spans):
-            window = None
-        if window not in self._masks:
-            *past, last = self.spans
-            masks = [_visible(self._queries, span, window) for span in past]
-            is_start = not past and last.real.shape == self._queries.real.shape
-            self._masks[window] = [*masks, _visible(self._queries, last, window, True, is_start)]
-        return self._masks[window]
-
-
 class Memory:
     """A KV cache that grows by ``read``.
 
@@ -106,9 +46,9 @@ class Memory:
         assert room is None or not torch.is_grad_enabled(), "a buffer is written in place"
         self._agent = agent
         blocks = 2 if prefix is None else 3
-        self._timeline = Timeline(prefix, blocks if room is None else 1)
-        self._layers: list[_BlockLayer | _RecurrentLayer] = [
-            _RecurrentLayer() if kind == "linear_attention" else _block_layer(self._timeline, room)
+        self._timeline = Timeline(prefix.span if prefix else None, blocks if room is None else 1)
+        self._layers: list[BlockLayer | RecurrentLayer] = [
+            RecurrentLayer() if kind == "linear_attention" else _block_layer(self._timeline, room)
             for kind in layer_kinds(agent)
         ]
         if prefix is not None:
@@ -140,24 +80,6 @@ class Memory:
                 layer.cut()
 
 
-def _visible(
-    queries: Span, keys: Span, window: int | None, newest: bool = False, is_start: bool = False
-) -> Tensor | None:
-    """(B, 1, T, L), or None: all is visible, or causal by the kernel's own switch at the start."""
-    causal = newest and queries.real.shape[1] > 1
-    if keys.full and window is None and (is_start or not causal):
-        return None
-    distance_BTL = queries.positions[:, :, None] - keys.positions[:, None, :]
-    seen_BTL = keys.real[:, None, :].expand_as(distance_BTL)
-    if causal:
-        seen_BTL = seen_BTL & (distance_BTL >= 0)
-    if window is not None:
-        seen_BTL = seen_BTL & (distance_BTL < window)
-    if not queries.full:  # padding sees anything: kernels give NaN to a query that sees nothing
-        seen_BTL = seen_BTL | ~queries.real[:, :, None]
-    return seen_BTL[:, None]
-
-
 class PlainMemory:
     """The library's own cache; for agents that cannot attend to blocks. Starts empty."""
 
@@ -166,7 +88,7 @@ class PlainMemory:
         self._cache: Any = DynamicCache(config=agent.model.config)
         for i, kind in enumerate(layer_kinds(agent)):
             if kind == "linear_attention":
-                self._cache.layers[i] = _RecurrentLayer()
+                self._cache.layers[i] = RecurrentLayer()
         self._real: Tensor | None = None
 
     def read(self, batch: Batch) -> Tensor:
@@ -178,7 +100,7 @@ class PlainMemory:
         assert self._real is not None
         self._real = self._real[index]
         for layer in self._cache.layers:
-            if isinstance(layer, _RecurrentLayer):
+            if isinstance(layer, RecurrentLayer):
                 layer.keep(index)
             else:
                 layer.batch_select_indices(index)
@@ -193,8 +115,8 @@ def new_memory(
     return Memory(agent, prefix, room) if agent.attends_to_blocks else PlainMemory(agent)
 
 
-def _block_layer(timeline: Timeline, room: int | None) -> _BlockLayer:
-    return _BlockLayer(timeline) if room is None else _BufferLayer(timeline, room)
+def _block_layer(timeline: Timeline, room: int | None) -> BlockLayer:
+    return BlockLayer(timeline) if room is None else BufferLayer(timeline, room)
 
 
 def layer_kinds(agent: Agent) -> Sequence[str]:
@@ -206,125 +128,3 @@ def layer_kinds(agent: Agent) -> Sequence[str]:
 def is_recurrent(agent: Agent) -> bool:
     """Padding may stand before everything else only: between tokens it would change the states."""
     return "linear_attention" in layer_kinds(agent)
-
-
-class _BlockLayer(DynamicLayer):
-    """Keys and values of one attention layer: prefix, rest of the prompt, everything later."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        super().__init__()
-        self._timeline = timeline
-        self._pairs: list[State] = []
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
-        keys, values = key_states, value_states
-        if len(self._pairs) < len(self._timeline.spans):
-            self._pairs.append((keys, values))
-        else:
-            old_keys, old_values = self._pairs[-1]
-            self._pairs[-1] = (
-                torch.cat([old_keys, keys], dim=-2),
-                torch.cat([old_values, values], dim=-2),
-            )
-        blocks = Blocks(list(self._pairs), self._timeline)
-        return blocks, blocks
-
-    def set_state(self, state: State) -> None:
-        self._pairs = [state]
-
-    def state(self) -> State:
-        (pair,) = self._pairs
-        return pair
-
-    def keep(self, index: Tensor) -> None:
-        self._pairs = [(k[index], v[index]) for k, v in self._pairs]
-
-    def cut(self) -> None:
-        keys, values = self._pairs[-1]
-        self._pairs[-1] = (keys.detach(), values.detach())
-
-
-class _BufferLayer(_BlockLayer):
-    """The same in one buffer that is written in place."""
-
-    def __init__(self, timeline: Timeline, room: int) -> None:
-        super().__init__(timeline)
-        self._room = room
-        self._buffers: State | None = None
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
-        past = self._pairs[0][0].shape[-2] if self._pairs else 0
-        used = past + key_states.shape[-2]
-        if self._buffers is None:
-            self._buffers = self._new(key_states, used), self._new(value_states, used)
-            if past:
-                for buffer, old in zip(self._buffers, self._pairs[0], strict=True):
-                    buffer[:, :, :past] = old
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, past:used] = new
-        keys, values = self._buffers
-        self._pairs = [(keys[:, :, :used], values[:, :, :used])]
-        blocks = Blocks(self._pairs, self._timeline)
-        return blocks, blocks
-
-    def keep(self, index: Tensor) -> None:
-        assert self._buffers is not None
-        used = self._pairs[0][0].shape[-2]
-        keys, values = self._buffers[0][index], self._buffers[1][index]
-        self._buffers = keys, values
-        self._pairs = [(keys[:, :, :used], values[:, :, :used])]
-
-    def _new(self, like: Tensor, used: int) -> Tensor:
-        rows, heads, _, width = like.shape
-        return like.new_empty(rows, heads, used + self._room, width)
-
-
-class _RecurrentLayer(LinearAttentionLayer):
-    """States of one linear-attention layer, replaced instead of overwritten.
-
-    ``record_past`` makes the model take the branch that hands us its convolution inputs; the other
-    one writes into the state in place. The library then keeps all of them, we the last few.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.record_past = True
-
-    def update_conv_state(
-        self,
-        conv_states: Tensor,
-        state_idx: int = 0,
-        conv_kernel_size: int | None = None,
-        **_: Any,
-    ) -> Tensor:
-        assert conv_kernel_size is not None
-        old = self.conv_states[state_idx] if self.has_previous_state[state_idx] else None
-        if old is None:
-            shape = (*conv_states.shape[:-1], conv_kernel_size)
-            old = conv_states.new_zeros(shape)
-        full = torch.cat([old, conv_states], dim=-1)
-        self.conv_states[state_idx] = full[..., -conv_kernel_size:]
-        self.has_previous_state[state_idx] = True
-        return full
-
-    def update_recurrent_state(
-        self, recurrent_states: Tensor, state_idx: int = 0, **_: Any
-    ) -> Tensor:
-        self.recurrent_states[state_idx] = recurrent_states
-        return recurrent_states
-
-    def set_state(self, state: State) -> None:
-        self.conv_states[0], self.recurrent_states[0] = state
-        self.has_previous_state[0] = True
-
-    def state(self) -> State:
-        conv, recurrent = self.conv_states[0], self.recurrent_states[0]
-        assert conv is not None and recurrent is not None
-        return conv, recurrent
-
-    def keep(self, index: Tensor) -> None:
-        conv, recurrent = self.state()
-        self.conv_states[0], self.recurrent_states[0] = conv[index], recurrent[index]
-
-    def cut(self) -> None:
-        """Nothing to cut: the state holds the prompt too."""

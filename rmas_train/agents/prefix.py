@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.memory import Memory, Prefix, Span, State, layer_kinds
+from rmas_train.agents.layers import State
+from rmas_train.agents.memory import Memory, Prefix, layer_kinds
 from rmas_train.agents.sequences import embed_ids
+from rmas_train.agents.timeline import Span
 
 
 @torch.no_grad()

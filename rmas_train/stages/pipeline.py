@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rmas_train.stages.handover import (
 )
 from rmas_train.stages.inner import InnerObjective
 from rmas_train.stages.outer import OuterObjective, backward_of
-from rmas_train.stages.plan import run_plan
+from rmas_train.stages.planning import run_plan, settle_checkpoint
 from rmas_train.stages.run_folder import environment, stage_folder
 from rmas_train.stages.setup import Setup, make_links, set_up
 from rmas_train.training.callbacks import MetricsFile, ProgressBar, Tracker, watch
@@ -69,6 +70,7 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
         for key, numbers in alignment.items():
             say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     stage = config.training.outer
+    stage = replace(stage, checkpoint=settle_checkpoint(config, runtime.device, runtime.world))
     objective = OuterObjective(
         setup.team,
         links,
