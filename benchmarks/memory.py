@@ -1,6 +1,6 @@
 """Peak memory of one outer step (forward and backward) against rounds, each in its own process.
 
-    python benchmarks/memory.py [--out outputs/bench/memory.json] [--rounds 1 2 4 8]
+    python benchmarks/memory.py [--out outputs/bench/memory.json] [--rounds 1 2 8]
 
 Peaks are resident memory above the loaded, warm level (Linux: VmHWM, reset through clear_refs).
 """
@@ -51,7 +51,7 @@ def measure(rounds: int, checkpoint: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/memory.json"))
-    parser.add_argument("--rounds", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--rounds", type=int, nargs="+", default=[1, 2, 8])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", nargs=2, metavar=("ROUNDS", "CHECKPOINT"))
     args = parser.parse_args()

@@ -105,8 +105,8 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     for name, (size, batch, rounds, checkpoint) in SETTINGS.items():
         peaks = {
-            allocator: [one(name, variables) for _ in range(args.repeats)]
-            for allocator, variables in (("returning", RETURNING), ("default", {}))
+            "returning": [one(name, RETURNING) for _ in range(args.repeats)],
+            "default": [one(name, {})],
         }
         plan = planned(name)
         found[name] = {

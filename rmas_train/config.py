@@ -210,6 +210,11 @@ class OuterConfig(TrainingConfig):
                 "training.outer.latents=teacher_forced; set both, or neither."
             )
         check_choice("training.outer.gradient", self.gradient, GRADIENTS)
+        if self.latents == "teacher_forced" and self.gradient != "full":
+            raise ConfigError(
+                f"training.outer.gradient={self.gradient} is a way back through a rollout, and "
+                "training.outer.latents=teacher_forced rolls nothing out; use gradient=full."
+            )
         for key in ("gradient_steps", "gradient_rounds"):
             check_least(f"training.outer.{key}", getattr(self, key), 1)
         needs_steps = self.gradient in ("window", "parallel")

@@ -15,6 +15,7 @@ from rmas_train.agents.attention import blocks_for
 from rmas_train.agents.layers import BlockLayer, BufferLayer, RecurrentLayer, State
 from rmas_train.agents.sequences import Batch
 from rmas_train.agents.timeline import Span, Timeline
+from rmas_train.errors import AgentError
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,10 @@ class PlainMemory:
                 layer.batch_select_indices(index)
 
     def cut(self) -> None:
-        raise NotImplementedError("gradient windows need an agent that attends to blocks")
+        raise AgentError(
+            f"agent {self._agent.name} cannot cut its cache into windows (its family does not "
+            "attend to blocks); use training.outer.gradient=full or parallel."
+        )
 
 
 def new_memory(

@@ -28,7 +28,9 @@ def print_plan(lines: Sequence[dict[str, Any]], device_gib: float) -> None:
     for key in FLOPS:
         cells = (f"{p['flops'][key] * p['micro_batches'] / 1e12:.3g}" for p in lines)
         table.add_row(f"{key.replace('_', ' ')}, 10^12 operations", *cells)
-    table.add_row("step at least, s", *(f"{p['seconds']:.3g}" for p in lines))
+    table.add_row(
+        "step at least, s, at the measured rates", *(f"{p['seconds']:.3g}" for p in lines)
+    )
     table.add_row(
         "gradients to reduce, MiB", *(f"{p['bytes_to_reduce'] / 2**20:.0f}" for p in lines)
     )

@@ -53,6 +53,11 @@ def fails(capsys, argv, *needles):
         (["training.outer.gradient=windw"], ["gradient=windw", "Did you mean 'window'"]),
         (["training.outer.gradient=window"], ["gradient=window", "need gradient_steps"]),
         (["training.outer.gradient_steps=2"], ["gradient=full", "take none"]),
+        (
+            ["training.outer.gradient=first_step", "training.outer.latents=teacher_forced"],
+            ["gradient=first_step", "use gradient=full"],
+        ),
+        (["evaluation.decoding=fast"], ["decoding=fast", "static"]),
         (["training.outer.gradient_rounds=0"], ["gradient_rounds=0", "1 or more"]),
         (["training.outer.feedback=gold_answer"], ["latents=teacher_forced"]),
         (["training.outer.prefix_cache_gib=-1"], ["prefix_cache_gib=-1"]),

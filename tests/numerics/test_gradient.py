@@ -1,5 +1,6 @@
 """Each gradient mode against a naive statement of the terms that it keeps."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import naive
@@ -9,6 +10,7 @@ from tiny import make_links, make_rows, make_team
 from transformers import DynamicCache
 
 from rmas_train.agents.gradient import Gradient
+from rmas_train.errors import AgentError
 from rmas_train.recursion import Backward, unroll
 from rmas_train.stages.outer import OuterObjective
 
@@ -145,3 +147,12 @@ def test_links_that_no_recent_round_uses_are_frozen(agents64, table):
             team, make_links(team), table(make_rows(2)), 3, 2, backward=Backward(rounds=last)
         )
         assert len(objective.groups()) == expected
+
+
+def test_windows_need_an_agent_that_attends_to_blocks(agents, table):
+    agents["critic"] = dataclasses.replace(agents["critic"], attends_to_blocks=False)
+    team = make_team(agents)
+    backward = Backward(Gradient("window", 1))
+    objective = OuterObjective(team, make_links(team), table(make_rows(2)), 2, 3, backward=backward)
+    with pytest.raises(AgentError, match="agent critic.*use training.outer.gradient=full"):
+        objective([0, 1], 2)
