@@ -127,10 +127,10 @@ def unroll(
             [links.outer[edge.key] for edge in edges],
             team.edge_input,
             latent_length,
-            chunk,
-            backward.gradient,
-            (texts or {}).get(name),
-            fast,
+            chunk=chunk,
+            gradient=backward.gradient,
+            texts=(texts or {}).get(name),
+            fast=fast,
         )
         recent = backward.rounds is None or round_ > rounds - backward.rounds
         with torch.set_grad_enabled(torch.is_grad_enabled() and recent):
