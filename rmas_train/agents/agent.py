@@ -54,14 +54,15 @@ class Agent:
         return self.model.get_input_embeddings()(ids)
 
     def hidden(
-        self, embeds: Tensor, positions: Tensor, real: Tensor, cache: Any | None = None
+        self, embeds: Tensor, positions: Tensor, real: Tensor | None, cache: Any | None = None
     ) -> Tensor:
         """Last hidden states after the final norm, (B, L, d), without logits.
 
         Args:
             embeds: (B, L, d).
             positions: (B, L).
-            real: False on padding, (B, L) or also over what the library's cache holds already.
+            real: False on padding, (B, L) or also over what the library's cache holds already;
+                None: no padding.
             cache: a transformers cache, which is extended.
         """
         out = self.model.base_model(

@@ -60,8 +60,9 @@ class Memory:
     def read(self, batch: Batch) -> Tensor:
         """Hidden states of these positions after the final norm, (B, L, D)."""
         self._timeline.append(Span(batch.positions, batch.real, batch.full))
+        real = None if batch.full else batch.real  # else recurrent layers ask the device each time
         with blocks_for(self._agent.model):
-            return self._agent.hidden(batch.embeds, batch.positions, batch.real, self._cache)
+            return self._agent.hidden(batch.embeds, batch.positions, real, self._cache)
 
     def state(self) -> Prefix:
         """What was read, as a prefix for other calls; after one ``read`` only."""

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rmas_train.agents.agent import Agent, freeze
+from rmas_train.agents.memory import is_recurrent
 from rmas_train.agents.prompts import EncodedPrompt
 from rmas_train.config import AgentConfig, LinksConfig
 from rmas_train.errors import AgentError
@@ -35,15 +36,19 @@ class Tokens:
 
 
 class CountedPrompt:
-    """A prompt of given length; the first row is the longest, the others lack one token."""
+    """A prompt of given length.
 
-    def __init__(self, sources: Sequence[str], tokens: Tokens) -> None:
-        self._sources, self._tokens = sources, tokens
+    ``ragged``: all rows but the first lack one token, so that masks are counted (recurrent layers
+    read masks back from the device, which meta cannot do).
+    """
+
+    def __init__(self, sources: Sequence[str], tokens: Tokens, ragged: bool) -> None:
+        self._sources, self._tokens, self._ragged = sources, tokens, ragged
 
     def encode(self, rows: Sequence[Any], round_: int, first: bool) -> list[EncodedPrompt]:  # noqa: ARG002
         found = []
         for i in range(len(rows)):
-            prefix = max(1, self._tokens.prefix - (i > 0))
+            prefix = max(1, self._tokens.prefix - (self._ragged and i > 0))
             slots = [] if first else [(source, prefix) for source in self._sources]
             found.append(EncodedPrompt([1] * (prefix + self._tokens.suffix), slots))
         return found
@@ -87,8 +92,8 @@ def shape_agent(
     shape = deepcopy(shape)
     if layers is not None:
         shape.num_hidden_layers = layers
-        if getattr(shape, "layer_types", None):
-            shape.layer_types = shape.layer_types[:layers]
+        if kinds := getattr(shape, "layer_types", None):
+            shape.layer_types = [kinds[i % len(kinds)] for i in range(layers)]
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(
             shape, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
@@ -99,10 +104,10 @@ def shape_agent(
 def shape_team(
     agents: Mapping[str, Agent], topology: Topology, edge_input: str, tokens: Mapping[str, Tokens]
 ) -> Team:
-    prompts: Any = {
-        name: CountedPrompt([e.source for e in topology.incoming(name)], tokens[name])
-        for name in agents
-    }
+    prompts: Any = {}
+    for name, agent in agents.items():
+        sources = [e.source for e in topology.incoming(name)]
+        prompts[name] = CountedPrompt(sources, tokens[name], ragged=not is_recurrent(agent))
     return Team(dict(agents), prompts, topology, edge_input)
 
 

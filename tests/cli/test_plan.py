@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from test_bad_input import fails
+from tiny import make_family
 
 from rmas_train.__main__ import main
 
@@ -62,3 +63,11 @@ def test_auto_checkpoints_where_the_plan_says_so(overrides, capsys, monkeypatch,
     typed = [*overrides, "training.outer.checkpoint=auto", "evaluation.controls=[]"]
     assert main(typed) == 0
     assert f"checkpoint=auto: {choice}" in capsys.readouterr().out
+
+
+def test_recurrent_agents_can_be_planned(shapes, workspace):
+    """Qwen3.5's hybrid layers, the unit of which is two here."""
+    make_family("qwen3_5", "solver").model.config.save_pretrained(workspace / "shapes" / "solver")
+    assert main([*shapes, *LENGTHS, "plan.devices=[1]"]) == 0
+    plan = json.loads((workspace / "run" / "plan" / "plan.json").read_text())
+    assert plan["plans"][0]["activations"] > 0
