@@ -52,7 +52,7 @@ def block_attention(
 ) -> tuple[Tensor, None]:
     """An attention function of the transformers registry; its cache hands ``Blocks`` through."""
     if unused.get("softcap") is not None:
-        raise NotImplementedError("attention with a soft cap on its scores")
+        raise ValueError("block attention knows no soft cap on scores")  # found at loading
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     masks = key.memory.masks(sliding_window)
     if len(key.pairs) == 1:
