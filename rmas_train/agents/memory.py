@@ -25,9 +25,6 @@ class Prefix:
     span: Span
     states: list[State]
 
-    def rows(self, index: Tensor) -> Prefix:
-        return Prefix(self.span.rows(index), [(a[index], b[index]) for a, b in self.states])
-
     @property
     def bytes(self) -> int:
         return sum(x.numel() * x.element_size() for state in self.states for x in state)

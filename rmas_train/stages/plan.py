@@ -20,9 +20,10 @@ from rmas_train.analysis.shapes import (
     shape_links,
     shape_team,
 )
-from rmas_train.config import Config, OuterConfig
+from rmas_train.config import Config
 from rmas_train.data.rows import Table
-from rmas_train.recursion import unroll
+from rmas_train.links.linkset import LinkSet
+from rmas_train.recursion import Team, unroll
 from rmas_train.stages.outer import OuterObjective, backward_of
 from rmas_train.topology import Topology, build_topology
 
@@ -88,13 +89,14 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
             name: shape_agent(name, shapes[name], config.agents[name], depth * units[name])
             for name, depth in zip(topology.agents, depths, strict=True)
         }
-        return _count(config, stage, topology, agents, tokens, rows)
+        return _count(config, topology, agents, tokens, rows)
 
     scales = [shapes[n].num_hidden_layers / units[n] for n in topology.agents]
     cost = extrapolate(at, scales)
     whole = {n: shape_agent(n, shapes[n], config.agents[n]) for n in topology.agents}
     links = shape_links(config.links, topology, whole)
-    trained = _objective(config, stage, topology, whole, tokens, links).groups().values()
+    team = shape_team(whole, topology, config.links.edge_input, tokens)
+    trained = _objective(config, team, links).groups().values()
     trainable = sum(_bytes(link.parameters()) for link in trained)
     weights = {name: _bytes(agent.model.parameters()) for name, agent in whole.items()}
     calls = topology.live_calls(config.rounds)[:-1]
@@ -114,15 +116,15 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
 
 def _count(
     config: Config,
-    stage: OuterConfig,
     topology: Topology,
     agents: Mapping[str, Agent],
     tokens: Mapping[str, Tokens],
     rows: int,
 ) -> Cost:
+    stage = config.training.outer
     links = shape_links(config.links, topology, agents)
-    _objective(config, stage, topology, agents, tokens, links)  # freezes what is not trained
     team = shape_team(agents, topology, config.links.edge_input, tokens)
+    _objective(config, team, links)
     answer = [[1] * tokens[topology.decoder].answer] * rows
     taught = set() if stage.latents == "rollout" else set(agents) - {topology.decoder}
     taught |= {topology.decoder} if stage.feedback == "gold_answer" else set()
@@ -146,18 +148,13 @@ def _count(
     return count(models, known, step)
 
 
-def _objective(
-    config: Config,
-    stage: OuterConfig,
-    topology: Topology,
-    agents: Mapping[str, Agent],
-    tokens: Mapping[str, Tokens],
-    links: Any,
-) -> OuterObjective:
+def _objective(config: Config, team: Team, links: LinkSet) -> OuterObjective:
+    """Freezes the links that are not trained."""
+    stage, rows = config.training.outer, Table(Path(), [])
     return OuterObjective(
-        shape_team(agents, topology, config.links.edge_input, tokens),
+        team,
         links,
-        Table(Path(), []),
+        rows,
         config.rounds,
         config.latent_length,
         train_inner=stage.train_inner,
