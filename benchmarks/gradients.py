@@ -26,9 +26,11 @@ from rmas_train.files import write_json
 from rmas_train.links.folder import load_tensors
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Backward
+from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.make_links import make_links
 from rmas_train.stages.outer import OuterObjective
 from rmas_train.stages.run_folder import environment
-from rmas_train.stages.setup import make_links, set_up
+from rmas_train.stages.setup import set_up
 
 Objective = Callable[[Backward], OuterObjective]
 
@@ -78,7 +80,7 @@ def compare(
 def relay(setting: str, latent_length: int, links_folder: Path | None, batch: int) -> Any:
     typed = [f"experiment={setting}", f"latent_length={latent_length}", "rounds=3"]
     config = compose(typed)
-    setup = set_up(config, torch.device("cpu"))
+    setup = set_up(config, Runtime(config.runtime))
     links, _ = make_links(setup)
     if links_folder is not None:
         load_tensors(links_folder, links)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,19 @@ def main(argv: list[str]) -> int:
         else:
             run_one(argv)
     except UserError as error:
-        if int(os.environ.get("RANK", "0")) == 0:
+        if is_told_here(error):
             print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; finished stages are kept", file=sys.stderr)
+        print("interrupted; finished stages and checkpoints are kept", file=sys.stderr)
         return 130
     return 0
+
+
+def is_told_here(error: UserError) -> bool:
+    """One process of several tells the user: the one that failed first, else rank 0."""
+    told: bool = getattr(error, "is_first", int(os.environ.get("RANK", "0")) == 0)
+    return told
 
 
 def run_one(overrides: list[str]) -> None:
@@ -50,28 +57,44 @@ def run_one(overrides: list[str]) -> None:
 
 def execute(config: Config) -> None:
     """Run a composed config in this process and, where it measured something, report."""
-    from rmas_train.files import check_writable
-    from rmas_train.log import say, start_log, stop_log
+    from rmas_train.files import check_writable, locked
     from rmas_train.reporting.report import write_report
 
     run_dir = Path(config.run_dir)
     check_writable(run_dir, "run_dir")
-    is_main = True
-    if config.stage != "report":
-        from rmas_train.runtime.runtime import Runtime
-        from rmas_train.stages.pipeline import run
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    with locked(run_dir) if is_main else nullcontext():
+        if config.stage != "report":
+            run_stages(config, run_dir, is_main)
+        if is_main and config.stage in ("report", "eval", "pipeline"):
+            write_report(run_dir)
 
-        runtime = Runtime(config.runtime)
-        is_main = runtime.is_main
-        start_log(run_dir, runtime.rank)
-        try:
-            say(f"stage={config.stage}: {runtime.describe()}")
-            run(config, runtime)
-        finally:
-            stop_log()
-            runtime.close()
-    if is_main and config.stage in ("report", "eval", "pipeline"):
-        write_report(run_dir)
+
+def run_stages(config: Config, run_dir: Path, is_main: bool) -> None:
+    """The stages, with a log, on every rank; one of the ranks tells of a failure."""
+    from rmas_train.log import say, start_log, stop_log
+    from rmas_train.runtime.failure import claim, clear_claim, fail
+    from rmas_train.runtime.runtime import Runtime
+    from rmas_train.stages.pipeline import run
+
+    if is_main:
+        clear_claim(run_dir)
+    runtime = Runtime(config.runtime)
+    start_log(run_dir, runtime.rank)
+    try:
+        say(f"stage={config.stage}: {runtime.describe()}")
+        run(config, runtime)
+        runtime.close()
+    except UserError as error:
+        say(f"error: {error}") if runtime.world > 1 and not runtime.is_main else None
+        error.is_first = runtime.world == 1 or claim(run_dir, runtime.rank)
+        raise
+    except Exception:
+        if runtime.world == 1:
+            raise
+        fail(run_dir, runtime.rank, runtime.world)
+    finally:
+        stop_log()
 
 
 if __name__ == "__main__":

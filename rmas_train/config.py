@@ -14,6 +14,8 @@ from rmas_train.errors import ConfigError, did_you_mean
 STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan")
 VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
 GRADIENTS = ("full", "window", "first_step", "parallel")
+BACKENDS = ("auto", "single", "ddp", "zero1", "zero2", "zero3")
+PLACEMENTS = ("replicate", "per_agent", "sharded")
 CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
@@ -143,11 +145,14 @@ class TrainingConfig:
     clip_norm: float = option(1.0, "largest gradient norm; 0 turns clipping off")
     clip_scope: str = option("link", "link: each link by itself | global: all as one vector")
     log_every: int = option(10, "steps between lines of metrics.jsonl")
+    save_every: int = option(200, "steps between checkpoints; also after the last step")
+    save_minutes: float = option(10.0, "minutes after which a checkpoint is due earlier")
+    keep: int = option(2, "newest checkpoints that stay")
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "micro_batch_size", "log_every"):
+        for key in ("steps", "batch_size", "micro_batch_size", "log_every", "save_every", "keep"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 1)
-        for key in ("lr", "warmup_steps", "weight_decay", "eps", "clip_norm"):
+        for key in ("lr", "warmup_steps", "weight_decay", "eps", "clip_norm", "save_minutes"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 0)
         check_choice("training.<stage>.clip_scope", self.clip_scope, ("link", "global"))
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
@@ -260,14 +265,31 @@ class EvaluationConfig:
 
 @dataclass(kw_only=True)
 class RuntimeConfig:
+    backend: str = option(
+        "auto", "auto (as launched) | single | ddp | zero1 | zero2 | zero3; docs/distributed.md"
+    )
+    placement: str = option(
+        "replicate",
+        "replicate: all agents in every process's memory | per_agent: an agent per device | "
+        "sharded: every agent's layers over all processes (FSDP2)",
+    )
     device: str = option("auto", "auto (a GPU where there is one) | cpu")
     processes: int | None = option(None, "refuse to start with another number; null: any")
     threads: int | None = option(None, "CPU threads per process; null: PyTorch's choice")
+    timeout_minutes: float = option(30.0, "how long a process waits for the others")
 
     def __post_init__(self) -> None:
+        check_choice("runtime.backend", self.backend, BACKENDS)
+        check_choice("runtime.placement", self.placement, PLACEMENTS)
         check_choice("runtime.device", self.device, ("auto", "cpu"))
         check_least("runtime.processes", self.processes, 1)
         check_least("runtime.threads", self.threads, 1)
+        check_least("runtime.timeout_minutes", self.timeout_minutes, 0.1)
+        if self.backend.startswith("zero") and self.placement != "replicate":
+            raise ConfigError(
+                f"runtime.placement={self.placement} with runtime.backend={self.backend}: ZeRO "
+                "keeps the links of one device per process; use runtime.backend=ddp."
+            )
 
 
 @dataclass(kw_only=True)
@@ -297,6 +319,9 @@ class Config:
     run_dir: str = option("outputs/relay", "run folder; one sub-folder per stage")
     inner: str | None = option(None, "stage=outer: links folder with trained inner links")
     run: str | None = option(None, "stage=eval: run folder, or links folder, to evaluate")
+    resume: str | None = option(
+        None, "auto: go on from the newest valid checkpoint of run_dir; or a checkpoint's folder"
+    )
     tracking: list[str] = option([], "any of wandb, tensorboard; both work offline")
     agents: dict[str, AgentConfig] = option({}, "name -> agent")
     topology: TopologyConfig = field(default_factory=TopologyConfig)

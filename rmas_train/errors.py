@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message is one line."""
+    """Something that the user can mend; the message is one line.
+
+    Attributes:
+        is_first: whether this process tells it; of several, the one that failed first does.
+    """
 
     exit_code = 2
+    is_first: bool
 
 
 class ConfigError(UserError):
@@ -37,7 +43,31 @@ class DeadLinkError(UserError):
 
 
 class NonFiniteError(UserError):
-    """A loss or gradient that is NaN or infinite; nothing was updated with it."""
+    """A loss or gradient that is NaN or infinite; nothing was updated with it.
+
+    Attributes:
+        facts: what a dump of the step should hold.
+    """
+
+    def __init__(self, message: str, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.facts = facts or {}
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is damaged, of another run, or could not be written."""
+
+
+class OutOfMemoryError(UserError):
+    """A step that does not fit into the device's memory."""
+
+
+class StoppedError(UserError):
+    """A signal asked the run to stop; it has saved a checkpoint."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class PrefixReuseWarning(UserWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -38,15 +39,52 @@ def new_folder(path: Path) -> Iterator[Path]:
     work.mkdir()
     try:
         yield work
-        for file in work.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+        for file in (*work.iterdir(), work):
+            _sync(file)
         if path.exists():
             path.rename(old)
         work.rename(path)
+        _sync(path.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the system lets go when this one ends, however.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"run_dir={folder} is in use by another run; wait for it, stop it, or choose "
+                "another run_dir."
+            ) from error
+        yield
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What a killed process left of half-written files and folders."""
+    for pattern in (".*.tmp*", ".*.old*"):
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """To the disk; a folder's own entries too."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def check_writable(folder: Path, key: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.gradient import FULL, Gradient, Outputs, parallel
-from rmas_train.agents.prefix import PrefixCache, Prefixes
+from rmas_train.agents.prefix import Agree, PrefixCache, Prefixes
 from rmas_train.agents.prompts import Prompt
 from rmas_train.agents.recompute import recompute
 from rmas_train.agents.rollout import read_text, reread, rollout
@@ -37,12 +37,14 @@ class Team:
     Attributes:
         edge_input: ``inner``: a message is outer(z) as released; ``hidden``: outer(h), as in the
             paper's text.
+        agree: where ranks share an agent's layers, makes a yes of all out of each one's.
     """
 
     agents: dict[str, Agent]
     prompts: dict[str, Prompt]
     topology: Topology
     edge_input: str = "inner"
+    agree: Agree = bool
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def unroll(
         fast: see ``rollout``.
     """
     calls = team.topology.live_calls(rounds)
-    prefixes = Prefixes(cache, keep=chunk is None or chunk >= len(rows))
+    prefixes = Prefixes(cache, keep=chunk is None or chunk >= len(rows), agree=team.agree)
     inboxes: dict[Call, dict[str, Tensor]] = {call: {} for call in calls}
     messages: dict[tuple[int, str], Tensor] = {}
     for call in calls[:-1]:

@@ -88,12 +88,18 @@ class Agent:
             logits = torch.tanh(logits / cap) * cap
         return logits
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The decoder layers, in order."""
+        return list(self.model.base_model.layers)
+
     def fingerprint(self) -> str:
-        """sha256 over all weights: equal before and after training, as the agent is frozen."""
+        """sha256 over all weights in this process: equal before and after training."""
         digest = hashlib.sha256()
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+            here = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # a shard of it
+            digest.update(here.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
 

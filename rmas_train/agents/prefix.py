@@ -7,7 +7,7 @@ with a ``PrefixCache`` over epochs too.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ def read_prefix(agent: Agent, ids: Sequence[list[int]]) -> Prefix:
     memory = Memory(agent)
     memory.read(embed_ids(agent, ids))
     return memory.state()
+
+
+Agree = Callable[[bool], bool]
 
 
 class PrefixCache:
@@ -65,17 +68,20 @@ class Prefixes:
     Args:
         cache: keeps them beyond the unroll.
         keep: hold them from call to call; False where many rows pass in chunks.
+        agree: makes a yes of all ranks out of each one's; their forwards must be equally many.
     """
 
-    def __init__(self, cache: PrefixCache | None = None, keep: bool = True) -> None:
-        self._cache, self._keep = cache, keep
+    def __init__(
+        self, cache: PrefixCache | None = None, keep: bool = True, agree: Agree = bool
+    ) -> None:
+        self._cache, self._keep, self.agree = cache, keep, agree
         self._latest: dict[tuple[str, tuple[int, ...]], tuple[list[list[int]], Prefix]] = {}
 
     def get(self, agent: Agent, rows: Sequence[int], ids: list[list[int]]) -> Prefix:
         """Prefix of these rows of the unroll, whose tokens are ``ids``."""
         key = (agent.name, tuple(rows))
         before, prefix = self._latest.get(key, (None, None))
-        if prefix is None or before != ids:
+        if not self.agree(before == ids) or prefix is None:
             prefix = self._cache.get(agent, ids) if self._cache else read_prefix(agent, ids)
             if self._keep:
                 self._latest[key] = (ids, prefix)

@@ -115,7 +115,7 @@ def embed_ids(
     for source, vectors_D in (vectors or {}).items():
         here_BL1 = (ids_BL == _mark(vectors or {}, source)).unsqueeze(-1)
         # Marks come row by row in order, and so do the vectors.
-        embeds_BLD = embeds_BLD.masked_scatter(here_BL1, vectors_D.to(embeds_BLD.dtype))
+        embeds_BLD = embeds_BLD.masked_scatter(here_BL1, vectors_D.to(embeds_BLD))
     return Batch(embeds_BLD, real_BL, positions_BL, full)
 
 

@@ -113,7 +113,7 @@ def make_turn(
     if later is not None:
         same = [p.ids[:c] == q.ids[:c] for p, q, c in zip(prompts, later, cuts, strict=True)]
         longer = [len(p.ids) > c for p, c in zip(prompts, cuts, strict=True)]
-        cuts = cuts if all(same) and all(longer) else [0] * len(cuts)
+        cuts = cuts if prefixes.agree(all(same) and all(longer)) else [0] * len(cuts)
     turn = Turn(agent, prompts, cuts, prefixes, lengths or {})
     if not agent.attends_to_blocks:
         return turn.whole()

@@ -101,6 +101,12 @@ def shape_agent(
     return freeze(Agent(name, model, NoTokenizer(), config.model))
 
 
+def count_parameters(name: str, config: AgentConfig) -> int:
+    """Of a whole agent, from its configuration alone."""
+    agent = shape_agent(name, read_shape(name, config), config)
+    return sum(p.numel() for p in agent.model.parameters())
+
+
 def shape_team(
     agents: Mapping[str, Agent], topology: Topology, edge_input: str, tokens: Mapping[str, Tokens]
 ) -> Team:

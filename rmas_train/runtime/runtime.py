@@ -1,36 +1,48 @@
-"""The world that a run lives in: its processes, its device, and what crosses between ranks."""
+"""The world that a run lives in: its processes, its devices, and what crosses between ranks."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor, nn
+from transformers.integrations import unset_hf_deepspeed_config
 
 from rmas_train.config import RuntimeConfig
 from rmas_train.errors import ConfigError
+from rmas_train.runtime.engines import Engine
+from rmas_train.runtime.placement import shard, spread_devices
+from rmas_train.runtime.world import settle_backend
+from rmas_train.runtime.zero import ZeroEngine, require_deepspeed, zero_options
 
 
 class Runtime:
     """One process's view of all processes.
 
     Args:
-        config: device, expected number of processes, threads.
+        config: back end, placement, device, expected number of processes, threads.
+
+    Raises:
+        ConfigError: the processes that run are not what was asked for.
     """
 
     def __init__(self, config: RuntimeConfig) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
-        use_cpu = config.device == "cpu" or not torch.cuda.is_available()
-        # Depth varies from step to step, so a link may get no gradient in one of them.
-        ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self._accelerator = Accelerator(cpu=use_cpu, kwargs_handlers=[ddp])
-        self._check_world(config)
+        self.backend = settle_backend(config)
+        self.placement = config.placement
+        self._accelerator = _accelerator(config, self.backend)
+        self._check()
 
     @property
     def rank(self) -> int:
@@ -49,21 +61,35 @@ class Runtime:
         return self._accelerator.device
 
     def describe(self) -> str:
-        kind = self._accelerator.distributed_type.value if self.world > 1 else "no launcher"
-        return f"{self.world} process(es), {kind}, {self.device}"
+        """What runs where, on one line; every rank has to ask."""
+        where = self.gather([f"rank {self.rank}: {os.uname().nodename} {self.device}"])
+        threads = f"{torch.get_num_threads()} CPU thread(s) each"
+        return (
+            f"{self.world} process(es), backend {self.backend}, placement {self.placement}, "
+            f"{threads}; {', '.join(where)}"
+        )
 
-    def wrap(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
-        """Module and optimizer as the back end wants them."""
-        return self._accelerator.prepare(module, optimizer)
+    @property
+    def in_step(self) -> bool:
+        """Whether ranks have to make equally many forwards: they meet in each one."""
+        return self.placement == "sharded" or self.backend == "zero3"
 
-    def backward(self, loss: Tensor) -> None:
-        self._accelerator.backward(loss)
+    def wrap(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
+        """Module and optimizer as the back end wants them.
 
-    @contextlib.contextmanager
-    def micro_batch(self, module: nn.Module, is_last: bool) -> Iterator[None]:
-        """Gradients are reduced over ranks in the last micro-batch of a step only."""
-        with contextlib.nullcontext() if is_last else self._accelerator.no_sync(module):
-            yield
+        Args:
+            module: registers the trained links.
+            optimizer: AdamW, one parameter group per link.
+        """
+        if self.backend.startswith("zero"):
+            stage = int(self.backend[-1])
+            prepare = self._accelerator.prepare
+            engine: Engine = ZeroEngine(module, optimizer, self.world, prepare, stage)
+        else:
+            engine = Engine(module, optimizer, self.world)
+        wrong = [n for n, p in module.named_parameters() if p.dtype == torch.bfloat16]
+        assert not wrong, f"the back end has cast links to bfloat16: {wrong[:3]}"
+        return engine
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum over ranks; the same on all of them."""
@@ -73,9 +99,29 @@ class Runtime:
         """All ranks' items in one list, in the order of the ranks."""
         return gather_object(items) if self.world > 1 else items
 
+    def gather_dict(self, items: Mapping[str, Any]) -> dict[str, Any]:
+        """All ranks' items in one dictionary."""
+        return dict(self.gather(list(items.items())))
+
     def broadcast(self, item: Any) -> Any:
         """Rank 0's item on every rank."""
         return broadcast_object_list([item])[0] if self.world > 1 else item
+
+    def agree(self, yes: bool) -> bool:
+        """Whether all ranks say yes; asked of them only where they are ``in_step``."""
+        if not self.in_step or self.world == 1:
+            return yes
+        return bool(self.sum(torch.tensor(float(not yes))).item() == 0)
+
+    def agent_devices(self, names: Sequence[str]) -> dict[str, torch.device]:
+        """Where ``placement`` puts each agent in this process."""
+        if self.placement == "per_agent":
+            return spread_devices(names, self.device)
+        return dict.fromkeys(names, self.device)
+
+    def shard(self, layers: Sequence[nn.Module]) -> None:
+        """Layers over all processes."""
+        shard(layers, self.device, self.world)
 
     def barrier(self) -> None:
         self._accelerator.wait_for_everyone()
@@ -83,11 +129,42 @@ class Runtime:
     def close(self) -> None:
         self._accelerator.end_training()
 
-    def _check_world(self, config: RuntimeConfig) -> None:
-        """Some launchers start two processes that train as two; platform notes in docs."""
-        wanted = config.processes or int(os.environ.get("WORLD_SIZE", "1"))
-        if wanted != self.world:
+    def _check(self) -> None:
+        """Some launchers and settings start processes that train as if they were alone."""
+        kinds = {"single": ("NO",), "ddp": ("MULTI_CPU", "MULTI_GPU")}
+        kind, launched = self._accelerator.distributed_type.value, os.environ.get("WORLD_SIZE", "1")
+        wanted = kinds.get(self.backend, ("DEEPSPEED",)) if int(launched) > 1 else (kind,)
+        if self.world != int(launched) or kind not in wanted:
             raise ConfigError(
-                f"{wanted} processes were asked for, but this run has {self.world}; start it with "
-                f"torchrun --nproc-per-node {wanted} -m rmas_train ..."
+                f"runtime.backend={self.backend} with {launched} process(es) became {kind} with "
+                f"{self.world}; start them with torchrun --nproc-per-node {launched} "
+                "-m rmas_train ... and without an accelerate configuration of your own."
             )
+
+
+def _accelerator(config: RuntimeConfig, backend: str) -> Accelerator:
+    """Accelerate, told everything explicitly: its environment variables decide nothing."""
+    has_gpu = config.device != "cpu" and torch.cuda.is_available()
+    group: dict[str, Any] = {"timeout": timedelta(minutes=config.timeout_minutes)}
+    if not backend.startswith("zero"):
+        return Accelerator(
+            cpu=not has_gpu,
+            mixed_precision="no",
+            kwargs_handlers=[InitProcessGroupKwargs(**group)],
+        )
+    require_deepspeed()
+    if not has_gpu:
+        if torch.cuda.is_available():
+            raise ConfigError(
+                f"runtime.device=cpu with runtime.backend={backend}: DeepSpeed takes the GPUs of "
+                "this machine; hide them with CUDA_VISIBLE_DEVICES=''."
+            )
+        # With cpu=True Accelerate would silently fall back to plain DDP.
+        group["backend"] = "gloo"
+    accelerator = Accelerator(
+        mixed_precision="no",
+        deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=zero_options(int(backend[-1]))),
+        kwargs_handlers=[InitProcessGroupKwargs(**group)],
+    )
+    unset_hf_deepspeed_config()  # else ZeRO-3 would take the agents apart as they are loaded
+    return accelerator

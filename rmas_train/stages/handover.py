@@ -13,11 +13,22 @@ from typing import Any
 
 import yaml
 
-from rmas_train.config import Config
+from rmas_train.config import Config, TrainingConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import Card, check_agents, load_tensors, read_card
 from rmas_train.links.linkset import LinkSet
 from rmas_train.stages.setup import Setup, prompts_folder
+
+# Options of a stage that change no number but by rounding.
+FREE = (
+    "micro_batch_size",
+    "log_every",
+    "save_every",
+    "save_minutes",
+    "keep",
+    "checkpoint",
+    "prefix_cache_gib",
+)
 
 
 def make_card(
@@ -25,14 +36,11 @@ def make_card(
 ) -> Card:
     """What the links folder of this set-up says about itself."""
     config = setup.config
-    prompts = {
-        n: yaml.safe_load((prompts_folder(config) / f"{n}.yaml").read_text(encoding="utf-8"))
-        for n in setup.team.agents
-    }
+    prompts = _prompts(setup)
     is_outer = stage != "inner"
     return Card(
         stage=stage,
-        agents=describe_agents(setup),
+        agents=setup.agents,
         topology=asdict(config.topology),
         links=asdict(config.links),
         prompts=prompts,
@@ -47,29 +55,53 @@ def make_card(
     )
 
 
-def describe_agents(setup: Setup) -> dict[str, dict[str, Any]]:
-    return {
-        n: {
-            "model": a.source,
-            "revision": a.revision,
-            "dtype": setup.config.agents[n].dtype,
-            "width": a.width,
-            "fingerprint": setup.fingerprints[n],
-        }
-        for n, a in setup.team.agents.items()
-    }
-
-
 def inner_options_hash(setup: Setup) -> str:
     """Everything that decides the inner links: two runs with the same one may share them."""
     config = setup.config
     links = {k: v for k, v in asdict(config.links).items() if k in ("variant", "norm", "init")}
-    training = asdict(config.training.inner)
+    training = _deciding(config.training.inner)
     data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
-    rollout = config.latent_length if config.training.inner.inner_states == "rollout" else None
-    agents = {n: d["fingerprint"] for n, d in describe_agents(setup).items()}
-    parts = [links, training, data, rollout, agents, setup.train.fingerprint, config.seed]
-    return _hash(parts)
+    agents = {n: d["fingerprint"] for n, d in setup.agents.items()}
+    rest = [_inner_length(config), agents, setup.train.fingerprint, config.seed]
+    return _hash([links, training, data, *rest])
+
+
+def run_identity(setup: Setup, stage: str) -> dict[str, Any]:
+    """What decides a stage's numbers: a checkpoint goes on only in a run that shares all of it.
+
+    What changes speed, memory or files alone is left out.
+    """
+    config = setup.config
+    is_outer = stage == "outer"
+    data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
+    return {
+        "stage": stage,
+        "seed": config.seed,
+        "rounds": config.rounds if is_outer else None,
+        "latent_length": config.latent_length if is_outer else _inner_length(config),
+        "topology": asdict(config.topology),
+        "links": asdict(config.links),
+        "training": _deciding(getattr(config.training, stage)),
+        "data": data | {"fingerprint": setup.train.fingerprint},
+        "prompts": _hash(_prompts(setup)),
+        "agents": {n: about["fingerprint"] for n, about in setup.agents.items()},
+    }
+
+
+def _deciding(options: TrainingConfig) -> dict[str, Any]:
+    return {k: v for k, v in asdict(options).items() if k not in FREE}
+
+
+def _inner_length(config: Config) -> int | None:
+    """Latent length where the inner stage rolls out."""
+    return config.latent_length if config.training.inner.inner_states == "rollout" else None
+
+
+def _prompts(setup: Setup) -> dict[str, Any]:
+    folder = prompts_folder(setup.config)
+    return {
+        n: yaml.safe_load((folder / f"{n}.yaml").read_text(encoding="utf-8")) for n in setup.agents
+    }
 
 
 def _hash(value: Any) -> str:
@@ -82,7 +114,7 @@ def find_inner(config: Config, setup: Setup) -> Path:
     Raises:
         LinksError: none, with the command that makes them.
     """
-    agents = describe_agents(setup)
+    agents = setup.agents
     if config.inner:
         folder = Path(config.inner)
         folder = folder if (folder / "links.json").is_file() else folder / "links"
@@ -118,7 +150,7 @@ def equal_inner(config: Config, setup: Setup) -> Path | None:
 def read_links(setup: Setup, folder: Path, like: LinkSet) -> LinkSet:
     """Links from a folder, checked against this set-up's agents; ``like`` has their shapes."""
     card = read_card(folder)
-    check_agents(folder, card, describe_agents(setup))
+    check_agents(folder, card, setup.agents)
     links = copy.deepcopy(like)
     load_tensors(folder, links)
     return links

@@ -29,8 +29,8 @@ class InnerObjective(nn.Module):
     """Cosine regression of every agent's inner link; one term per agent.
 
     Args:
-        team: frozen agents with prompts.
-        links: all links; the outer ones are frozen here.
+        team: frozen agents with prompts; of some agents only, where ranks share them out.
+        links: the inner links of all agents.
         table: rows with the role texts.
         data: which column holds whose text.
         inner_states: ``teacher_forced`` regresses the states of the given text; ``rollout`` the
@@ -48,14 +48,14 @@ class InnerObjective(nn.Module):
         latent_length: int = 0,
     ) -> None:
         super().__init__()
-        missing = [n for n in team.agents if n not in data.role_texts]
+        missing = [n for n in team.topology.agents if n not in data.role_texts]
         if missing:
             raise ConfigError(
                 f"stage=inner needs a text that {missing[0]} should write; set "
                 f"data.role_texts.{missing[0]}=<column>."
             )
         self.links = links
-        links.train_only({f"inner.{n}" for n in team.agents})
+        links.train_only({f"inner.{n}" for n in links.inner})
         self._team, self._table, self._data = team, table, data
         self._rollout_length = latent_length if inner_states == "rollout" else None
 
@@ -64,7 +64,11 @@ class InnerObjective(nn.Module):
 
     def count(self, rows: Sequence[int]) -> Tensor:
         counts = []
-        for name, agent in self._team.agents.items():
+        for name in self.links.inner:
+            if name not in self._team.agents:
+                counts.append(0)
+                continue
+            agent = self._team.agents[name]
             column = self._data.role_texts[name]
             texts = [str(self._table.rows[i][column]) for i in rows]
             lengths = [len(ids) + 1 for ids in tokenise(agent, texts, plain=True)]  # and the end
@@ -72,7 +76,14 @@ class InnerObjective(nn.Module):
         return torch.tensor(counts)
 
     def forward(self, rows: Sequence[int], _rounds: int) -> Tensor:
-        return torch.stack([self._term(a, rows) for a in self._team.agents.values()])
+        terms = {n: self._term(a, rows) for n, a in self._team.agents.items() if rows}
+        device = next(iter(self.links.parameters())).device
+        every = [terms.get(n, self._nothing(n)) for n in self.links.inner]
+        return torch.stack([term.to(device) for term in every])
+
+    def _nothing(self, name: str) -> Tensor:
+        """Zero with a graph: ranks that reduce together need gradients of the same links."""
+        return torch.stack([p.sum() for p in self.links.inner[name].parameters()]).sum() * 0
 
     def expected_links(self, _rounds: int) -> set[str]:
         return set(self.groups())

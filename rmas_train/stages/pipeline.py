@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from rmas_train.analysis.shapes import count_parameters
 from rmas_train.compose import to_dict
-from rmas_train.config import Config, OuterConfig, TrainingConfig
+from rmas_train.config import Config, OuterConfig
 from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import ConfigError
-from rmas_train.files import write_json
-from rmas_train.links.folder import find_links, load_tensors, read_card, save_links
+from rmas_train.links.folder import CARD, load_tensors, save_links
 from rmas_train.log import say
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.evaluate import evaluate_variant, variants
 from rmas_train.stages.handover import (
     equal_inner,
     find_inner,
     inner_only,
     inner_options_hash,
     make_card,
-    read_links,
 )
 from rmas_train.stages.inner import InnerObjective
+from rmas_train.stages.make_links import fresh_links, make_links, place_links
 from rmas_train.stages.outer import OuterObjective, backward_of
 from rmas_train.stages.planning import run_plan, settle_checkpoint
-from rmas_train.stages.run_folder import environment, stage_folder
-from rmas_train.stages.setup import Setup, make_links, set_up
-from rmas_train.training.callbacks import MetricsFile, ProgressBar, Tracker, watch
-from rmas_train.training.loop import Callback, train
+from rmas_train.stages.run_eval import run_eval
+from rmas_train.stages.run_training import check_layout, run_training
+from rmas_train.stages.setup import Setup, set_up
+from rmas_train.stages.spread import spread
+from rmas_train.topology import build_topology
 
 
 def run_inner(config: Config, setup: Setup, runtime: Runtime) -> None:
     """Train every agent's inner link; writes ``run_dir/inner``."""
-    links, _ = make_links(setup)
-    links.to(runtime.device)
+    links = inner_only(fresh_links(setup, runtime.gather_dict)).to(runtime.device)
+    place_links(links, setup.team)
+    names, share_of = inner_share(config, runtime)
+    own = {n: a for n, a in setup.team.agents.items() if n in names}
+    if runtime.world > 1:
+        who = runtime.gather([f"rank {runtime.rank}: {', '.join(own)}"])
+        say(f"inner links over ranks: {'; '.join(who)}")
     objective = InnerObjective(
-        setup.team,
+        replace(setup.team, agents=own),
         links,
         setup.train,
         config.data,
@@ -49,11 +52,21 @@ def run_inner(config: Config, setup: Setup, runtime: Runtime) -> None:
     depths = [1] * config.training.inner.steps
     rows: list[int | None] = [None] * len(setup.train)
     sampler = Sampler(rows, depths, config.training.inner.batch_size, config.seed)
-    _train(config, setup, runtime, "inner", config.training.inner, objective, sampler)
+    stage = config.training.inner
+    run_training(config, setup, runtime, "inner", stage, objective, sampler, share_of)
     if runtime.is_main:
         card = make_card(setup, "inner", {}, inner_options_hash(setup))
-        save_links(Path(config.run_dir) / "inner" / "links", inner_only(links), card)
+        save_links(Path(config.run_dir) / "inner" / "links", links, card)
     runtime.barrier()
+
+
+def inner_share(config: Config, runtime: Runtime) -> tuple[list[str], tuple[int, int]]:
+    """Agents and share of the rows of this rank; all agents where ranks work in step."""
+    names = build_topology(config.topology, config.agents).agents
+    if runtime.in_step:
+        return list(names), (runtime.world, runtime.rank)
+    costs = {n: float(count_parameters(n, config.agents[n])) for n in names}
+    return spread(costs, runtime.world, runtime.rank)
 
 
 def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
@@ -61,16 +74,17 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
     inner = find_inner(config, setup)
     links, alignment = make_links(setup)
     load_tensors(inner, inner_only(links))
-    links.to(runtime.device)
     card = make_card(setup, "outer", alignment)
     folder = Path(config.run_dir) / "outer"
     if runtime.is_main:
-        save_links(folder / "start", links, make_card(setup, "start", alignment))
+        if not (config.resume and (folder / "start" / CARD).is_file()):
+            save_links(folder / "start", links, make_card(setup, "start", alignment))
         say(f"inner links: {inner}")
         for key, numbers in alignment.items():
             say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     stage = config.training.outer
     stage = replace(stage, checkpoint=settle_checkpoint(config, runtime.device, runtime.world))
+    check_layout(stage, runtime)
     objective = OuterObjective(
         setup.team,
         links,
@@ -92,7 +106,7 @@ def run_outer(config: Config, setup: Setup, runtime: Runtime) -> None:
     ]
     needed = [setup.train.rounds_needed(i) for i in range(len(setup.train))]
     sampler = Sampler(needed, depths, stage.batch_size, config.seed)
-    _train(config, setup, runtime, "outer", stage, objective, sampler)
+    run_training(config, setup, runtime, "outer", stage, objective, sampler)
     if runtime.is_main:
         save_links(folder / "links", links, card)
     runtime.barrier()
@@ -115,97 +129,6 @@ def taught_texts(setup: Setup, stage: OuterConfig) -> dict[str, str]:
     return columns | ({decoder: "answer"} if stage.feedback == "gold_answer" else {})
 
 
-def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
-    """Evaluate trained links and controls; writes ``run_dir/eval``."""
-    folder = find_links(Path(config.run or config.run_dir))
-    untrained, _ = make_links(setup, init="default")
-    links = {"trained": read_links(setup, folder, untrained), "untrained": untrained}
-    if (folder.parent / "start").is_dir():
-        links["start"] = read_links(setup, folder.parent / "start", untrained)
-    for link_set in links.values():
-        link_set.to(runtime.device).requires_grad_(False)
-    table = setup.test
-    table.rows[:] = table.rows[: config.evaluation.max_rows]
-    todo = variants(config, setup.team, links, table)
-    mine = range(runtime.rank, len(todo), runtime.world)
-    done = []
-    for i in mine:
-        row, texts = evaluate_variant(config, table, todo[i])
-        say(describe_row(row))
-        done.append((i, row, texts))
-    done = sorted(runtime.gather(done))
-    setup.assert_unchanged()
-    if runtime.is_main:
-        out = stage_folder(config, "eval")
-        if (out / "results.json").is_file():
-            say(f"{out}/results.json: an earlier evaluation is replaced.")
-        write_answers(out / "answers.jsonl", done, setup)
-        write_json(
-            out / "results.json",
-            {
-                "schema": 1,
-                "rows": [row for _, row, _ in done],
-                "references": {config.data.name: references(config)},
-                "links": str(folder),
-                "trained_rounds": read_card(folder).rounds,
-                "environment": environment(),
-                "config": to_dict(config),
-            },
-        )
-    runtime.barrier()
-
-
-def _train(
-    config: Config,
-    setup: Setup,
-    runtime: Runtime,
-    stage: str,
-    options: TrainingConfig,
-    objective: Any,
-    sampler: Sampler,
-) -> None:
-    """The loop with its callbacks; only rank 0 writes."""
-    callbacks: list[Callback] = [watch(objective.expected_links)]
-    if not runtime.is_main:
-        train(objective, sampler, options, runtime, callbacks)
-    else:
-        folder = stage_folder(config, stage)
-        tracker = Tracker(config.tracking, folder, to_dict(config))
-        with ProgressBar(stage, options.steps) as bar:
-            metrics = MetricsFile(folder / "metrics.jsonl", options.log_every, options.steps)
-            train(objective, sampler, options, runtime, [metrics, bar, tracker, *callbacks])
-        tracker.close()
-    setup.assert_unchanged()
-
-
-def references(config: Config) -> dict[str, Any]:
-    """Exact lines that the data's recipe computed, by rounds; empty where it gave none."""
-    path = Path(config.data.folder) / "references.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def write_answers(
-    path: Path, done: Sequence[tuple[int, dict[str, Any], list[str]]], setup: Setup
-) -> None:
-    """What each variant answered, row by row, for whoever wants to look."""
-    with path.open("w", encoding="utf-8") as file:
-        for _, row, texts in done:
-            variant = {k: row[k] for k in ("system", "control", "rounds", "latent_length")}
-            for problem, text in zip(setup.test.rows, texts, strict=True):
-                record = variant | {
-                    "line": problem["_line"],
-                    "answer": problem["answer"],
-                    "text": text,
-                }
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def describe_row(row: dict[str, Any]) -> str:
-    name = row["system"] + (f" {row['control']}" if row["control"] else "")
-    numbers = f"{row['accuracy']:.3f} ({row['seconds']:.4f} s each)"
-    return f"eval {row['task']} {name} rounds={row['rounds']}: {numbers}"
-
-
 def run(config: Config, runtime: Runtime) -> None:
     """Run ``config.stage``; ``pipeline`` is inner (unless equal links exist), outer and eval."""
     stage = config.stage
@@ -213,7 +136,11 @@ def run(config: Config, runtime: Runtime) -> None:
         if runtime.is_main:
             run_plan(config, runtime.device)
         return
-    setup = set_up(config, runtime.device, runtime.is_main, runtime.barrier)
+    if config.resume == "auto" and runtime.broadcast(is_finished(config)):
+        say(f"{config.run_dir} is finished; nothing is left to do.")
+        return
+    names = inner_share(config, runtime)[0] if stage == "inner" else None
+    setup = set_up(config, runtime, names)
     if stage in ("inner", "pipeline"):
         twin = runtime.broadcast(equal_inner(config, setup)) if stage == "pipeline" else None
         if twin is None:
@@ -224,3 +151,18 @@ def run(config: Config, runtime: Runtime) -> None:
         run_outer(config, setup, runtime)
     if stage in ("eval", "pipeline"):
         run_eval(config, setup, runtime)
+
+
+def is_finished(config: Config) -> bool:
+    """This very pipeline has been evaluated, with the links that are there."""
+    run_dir = Path(config.run_dir)
+    results, links = run_dir / "eval" / "results.json", run_dir / "outer" / "links" / CARD
+    try:
+        made = json.loads(results.read_text(encoding="utf-8"))["config"]
+        is_newer = results.stat().st_mtime >= links.stat().st_mtime
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    wanted = to_dict(config)
+    free = ("resume", "runtime", "tracking")
+    same = all(made.get(k) == v for k, v in wanted.items() if k not in free)
+    return config.stage == "pipeline" and is_newer and same

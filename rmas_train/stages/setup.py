@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,78 +11,117 @@ import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen
 from rmas_train.agents.loading import load_agent
+from rmas_train.agents.memory import is_recurrent
 from rmas_train.agents.prompts import load_prompt
-from rmas_train.agents.sequences import fill_text
-from rmas_train.agents.vocabulary import seen_ids, states_before, target_norm, token_embeddings
 from rmas_train.config import Config
 from rmas_train.data.recipes import prepare
-from rmas_train.data.rows import Row, Table, check_answers, read_table
-from rmas_train.data.sampling import stream_seed
+from rmas_train.data.rows import Table, check_answers, read_table
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.links.linkset import LinkSet, new_links
-from rmas_train.links.start import Pairs, align_links, shared_tokens
 from rmas_train.recursion import Team
 from rmas_train.resources import find_path
-from rmas_train.stages.role_texts import needed_columns, role_sequences
+from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.role_texts import needed_columns
 from rmas_train.topology import build_topology
-
-VOCABULARY_ROWS = 2000  # rows from which token ids and typical states are read
 
 
 @dataclass
 class Setup:
-    """A config's agents and data, loaded and checked."""
+    """A config's agents and data, loaded and checked.
+
+    Attributes:
+        team: the agents of this process; all of them, but in a spread inner stage.
+        agents: every agent's model, revision, dtype, width and fingerprint.
+        loaded: fingerprint of what this process holds of each agent of its own.
+    """
 
     config: Config
     team: Team
     train: Table
     test: Table
-    fingerprints: dict[str, str]
+    agents: dict[str, dict[str, Any]]
+    loaded: dict[str, str]
 
     def assert_unchanged(self) -> None:
         """The agents' weights are, by hash, what was loaded."""
         assert_frozen(self.team.agents)
         for name, agent in self.team.agents.items():
-            assert agent.fingerprint() == self.fingerprints[name], f"agent {name} has changed"
+            assert agent.fingerprint() == self.loaded[name], f"agent {name} has changed"
 
 
-def set_up(config: Config, device: torch.device, is_main: bool = True, wait: Any = None) -> Setup:
+def set_up(config: Config, runtime: Runtime, names: Sequence[str] | None = None) -> Setup:
     """Load agents, prompts and data, and check that they fit.
 
     Args:
         config: of the run.
-        device: where the agents go.
-        is_main: this rank runs the data recipe; the others ``wait()`` for it.
-        wait: barrier over ranks.
+        runtime: says where agents go; its rank 0 runs the data recipe.
+        names: the agents of this rank; None: all.
     """
     topology = build_topology(config.topology, config.agents)
-    if is_main:
+    if runtime.is_main:
         prepare(config.data, config.seed)
-    if wait is not None:
-        wait()
+    runtime.barrier()
     if not config.data.folder:
         raise ConfigError("data.folder is empty; give the folder with your train and test rows.")
     folder = Path(config.data.folder)
     train, test = read_table(folder / config.data.train), read_table(folder / config.data.test)
     check_answers(train, config.data)
     check_answers(test, config.data)
-    agents = {n: load_agent(n, config.agents[n], device) for n in topology.agents}
+    own = list(topology.agents) if names is None else list(names)
+    agents, described = load_agents(config, runtime, own)
     prompts = {
         n: load_prompt(agents[n], prompts_folder(config), [e.source for e in topology.incoming(n)])
-        for n in topology.agents
+        for n in own
     }
     for prompt in prompts.values():
         train.require(prompt.columns, f"named in {prompt.file}")
         test.require(prompt.columns, f"named in {prompt.file}")
-    team = Team(agents, prompts, topology, config.links.edge_input)
+    team = Team(agents, prompts, topology, config.links.edge_input, runtime.agree)
     train.require(
         needed_columns(team, config.data),
         "for the inner stage; name other columns with data.role_texts.<agent>=<column> and "
         "data.feedback_texts.<agent>=<column>",
     )
-    setup = Setup(config, team, train, test, {n: a.fingerprint() for n, a in agents.items()})
-    check_lengths(setup)
+    loaded = {n: described[n]["fingerprint"] for n in own}
+    if runtime.placement == "sharded":
+        loaded = {n: agent.fingerprint() for n, agent in agents.items()}
+    described = runtime.gather_dict(described)
+    setup = Setup(config, team, train, test, {n: described[n] for n in topology.agents}, loaded)
+    if topology.decoder in own:
+        check_lengths(setup)
     return setup
+
+
+def load_agents(
+    config: Config, runtime: Runtime, names: Sequence[str]
+) -> tuple[dict[str, Agent], dict[str, dict[str, Any]]]:
+    """Agents where ``runtime.placement`` puts them, and what is to be said about each."""
+    agents, described = {}, {}
+    devices = runtime.agent_devices(names)
+    is_sharded = runtime.placement == "sharded"
+    for name in names:
+        # Shards are cut on the CPU: the whole may be larger than a device.
+        where = torch.device("cpu") if is_sharded else devices[name]
+        agent = load_agent(name, config.agents[name], where)
+        described[name] = describe_agent(agent, config)
+        if is_sharded:
+            runtime.shard(agent.layers)
+            agent.model.to(devices[name])
+        if runtime.in_step and is_recurrent(agent):
+            # It would read rows by length, and lengths differ by rank.
+            agent = replace(agent, attends_to_blocks=False)
+        agents[name] = agent
+    return agents, described
+
+
+def describe_agent(agent: Agent, config: Config) -> dict[str, Any]:
+    """What links say about an agent that they were made for."""
+    return {
+        "model": agent.source,
+        "revision": agent.revision,
+        "dtype": config.agents[agent.name].dtype,
+        "width": agent.width,
+        "fingerprint": agent.fingerprint(),
+    }
 
 
 def prompts_folder(config: Config) -> Path:
@@ -114,67 +154,3 @@ def check_lengths(setup: Setup) -> None:
                     f"({len(answer) + 1} tokens) make {total} tokens, data.max_length is "
                     f"{config.data.max_length}; shorten the row or raise data.max_length."
                 )
-
-
-def vocabulary_rows(setup: Setup) -> list[Row]:
-    return setup.train.rows[:VOCABULARY_ROWS]
-
-
-def agent_texts(setup: Setup, agent: Agent) -> list[list[int]]:
-    """Token sequences of the data as this agent sees them: prompts, slot texts and its own text."""
-    rows, config = vocabulary_rows(setup), setup.config
-    if agent.name in config.data.role_texts:
-        return [
-            ids + target
-            for ids, target in role_sequences(setup.team, config.data, agent.name, rows)
-        ]
-    encoded = setup.team.prompts[agent.name].encode(list(rows), 1, first=True)
-    answers = agent.tokenizer([r["answer"] for r in rows], add_special_tokens=False)["input_ids"]
-    return [fill_text(e, {}) + list(a) for e, a in zip(encoded, answers, strict=True)]
-
-
-def make_links(
-    setup: Setup, init: str | None = None
-) -> tuple[LinkSet, dict[str, dict[str, float]]]:
-    """New links for a set-up: aligned or freshly drawn, as ``links.init`` or ``init`` says.
-
-    Returns:
-        the links and, for an aligned start, the alignment report of each edge.
-    """
-    config, team = setup.config, setup.team
-    texts = {n: agent_texts(setup, a) for n, a in team.agents.items()}
-    seen = {n: seen_ids(t) for n, t in texts.items()}
-    norms = {n: target_norm(a, seen[n]) for n, a in team.agents.items()}
-    widths = {n: a.width for n, a in team.agents.items()}
-    links = new_links(config.links, team.topology, widths, norms, stream_seed(config.seed, "links"))
-    if (init or config.links.init) == "default":
-        return links, {}
-    pairs = {}
-    for edge in team.topology.edges:
-        source, target = team.agents[edge.source], team.agents[edge.target]
-        shared = shared_tokens(
-            source.tokenizer, target.tokenizer, (seen[edge.source], seen[edge.target])
-        )
-        pairs[edge.key] = _pairs(
-            source, target, shared, texts[edge.source], config.links.edge_input
-        )
-    return links, align_links(links, pairs, config.links, stream_seed(config.seed, "start_noise"))
-
-
-def _pairs(
-    source: Agent,
-    target: Agent,
-    shared: list[tuple[int, int]],
-    texts: list[list[int]],
-    edge_input: str,
-) -> Pairs:
-    """Source embeddings, or the states that predict a shared token, beside target embeddings."""
-    if edge_input == "inner":
-        left = token_embeddings(source, [a for a, _ in shared])
-    else:
-        states = states_before(source, texts)
-        shared = [(a, b) for a, b in shared if a in states]
-        left = (
-            torch.stack([states[a] for a, _ in shared]) if shared else torch.zeros(0, source.width)
-        )
-    return Pairs(left, token_embeddings(target, [b for _, b in shared]))

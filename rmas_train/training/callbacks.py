@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,20 +16,68 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rmas_train.errors import ConfigError
+from rmas_train.files import write_text
 from rmas_train.log import file_only, say
 from rmas_train.training.gradients import DeadLinkWatch
-from rmas_train.training.loop import Step
 
 
-class MetricsFile:
-    """``metrics.jsonl``: one line per ``every`` steps, and the last step."""
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step leaves behind.
+
+    Attributes:
+        loss: sum of the terms' means.
+        gradient_norms: per link, before clipping; 0 where no gradient arrived.
+    """
+
+    step: int
+    rounds: int
+    loss: float
+    lr: float
+    gradient_norms: dict[str, float]
+    seconds: float
+
+
+class Callback:
+    """Told of every step; its state travels in checkpoints."""
+
+    def load(self, state: Any) -> None:
+        """Go on from what ``state()`` gave, before ``begin``."""
+
+    def begin(self, step: int) -> None:
+        """Before the first step, ``step``."""
+
+    def __call__(self, step: Step) -> None:
+        """After an optimizer step."""
+
+    def state(self) -> Any:
+        """Plain data to go on from."""
+        return None
+
+
+class MetricsFile(Callback):
+    """``metrics.jsonl``: one line per ``every`` steps, and the last step.
+
+    A resumed run cuts off what lies beyond its checkpoint, so that no line is there twice.
+    """
 
     def __init__(self, path: Path, every: int, steps: int) -> None:
         self._path, self._every, self._steps = path, every, steps
-        path.write_text("", encoding="utf-8")
+
+    def begin(self, step: int) -> None:
+        wanted = {s for s in range(step) if self._is_due(s)}
+        exists = step > 0 and self._path.is_file()
+        lines = self._path.read_text(encoding="utf-8").splitlines() if exists else []
+        kept = [line for line in lines if _step_of(line) in wanted]
+        if len(kept) != len(wanted):
+            say(f"{self._path}: lines of steps before {step} are missing; it stays incomplete.")
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
+
+    def _is_due(self, step: int) -> bool:
+        return step % self._every == 0 or step + 1 == self._steps
 
     def __call__(self, step: Step) -> None:
-        if step.step % self._every and step.step + 1 != self._steps:
+        if not self._is_due(step.step):
             return
         line = {
             "step": step.step,
@@ -41,7 +91,16 @@ class MetricsFile:
             file.write(json.dumps(line) + "\n")
 
 
-class ProgressBar(AbstractContextManager["ProgressBar"]):
+def _step_of(line: str) -> int | None:
+    """None for a line that a killed process left half-written."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None
+
+
+class ProgressBar(Callback, AbstractContextManager["ProgressBar"]):
     """A bar on a terminal; plain lines, every 10%, in the log and where output goes to a file."""
 
     def __init__(self, title: str, steps: int) -> None:
@@ -73,6 +132,10 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         if self._bar:
             self._bar.stop()
 
+    def begin(self, step: int) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+
     def __call__(self, step: Step) -> None:
         self._smooth = 0.9 * self._smooth + 0.1 * step.seconds if self._smooth else step.seconds
         left = (self._steps - step.step - 1) * self._smooth
@@ -87,20 +150,21 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
             write(f"{self._title} {step.step + 1}/{self._steps}  {numbers}  ETA {left:.0f}s")
 
 
-class Tracker:
+class Tracker(Callback):
     """Weights & Biases and TensorBoard through Accelerate's kept adapters; opt-in, offline too."""
 
     def __init__(self, names: list[str], folder: Path, config: dict[str, Any]) -> None:
-        from accelerate.tracking import TensorBoardTracker, WandBTracker
+        self._names, self._folder, self._config = names, folder, config
+        self._trackers: list[Any] = []
+        self._run_id = secrets.token_hex(4)
 
-        kinds: dict[str, Callable[[], Any]] = {
-            "wandb": lambda: WandBTracker("rmas_train", dir=str(folder), config=config),
-            "tensorboard": lambda: TensorBoardTracker("tensorboard", logging_dir=str(folder)),
-        }
-        self._trackers = []
-        for name in names:
+    def load(self, state: Any) -> None:
+        self._run_id = state
+
+    def begin(self, step: int) -> None:
+        for name in self._names:
             try:
-                tracker = kinds[name]()
+                tracker = self._make(name, step)
                 tracker.start()
             except (ImportError, NameError) as error:
                 raise ConfigError(
@@ -108,18 +172,40 @@ class Tracker:
                 ) from error
             self._trackers.append(tracker)
 
+    def _make(self, name: str, step: int) -> Any:
+        from accelerate.tracking import TensorBoardTracker, WandBTracker
+
+        folder = str(self._folder)
+        if name == "wandb":
+            same = {"id": self._run_id, "resume": "allow"}
+            return WandBTracker("rmas_train", dir=folder, config=self._config, **same)
+        return TensorBoardTracker("tensorboard", logging_dir=folder, purge_step=step)
+
     def __call__(self, step: Step) -> None:
         values = {"loss": step.loss, "lr": step.lr, "rounds": step.rounds}
         values |= {f"gradient_norm/{k}": v for k, v in step.gradient_norms.items()}
         for tracker in self._trackers:
             tracker.log(values, step=step.step)
 
+    def state(self) -> str:
+        return self._run_id
+
     def close(self) -> None:
         for tracker in self._trackers:
             tracker.finish()
 
 
-def watch(expected: Callable[[int], set[str]]) -> Callable[[Step], None]:
-    """The dead-link watch as a callback."""
-    inner = DeadLinkWatch(expected)
-    return lambda step: inner(step.rounds, step.gradient_norms)
+class LinkWatch(Callback):
+    """The dead-link watch."""
+
+    def __init__(self, expected: Callable[[int], set[str]]) -> None:
+        self._watch = DeadLinkWatch(expected)
+
+    def load(self, state: Any) -> None:
+        self._watch.load(state)
+
+    def __call__(self, step: Step) -> None:
+        self._watch(step.rounds, step.gradient_norms)
+
+    def state(self) -> Any:
+        return self._watch.state()

@@ -1,10 +1,11 @@
-"""Gradients by link: norms, clipping, and the watch for links that get none."""
+"""Gradients by link: norms, bounds by row, and the watch for links that get none."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,30 +16,23 @@ WATCH_STEPS = 10
 WEAK = 1e-6
 
 
-def gradient_norms(groups: Mapping[str, nn.Module]) -> dict[str, float]:
-    """L2 norm of each link's gradient; 0 where no parameter has one."""
+def gradient_norms(
+    groups: Mapping[str, nn.Module], gradient: Callable[[nn.Parameter], Tensor | None]
+) -> dict[str, float]:
+    """L2 norm of each link's gradient; 0 where no parameter has one.
+
+    Args:
+        groups: links by name.
+        gradient: a parameter's whole gradient.
+    """
     norms = {}
     for name, link in groups.items():
-        grads = [p.grad for p in link.parameters() if p.grad is not None]
+        found = [gradient(p) for p in link.parameters()]
+        grads = [g for g in found if g is not None]
         norms[name] = torch.nn.utils.get_total_norm(grads) if grads else torch.zeros(())
     # One transfer for all of them.
     values = torch.stack([n.cpu() for n in norms.values()]).tolist()
     return dict(zip(norms, values, strict=True))
-
-
-def clip_gradients(
-    groups: Mapping[str, nn.Module], norms: Mapping[str, float], largest: float, scope: str
-) -> None:
-    """Scale gradients down to norm ``largest``, per link or as one vector; 0 turns it off."""
-    if not largest:
-        return
-    total = sum(n**2 for n in norms.values()) ** 0.5
-    for name, link in groups.items():
-        norm = norms[name] if scope == "link" else total
-        if norm > largest:
-            for p in link.parameters():
-                if p.grad is not None:
-                    p.grad.mul_(largest / norm)
 
 
 class MessageClip:
@@ -72,7 +66,7 @@ class MessageClip:
 
     def _bound(self, grad_BMD: Tensor) -> Tensor:
         norm_B = grad_BMD.flatten(1).norm(dim=1)
-        limit = self._largest * self._factor.to(norm_B.dtype)
+        limit = self._largest * self._factor.to(norm_B)
         return grad_BMD * (limit / norm_B.clamp_min(limit))[:, None, None]
 
 
@@ -95,12 +89,20 @@ class DeadLinkWatch:
         Raises:
             DeadLinkError: a link got no gradient in its first ``WATCH_STEPS`` steps.
         """
-        for name in self._expected(rounds) & set(norms):
+        for name in self._expected(rounds) & set(norms) - self._judged:
             self._norms.setdefault(name, []).append(norms[name])
         ready = {n for n, seen in self._norms.items() if len(seen) >= WATCH_STEPS} - self._judged
         if ready:
             self._judge(ready)
             self._judged |= ready
+
+    def state(self) -> dict[str, Any]:
+        """Plain data to go on from."""
+        return {"norms": self._norms, "judged": sorted(self._judged)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._norms = {name: list(seen) for name, seen in state["norms"].items()}
+        self._judged = set(state["judged"])
 
     def _judge(self, names: set[str]) -> None:
         sums = {n: sum(seen[:WATCH_STEPS]) for n, seen in self._norms.items()}

@@ -8,9 +8,9 @@ backward of the step, so that the result depends neither on micro-batches nor on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,15 @@ from transformers import get_cosine_schedule_with_warmup
 
 from rmas_train.config import TrainingConfig
 from rmas_train.data.sampling import Sampler, share
-from rmas_train.errors import ConfigError, DeadLinkError, NonFiniteError
+from rmas_train.errors import ConfigError, DeadLinkError, NonFiniteError, StoppedError
+from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.training.gradients import clip_gradients, gradient_norms
+from rmas_train.training.callbacks import Callback, Step
+from rmas_train.training.gradients import gradient_norms
+from rmas_train.training.memory import explained_memory
+from rmas_train.training.optimizer import LinkAdamW, clip_factors
+from rmas_train.training.saver import Saver
+from rmas_train.training.signals import SIGNALS, StopSignals
 
 
 class Objective(Protocol):
@@ -42,70 +48,80 @@ class Objective(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one optimizer step leaves behind.
-
-    Attributes:
-        loss: sum of the terms' means.
-        gradient_norms: per link, before clipping; 0 where no gradient arrived.
-    """
-
-    step: int
-    rounds: int
-    loss: float
-    lr: float
-    gradient_norms: dict[str, float]
-    seconds: float
-
-
-Callback = Callable[[Step], None]
-
-
 def train(
     objective: Objective,
     sampler: Sampler,
     config: TrainingConfig,
     runtime: Runtime,
     callbacks: Sequence[Callback],
+    saver: Saver | None = None,
+    share_of: tuple[int, int] | None = None,
 ) -> None:
-    """Run all optimizer steps.
+    """Run all optimizer steps that are left.
+
+    Args:
+        objective, sampler, config, runtime: what, which rows, how, where.
+        callbacks: told of each step.
+        saver: writes checkpoints, and says where to begin; None: nothing is saved.
+        share_of: (parts, part) of each step's rows for this rank; None: by the number of ranks.
 
     Raises:
         NonFiniteError: a loss or gradient is NaN or infinite; raised before the update.
         DeadLinkError: no link at all reaches the loss (the watch finds single dead links).
+        OutOfMemoryError: a step does not fit.
+        StoppedError: by a signal, at a step's boundary, after saving.
     """
     assert isinstance(objective, nn.Module)
     groups = objective.groups()
-    parameters = [p for link in groups.values() for p in link.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=config.lr,
-        betas=(config.betas[0], config.betas[1]),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = LinkAdamW(groups, config)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
-    module, wrapped_optimizer = runtime.wrap(objective, optimizer)
-    for step in range(config.steps):
-        began = time.perf_counter()
-        micro = micro_batches(sampler.rows(step), config, runtime)
-        rounds, lr = sampler.depths[step], schedule.get_last_lr()[0]
-        loss = _accumulate(objective, module, micro, rounds, runtime)
-        norms = gradient_norms(groups)
-        _check_finite(step, loss, norms)
-        clip_gradients(groups, norms, config.clip_norm, config.clip_scope)
-        wrapped_optimizer.step()
-        wrapped_optimizer.zero_grad()
-        schedule.step()
-        record = Step(step, rounds, loss, lr, norms, time.perf_counter() - began)
-        for callback in callbacks:
-            callback(record)
+    share_of = share_of or (runtime.world, runtime.rank)
+    engine = runtime.wrap(objective, optimizer)
+    begin = saver.restore(engine, schedule, callbacks) if saver else 0
+    with StopSignals(catch=saver is not None) as signals:
+        for step in range(begin, config.steps):
+            if saver:
+                _save_or_stop(step, signals, saver, runtime, (engine, schedule, callbacks))
+            began = time.perf_counter()
+            rows, rounds = sampler.rows(step), sampler.depths[step]
+            with explained_memory():
+                micro = micro_batches(rows, config, runtime.world, share_of)
+                loss = _accumulate(objective, engine, micro, rounds, runtime)
+            norms = gradient_norms(groups, engine.gradient)
+            lr = schedule.get_last_lr()[0]
+            _check_finite(Step(step, rounds, loss, lr, norms, 0.0), rows)
+            optimizer.set_factors(clip_factors(norms, config.clip_norm, config.clip_scope))
+            engine.step()
+            schedule.step()
+            record = Step(step, rounds, loss, lr, norms, time.perf_counter() - began)
+            for callback in callbacks:
+                callback(record)
+        if saver:
+            _save_or_stop(config.steps, signals, saver, runtime, (engine, schedule, callbacks))
+    engine.close()
+
+
+def _save_or_stop(
+    step: int, signals: StopSignals, saver: Saver, runtime: Runtime, state: tuple[Any, ...]
+) -> None:
+    """At the boundary before ``step``: what any rank was told, all ranks do."""
+    due = runtime.is_main and saver.is_due(step)
+    told = [float(signals.received == number) for number in SIGNALS]
+    due_, *stops = runtime.sum(torch.tensor([float(due), *told])).tolist()
+    if due_ or any(stops):
+        saver.save(step, *state)
+    for number, count in zip(SIGNALS, stops, strict=True):
+        if count:
+            raise StoppedError(
+                f"stopped by {number.name} before step {step}; checkpoint: {saver.where()}. "
+                "Go on with the same command and resume=auto.",
+                number,
+            )
 
 
 def _accumulate(
     objective: Objective,
-    module: nn.Module,
+    engine: Engine,
     micro: list[list[int]],
     rounds: int,
     runtime: Runtime,
@@ -114,42 +130,46 @@ def _accumulate(
     counts_K = runtime.sum(torch.stack([objective.count(rows) for rows in micro]).sum(0))
     total_K = torch.zeros_like(counts_K, dtype=torch.float32)
     for i, rows in enumerate(micro):
-        with runtime.micro_batch(module, is_last=i + 1 == len(micro)):
-            sums_K = module(rows, rounds)
+        with engine.micro_batch(is_last=i + 1 == len(micro)):
+            sums_K = engine.module(rows, rounds)
             if not sums_K.requires_grad:
                 raise DeadLinkError(
                     f"no trainable link reaches the loss at rounds={rounds} (trainable: "
                     f"{', '.join(objective.groups())}); the graph is cut before all of them."
                 )
-            # DDP averages over ranks; the factor turns its mean back into the sum.
-            runtime.backward((sums_K / counts_K.clamp_min(1)).sum() * runtime.world)
+            engine.backward((sums_K / counts_K.clamp_min(1)).sum())
         total_K += sums_K.detach()
     return (runtime.sum(total_K) / counts_K.clamp_min(1)).sum().item()
 
 
-def micro_batches(rows: list[int], config: TrainingConfig, runtime: Runtime) -> list[list[int]]:
+def micro_batches(
+    rows: list[int], config: TrainingConfig, world: int, share_of: tuple[int, int]
+) -> list[list[int]]:
     """This rank's rows of a step, cut into micro-batches; equally many on every rank."""
-    if len(rows) < runtime.world:
+    parts, part = share_of
+    if len(rows) < parts:
         raise ConfigError(
             f"training.<stage>.batch_size={len(rows)} is less than one row per process "
-            f"({runtime.world}); raise it or start fewer processes."
+            f"({parts}); raise it or start fewer processes."
         )
-    mine = share(rows, runtime.world, runtime.rank)
-    largest = -(-len(rows) // runtime.world)
-    parts = -(-largest // (config.micro_batch_size or largest))
-    if parts > len(mine):
+    mine = share(rows, parts, part)
+    # Of the inner stage's ranks, one may have all rows, another a share: as many as any can need.
+    largest = len(rows) if parts != world else -(-len(rows) // parts)
+    count = -(-largest // (config.micro_batch_size or largest))
+    if parts == world and count > len(mine):
         raise ConfigError(
-            f"training.<stage>.batch_size={len(rows)} over {runtime.world} processes leaves a "
-            f"process with fewer rows than {parts} micro-batches; make batch_size a multiple of "
+            f"training.<stage>.batch_size={len(rows)} over {world} processes leaves a "
+            f"process with fewer rows than {count} micro-batches; make batch_size a multiple of "
             "the number of processes."
         )
-    return [share(mine, parts, part) for part in range(parts)]
+    return [share(mine, count, i) for i in range(count)]
 
 
-def _check_finite(step: int, loss: float, norms: dict[str, float]) -> None:
-    bad = {k: v for k, v in norms.items() if not v < float("inf")}
-    if bad or not abs(loss) < float("inf"):
+def _check_finite(step: Step, rows: list[int]) -> None:
+    bad = {k: v for k, v in step.gradient_norms.items() if not v < float("inf")}
+    if bad or not abs(step.loss) < float("inf"):
         raise NonFiniteError(
-            f"step {step}: loss {loss}, gradient norms {bad or norms}; nothing was updated with "
-            "them. Lower training.<stage>.lr, or check the agents' dtype."
+            f"step {step.step}: loss {step.loss}, gradient norms {bad or step.gradient_norms}; "
+            "nothing was updated with them. Lower training.<stage>.lr, or check the agents' dtype.",
+            asdict(step) | {"rows": rows},
         )

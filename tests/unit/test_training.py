@@ -14,9 +14,10 @@ from rmas_train.errors import ConfigError, DeadLinkError, NonFiniteError
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.inner import InnerObjective
 from rmas_train.stages.outer import OuterObjective
-from rmas_train.training.callbacks import watch
-from rmas_train.training.gradients import DeadLinkWatch, clip_gradients, gradient_norms
+from rmas_train.training.callbacks import LinkWatch
+from rmas_train.training.gradients import DeadLinkWatch, gradient_norms
 from rmas_train.training.loop import micro_batches, train
+from rmas_train.training.optimizer import LinkAdamW, clip_factors
 
 DATA = DataConfig(
     role_texts={"planner": "plan", "critic": "refined_plan", "solver": "solution"},
@@ -72,7 +73,7 @@ def test_a_broken_graph_is_a_dead_link(team, runtime):
     links.outer["planner-critic"].register_forward_hook(lambda module, args, out: out.detach())
     objective = OuterObjective(team, links, table(), 2, 2)
     with pytest.raises(DeadLinkError, match="planner-critic.*first 10 optimizer steps") as caught:
-        run(team, runtime, objective, [watch(objective.expected_links)], steps=30)
+        run(team, runtime, objective, [LinkWatch(objective.expected_links)], steps=30)
     assert "outer.critic-solver" in str(caught.value)
 
 
@@ -104,16 +105,45 @@ def test_a_weak_link_warns_by_name():
 
 
 def test_clipping_by_link_and_globally():
-    groups = {n: torch.nn.Linear(3, 1, bias=False) for n in ("big", "small")}
+    groups = {n: torch.nn.Linear(3, 1, bias=False) for n in ("big", "small", "idle")}
     for name, size in (("big", 30.0), ("small", 0.4)):
         groups[name].weight.grad = torch.tensor([[size, 0.0, 0.0]])
-    norms = gradient_norms(groups)
-    assert norms == pytest.approx({"big": 30.0, "small": 0.4})
-    clip_gradients(groups, norms, 1.0, "link")
-    assert gradient_norms(groups) == pytest.approx({"big": 1.0, "small": 0.4})
-    clip_gradients(groups, gradient_norms(groups), 0.5, "global")
-    total = sum(n**2 for n in gradient_norms(groups).values()) ** 0.5
+    norms = gradient_norms(groups, lambda p: p.grad)
+    assert norms == pytest.approx({"big": 30.0, "small": 0.4, "idle": 0.0})
+    factors = clip_factors(norms, 1.0, "link")
+    assert factors == pytest.approx({"big": 1 / 30, "small": 1.0, "idle": None})
+    factors = clip_factors(norms, 0.5, "global")
+    total = sum((norms[n] * (factors[n] or 0)) ** 2 for n in norms) ** 0.5
     assert total == pytest.approx(0.5)
+    assert clip_factors(norms, 0, "link") == {"big": 1.0, "small": 1.0, "idle": None}
+
+
+def test_links_are_updated_as_adamw_would_and_idle_ones_stay():
+    """Against torch's AdamW on gradients clipped by hand."""
+    torch.manual_seed(0)
+    ours = {n: torch.nn.Linear(4, 3) for n in ("a", "b")}
+    theirs = {n: torch.nn.Linear(4, 3) for n in ours}
+    for n, link in theirs.items():
+        link.load_state_dict(ours[n].state_dict())
+    config = TrainingConfig(lr=0.1, weight_decay=0.01)
+    optimizer = LinkAdamW(ours, config)
+    parameters = [p for link in theirs.values() for p in link.parameters()]
+    plain = torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.01, betas=(0.9, 0.95))
+    for step in range(4):
+        active = ["a", "b"] if step % 2 == 0 else ["a"]
+        for n in ours:
+            for p, q in zip(ours[n].parameters(), theirs[n].parameters(), strict=True):
+                grad = 3 * torch.randn_like(p)
+                p.grad, q.grad = (grad.clone(), grad.clone()) if n in active else (None, None)
+        norms = gradient_norms(ours, lambda p: p.grad)
+        optimizer.set_factors(clip_factors(norms, 1.0, "link"))
+        optimizer.step()
+        for n in active:
+            torch.nn.utils.clip_grad_norm_(theirs[n].parameters(), 1.0)
+        plain.step()
+    for n in ours:
+        for p, q in zip(ours[n].parameters(), theirs[n].parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(team, runtime):
@@ -126,14 +156,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(team, runtime):
 
 
 def test_batches_that_cannot_be_shared_are_refused():
-    class TwoRanks:
-        world, rank = 2, 1
-
     config = TrainingConfig(batch_size=1)
     with pytest.raises(ConfigError, match="less than one row per process"):
-        micro_batches([0], config, TwoRanks())
+        micro_batches([0], config, 2, (2, 1))
     with pytest.raises(ConfigError, match="multiple of"):
-        micro_batches([0, 1, 2], TrainingConfig(micro_batch_size=1), TwoRanks())
+        micro_batches([0, 1, 2], TrainingConfig(micro_batch_size=1), 2, (2, 1))
 
 
 @pytest.mark.parametrize("states", ["teacher_forced", "rollout"])

@@ -1,0 +1,91 @@
+"""Stage eval over ranks, and its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rmas_train.compose import to_dict
+from rmas_train.config import Config
+from rmas_train.files import write_json
+from rmas_train.links.folder import find_links, read_card
+from rmas_train.log import say
+from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.evaluate import evaluate_variant, variants
+from rmas_train.stages.handover import read_links
+from rmas_train.stages.make_links import make_links
+from rmas_train.stages.run_folder import environment, stage_folder
+from rmas_train.stages.setup import Setup
+
+
+def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
+    """Evaluate trained links and controls; writes ``run_dir/eval``."""
+    folder = find_links(Path(config.run or config.run_dir))
+    untrained, _ = make_links(setup, init="default")
+    links = {"trained": read_links(setup, folder, untrained), "untrained": untrained}
+    if (folder.parent / "start").is_dir():
+        links["start"] = read_links(setup, folder.parent / "start", untrained)
+    for link_set in links.values():
+        link_set.requires_grad_(False)
+    table = setup.test
+    table.rows[:] = table.rows[: config.evaluation.max_rows]
+    todo = variants(config, setup.team, links, table)
+    mine = range(runtime.rank, len(todo), runtime.world)
+    if runtime.placement == "sharded":  # all ranks run the same forwards, or they wait for ever
+        mine = range(len(todo))
+    done = []
+    for i in mine:
+        row, texts = evaluate_variant(config, table, todo[i])
+        say(describe_row(row))
+        done.append((i, row, texts))
+    is_double = runtime.placement == "sharded" and not runtime.is_main
+    done = sorted(runtime.gather([] if is_double else done))
+    setup.assert_unchanged()
+    if runtime.is_main:
+        out = stage_folder(config, "eval")
+        if (out / "results.json").is_file():
+            say(f"{out}/results.json: an earlier evaluation is replaced.")
+        write_answers(out / "answers.jsonl", done, setup)
+        write_json(
+            out / "results.json",
+            {
+                "schema": 1,
+                "rows": [row for _, row, _ in done],
+                "references": {config.data.name: references(config)},
+                "links": str(folder),
+                "trained_rounds": read_card(folder).rounds,
+                "environment": environment(),
+                "config": to_dict(config),
+            },
+        )
+    runtime.barrier()
+
+
+def references(config: Config) -> dict[str, Any]:
+    """Exact lines that the data's recipe computed, by rounds; empty where it gave none."""
+    path = Path(config.data.folder) / "references.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_answers(
+    path: Path, done: Sequence[tuple[int, dict[str, Any], list[str]]], setup: Setup
+) -> None:
+    """What each variant answered, row by row, for whoever wants to look."""
+    with path.open("w", encoding="utf-8") as file:
+        for _, row, texts in done:
+            variant = {k: row[k] for k in ("system", "control", "rounds", "latent_length")}
+            for problem, text in zip(setup.test.rows, texts, strict=True):
+                record = variant | {
+                    "line": problem["_line"],
+                    "answer": problem["answer"],
+                    "text": text,
+                }
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def describe_row(row: dict[str, Any]) -> str:
+    name = row["system"] + (f" {row['control']}" if row["control"] else "")
+    numbers = f"{row['accuracy']:.3f} ({row['seconds']:.4f} s each)"
+    return f"eval {row['task']} {name} rounds={row['rounds']}: {numbers}"

@@ -1,0 +1,175 @@
+"""Checkpoints: folders that are whole or do not count. The format is in docs/checkpoints.md.
+
+A folder is written beside its place, synced, sealed by a manifest with each file's size and sha256,
+and renamed. One without a valid manifest does not exist for resume. No pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rmas_train.errors import CheckpointError
+from rmas_train.files import new_folder, remove_leftovers, write_json
+
+FORMAT = 1
+MANIFEST, STATE = "manifest.json", "state.json"
+TENSORS = ("links", "optimizer", "random")
+
+
+@dataclass
+class Checkpoint:
+    """Everything that decides how training goes on.
+
+    Attributes:
+        step: optimizer steps done; also the sampler's position, which is a function of it.
+        links: every parameter and buffer.
+        optimizer: Adam's moments by parameter.
+        random: states of the random generators by rank.
+        state: plain data: updates per link, schedule, callbacks, layout.
+        identity: options and fingerprints that a run must share to go on from here.
+    """
+
+    step: int
+    links: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    random: dict[str, Tensor]
+    state: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write ``folder/step_<n>``; it appears whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full, or cannot be written.
+    """
+    path = folder / f"step_{checkpoint.step:08d}"
+    try:
+        with new_folder(path) as work:
+            for name in TENSORS:
+                tensors = getattr(checkpoint, name)
+                plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+                save_file(plain, work / f"{name}.safetensors")
+            record = {"format": FORMAT, "step": checkpoint.step, "identity": checkpoint.identity}
+            write_json(work / STATE, record | {"state": checkpoint.state})
+            files = {file.name: _seal(file) for file in sorted(work.iterdir())}
+            write_json(work / MANIFEST, {"format": FORMAT, "files": files})
+    except (OSError, SafetensorError) as error:
+        left = [p.name for p in list_checkpoints(folder)[:1]]
+        kept = f"{folder / left[0]} is still valid" if left else "there is no earlier one"
+        raise CheckpointError(
+            f"{path} could not be written ({_reason(error)}); {kept}. Free space, or choose "
+            "another run_dir, then go on with resume=auto."
+        ) from error
+    return path
+
+
+def read(path: Path) -> Checkpoint:
+    """A checkpoint whose every file is what its manifest says.
+
+    Raises:
+        CheckpointError: it is not; names the file and what differs.
+    """
+    verify(path)
+    try:
+        record = json.loads((path / STATE).read_text(encoding="utf-8"))
+        tensors = {name: load_file(path / f"{name}.safetensors") for name in TENSORS}
+        return Checkpoint(
+            step=record["step"], state=record["state"], identity=record["identity"], **tensors
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({_reason(error)}); resume from another checkpoint."
+        ) from error
+
+
+def verify(path: Path) -> None:
+    """Every file has the manifest's size and sha256.
+
+    Raises:
+        CheckpointError: names the file.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files = {str(name): dict(seal) for name, seal in manifest["files"].items()}
+        format_ = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: no valid {MANIFEST} ({_reason(error)}).") from error
+    if format_ != FORMAT:
+        raise CheckpointError(f"{path}: format {format_}, this version reads {FORMAT}.")
+    if set(files) != {STATE, *(f"{name}.safetensors" for name in TENSORS)}:
+        raise CheckpointError(f"{path}: {MANIFEST} lists {', '.join(sorted(files))}.")
+    for name, wanted in files.items():
+        try:
+            found = _seal(path / name)
+        except OSError as error:
+            raise CheckpointError(f"{path / name}: {_reason(error)}.") from error
+        for key in ("size", "sha256"):
+            if found[key] != wanted.get(key):
+                raise CheckpointError(
+                    f"{path / name}: {key} {str(found[key])[:16]}, the manifest says "
+                    f"{str(wanted.get(key))[:16]}; the file is damaged."
+                )
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Folders of this name, newest step first; whether they are valid is not looked at."""
+    return sorted(folder.glob("step_" + "[0-9]" * 8), reverse=True)
+
+
+def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest valid checkpoint; every newer one that is damaged is named.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is valid.
+    """
+    paths = list_checkpoints(folder)
+    for path in paths:
+        try:
+            return read(path)
+        except CheckpointError as error:
+            warn(f"DAMAGED CHECKPOINT, taking an earlier one: {error}")
+    if paths:
+        raise CheckpointError(
+            f"{folder}: none of its {len(paths)} checkpoint(s) is valid; start over without "
+            "resume=auto."
+        )
+    return None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest ``keep``."""
+    for path in list_checkpoints(folder)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move an earlier run's checkpoints out of the way of a new one; where they are now."""
+    remove_leftovers(folder)
+    if not list_checkpoints(folder):
+        return None
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    return old
+
+
+def _seal(file: Path) -> dict[str, Any]:
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"size": file.stat().st_size, "sha256": digest}
+
+
+def _reason(error: Exception) -> str:
+    strerror = getattr(error, "strerror", None)
+    return str(strerror or error or type(error).__name__).splitlines()[0]

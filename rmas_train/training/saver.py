@@ -1,0 +1,183 @@
+"""When a run saves, what, and from where it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.optim.lr_scheduler import LRScheduler
+
+from rmas_train.config import TrainingConfig
+from rmas_train.errors import CheckpointError
+from rmas_train.log import say
+from rmas_train.runtime.engines import Engine
+from rmas_train.runtime.randomness import get_random_state, set_random_state
+from rmas_train.runtime.runtime import Runtime
+from rmas_train.training import checkpoint
+from rmas_train.training.callbacks import Callback
+from rmas_train.training.checkpoint import Checkpoint
+
+
+class Saver:
+    """Checkpoints of one stage.
+
+    Args:
+        folder: where they are.
+        identity: what a run must share with a checkpoint to go on from it.
+        config: how often, and how many stay.
+        runtime: rank 0 writes; every rank reads.
+        resume: None: start over; ``auto``: from the newest valid one, if any; or a folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        config: TrainingConfig,
+        runtime: Runtime,
+        resume: str | None = None,
+    ) -> None:
+        self._folder, self._identity, self._config = folder, identity, config
+        self._runtime, self._resume = runtime, resume
+        self._saved_step, self._saved_at = 0, time.monotonic()
+
+    def restore(self, engine: Engine, schedule: LRScheduler, callbacks: Sequence[Callback]) -> int:
+        """Go on from where ``resume`` says; the step to begin with.
+
+        Raises:
+            CheckpointError: no valid checkpoint, or one of another run.
+        """
+        found = self._find()
+        states: Mapping[str, Any] = {}
+        if found is not None:
+            check_identity(found, self._identity)
+            try:
+                self._load(found, engine, schedule)
+                states = found.state["callbacks"]
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{self._folder}: step {found.step} cannot be loaded ({error!r}); it is "
+                    "damaged or of another version. Start over without resume=auto."
+                ) from error
+        step = self._saved_step = found.step if found else 0
+        for callback in callbacks:
+            state = states.get(type(callback).__name__)
+            if state is not None:
+                callback.load(state)
+            callback.begin(step)
+        return step
+
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint after ``step`` steps is due; rank 0's clock decides on minutes."""
+        if step == self._saved_step:
+            return False
+        late = time.monotonic() - self._saved_at >= 60 * self._config.save_minutes
+        return step % self._config.save_every == 0 or step == self._config.steps or late
+
+    def save(
+        self, step: int, engine: Engine, schedule: LRScheduler, callbacks: Sequence[Callback]
+    ) -> None:
+        """Write a checkpoint; all ranks take part, and fail together."""
+        if step == self._saved_step:
+            return
+        parameters, moments, steps = engine.parameters(), engine.moments(), engine.steps()
+        rank = self._runtime.rank
+        random = {f"rank{rank}.{k}": v for k, v in get_random_state().items()}
+        random = self._runtime.gather_dict(random)
+        problem = None
+        if self._runtime.is_main:
+            state = {
+                "updates": steps,
+                "schedule": schedule.state_dict(),
+                "callbacks": {type(c).__name__: c.state() for c in callbacks},
+                "world": self._runtime.world,
+                "backend": self._runtime.backend,
+            }
+            found = Checkpoint(step, parameters, moments, random, state, self._identity)
+            try:
+                checkpoint.write(self._folder, found)
+                checkpoint.prune(self._folder, self._config.keep)
+            except CheckpointError as error:
+                problem = str(error)
+        problem = self._runtime.broadcast(problem)
+        if problem:
+            raise CheckpointError(problem)
+        self._saved_step, self._saved_at = step, time.monotonic()
+
+    def where(self) -> str:
+        """The newest checkpoint, for people."""
+        return str(self._folder / f"step_{self._saved_step:08d}") if self._saved_step else "none"
+
+    def _find(self) -> Checkpoint | None:
+        """The checkpoint to go on from; rank 0 chooses, so that all take the same one."""
+        path = problem = None
+        if self._runtime.is_main:
+            try:
+                path = self._choose()
+            except CheckpointError as error:
+                problem = str(error)
+        path, problem = self._runtime.broadcast((path, problem))
+        if problem:
+            raise CheckpointError(problem)
+        return checkpoint.read(Path(path)) if path else None
+
+    def _choose(self) -> str | None:
+        if self._resume is None:
+            old = checkpoint.set_aside(self._folder)
+            if old:
+                say(f"starting over; earlier checkpoints are in {old} (resume=auto goes on)")
+            return None
+        if self._resume != "auto":
+            checkpoint.verify(Path(self._resume))
+            return self._resume
+        checkpoint.remove_leftovers(self._folder)
+        found = checkpoint.newest(self._folder, say)
+        say(f"resume=auto: {f'from step {found.step}' if found else 'no checkpoint, from step 0'}")
+        return str(self._folder / f"step_{found.step:08d}") if found else None
+
+    def _load(self, found: Checkpoint, engine: Engine, schedule: LRScheduler) -> None:
+        engine.load_parameters(found.links)
+        engine.load_moments(found.optimizer)
+        engine.load_steps(found.state["updates"])
+        schedule.load_state_dict(dict(found.state["schedule"]))
+        lrs = schedule.get_last_lr()
+        for group, lr in zip(schedule.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        before = found.state["world"], found.state["backend"]
+        now = self._runtime.world, self._runtime.backend
+        if before != now:
+            say(f"checkpoint of {before} resumed by {now}: same rows per step, equal to rounding")
+        own = f"rank{self._runtime.rank}."
+        random = {k.removeprefix(own): v for k, v in found.random.items() if k.startswith(own)}
+        if random:  # a rank that was not there before keeps its own
+            set_random_state(random)
+
+
+def check_identity(found: Checkpoint, wanted: Mapping[str, Any]) -> None:
+    """The checkpoint is of a run with these options, agents and data.
+
+    Raises:
+        CheckpointError: names what differs.
+    """
+    a, b = _flat(found.identity), _flat(wanted)
+    different = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+    if different:
+        pairs = [f"{k}: {_short(a.get(k))} there, {_short(b.get(k))} now" for k in different]
+        shown = "; ".join(pairs[:3])
+        raise CheckpointError(
+            f"the checkpoint of step {found.step} is of another run ({shown}); resume with the "
+            "same options, or start over without resume."
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {k: v for key, of in value.items() for k, v in _flat(of, f"{prefix}.{key}").items()}
+    return {prefix.removeprefix("."): value}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
