@@ -73,10 +73,17 @@ def normalise(overrides: list[str]) -> list[str]:
             raise ConfigError(f"'{override}' is not key=value; write {override}=<value>.")
         if "_target_" in override:
             raise ConfigError(f"'{override}': configs here are data; `_target_` is not allowed.")
+        if is_hydra(override):
+            raise ConfigError(f"{override}: launchers run sweeps; add -m, or leave it out.")
         override = override.lstrip("+")
         is_group = override.split("=", 1)[0] in groups() or "/" in override.split("=", 1)[0]
         normal.append(override if is_group else f"++{override}")
     return normal
+
+
+def is_hydra(override: str) -> bool:
+    """Whether it speaks of Hydra itself (its launcher), not of a run."""
+    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
 def _saved_run(overrides: list[str]) -> Path | None:

@@ -1,37 +1,59 @@
-"""``-m key=a,b,c``: every combination through Hydra's launchers, then one table and heat map."""
+"""``-m key=a,b,c``: every combination through Hydra's launchers, then one table and heat map.
+
+Submitit's launchers run the jobs in processes of their own, here or on a SLURM cluster.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import os
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from rmas_train.compose import compose, config_dir, normalise
+from rmas_train.compose import compose, config_dir, is_hydra, normalise
 from rmas_train.config import Config
-from rmas_train.errors import ConfigError, UserError
+from rmas_train.errors import ConfigError, UserError, did_you_mean
+from rmas_train.files import write_text
+
+FAILURE = "error.txt"  # in the run folder of a job that failed in a process of its own
 
 
 def sweep(overrides: list[str]) -> None:
     """Check every job's config first, then run them all and report on them together.
 
     Raises:
-        ConfigError: any job's config is bad; nothing has run then.
+        ConfigError: the launcher or any job's config is bad; nothing has run then.
+        UserError: jobs failed; the report is on the others.
     """
+    from rmas_train.reporting.collect import result_files
     from rmas_train.reporting.report import write_report
 
-    overrides = normalise(overrides)
+    typed = [o for o in overrides if is_hydra(o)]
+    overrides = normalise([o for o in overrides if not is_hydra(o)])
     jobs = expand(overrides)
     first = compose(next(iter(jobs.values())))
-    typed = any(o.startswith("++run_dir=") for o in overrides)
-    root = Path(first.run_dir) if typed else Path(first.run_dir) / "sweep"
+    has_root = any(o.startswith("++run_dir=") for o in overrides)
+    root = Path(first.run_dir) if has_root else Path(first.run_dir) / "sweep"
     configs = {name: job_config(name, jobs, root) for name in jobs}
-    _launch(overrides, jobs, configs)
-    write_report(root)
+    launcher = check_launcher(typed)
+    if launcher != "basic":
+        _make_ready(configs)
+        print(f"{len(jobs)} jobs through {launcher}; logs below {root / '.submitit'}", flush=True)
+    _launch([*overrides, *typed], launcher, jobs, configs)
+    if result_files(root):
+        write_report(root)
+    _check_failures(configs)
 
 
 def expand(overrides: list[str]) -> dict[str, list[str]]:
@@ -67,39 +89,193 @@ def job_config(name: str, jobs: dict[str, list[str]], root: Path) -> Config:
     return config
 
 
-def _launch(overrides: list[str], jobs: dict[str, list[str]], configs: dict[str, Config]) -> None:
-    """Through ``hydra.main``, so that ``hydra/launcher=...`` works as users know it."""
-    from rmas_train.__main__ import execute
+def check_launcher(typed: list[str]) -> str:
+    """The launcher's name; every option of it is one that it has, and it can work here.
 
+    Args:
+        typed: the ``hydra/launcher=...`` and ``hydra.launcher.<option>=...`` of the command.
+    """
+    ordered = sorted(typed, key=lambda o: not o.startswith("hydra/"))
+    node = _compose_hydra([])
+    for i, override in enumerate(ordered):
+        _check_allowed(override)
+        try:
+            node = _compose_hydra(ordered[: i + 1])
+        except HydraException as error:
+            raise ConfigError(_refusal(override, error, node)) from error
+    launcher = str(node.hydra.runtime.choices["hydra/launcher"])
+    if launcher == "submitit_slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+        raise ConfigError(
+            f"hydra/launcher={launcher}: no sbatch and srun on this machine's PATH; start the "
+            "sweep on a SLURM login node, or use hydra/launcher=submitit_local."
+        )
+    return launcher
+
+
+def _compose_hydra(typed: list[str]) -> DictConfig:
+    """The config with Hydra's own part, which says how jobs are launched."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        return hydra.compose("config", overrides=typed, return_hydra_config=True)
+
+
+def _check_allowed(override: str) -> None:
+    """Only the launcher is open; where jobs write and how they are listed is this module's."""
+    key, _, value = override.lstrip("+~").partition("=")
+    if "_target_" in override or not (
+        key == "hydra/launcher" or key.startswith(("hydra.launcher.", "hydra.job."))
+    ):
+        raise ConfigError(
+            f"{override}: of Hydra's own options a sweep takes hydra/launcher=<name>, "
+            "hydra.launcher.<option>=<value> and hydra.job.<option>=<value>; leave it out."
+        )
+    plugin = "hydra_plugins.hydra_submitit_launcher"
+    if value.startswith("submitit_") and not _is_installed(plugin):
+        raise ConfigError(
+            f"{override} needs hydra-submitit-launcher, which is not installed; "
+            "pip install 'rmas_train[slurm]' (in a clone: pip install -e '.[slurm]')."
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
+
+
+def _refusal(override: str, error: HydraException, before: DictConfig) -> str:
+    """One line on why Hydra refuses an override that stands on the config ``before``."""
+    key = override.lstrip("+~").partition("=")[0]
+    known = [f"hydra.launcher.{k}" for k in before.hydra.launcher if k != "_target_"]
+    if key.startswith("hydra.launcher.") and not known:
+        return f"{override}: launcher 'basic' has no options; add hydra/launcher=submitit_slurm."
+    if key.startswith("hydra.launcher.") and ".".join(key.split(".")[:3]) not in known:
+        return f"Unknown option '{key}'. {did_you_mean(key, known)}"
+    what = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+    return f"{override}: {what}; docs/slurm.md has launchers and values that work."
+
+
+def _make_ready(configs: dict[str, Config]) -> None:
+    """What jobs that run at the same time must not do at once, done before they start.
+
+    Raises:
+        ConfigError: two jobs would each make the same data folder in their own way.
+    """
+    from rmas_train.data.recipes import prepare
+
+    made: dict[str, Any] = {}
+    for name, config in configs.items():
+        (Path(config.run_dir) / FAILURE).unlink(missing_ok=True)
+        if config.data.recipe is None or config.stage in ("report", "plan"):
+            continue
+        recipe = (config.data.recipe, config.seed, config.data.recipe_options)
+        if made.setdefault(config.data.folder, recipe) != recipe:
+            raise ConfigError(
+                f"job {name}: data.folder={config.data.folder} is made otherwise for another job "
+                "that runs at the same time; sweep data.folder too, or leave hydra/launcher out."
+            )
+        prepare(config.data, config.seed)
+
+
+def _launch(
+    overrides: list[str], launcher: str, jobs: dict[str, list[str]], configs: dict[str, Config]
+) -> None:
+    """Through ``hydra.main``, so that ``hydra/launcher=...`` works as users know it."""
     by_overrides = {frozenset(o): name for name, o in jobs.items()}
 
+    # Submitit pickles this function by value: what it calls is imported where it runs.
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(_: DictConfig) -> None:
         from hydra.core.hydra_config import HydraConfig
 
         name = by_overrides[frozenset(HydraConfig.get().overrides.task)]
         print(f"\n== job {name}", flush=True)
-        try:
-            execute(configs[name])
-        except UserError as error:  # Hydra would print a traceback and exit with 1
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(error.exit_code) from error
+        if launcher == "basic":
+            _run_here(configs[name])
+        else:
+            _run_apart(configs[name], launcher)
 
     root = Path(next(iter(configs.values())).run_dir).parent
-    typed, sys.argv = (
-        sys.argv,
-        [
-            sys.argv[0],
-            "-m",
-            *overrides,
-            f"hydra.sweep.dir={root}",
-            "hydra.output_subdir=null",
-            "hydra.sweep.subdir=.",
-            "hydra/job_logging=none",
-            "hydra/hydra_logging=none",
-        ],
-    )
+    ours = [
+        f"hydra.sweep.dir={root}",
+        "hydra.output_subdir=null",
+        "hydra.sweep.subdir=.",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+    ]
     try:
-        job()
+        with _command([sys.argv[0], "-m", *overrides, *ours]):
+            job()
+    except RuntimeError as error:
+        line = _submitit_line(error)
+        if line is None:
+            raise
+        raise UserError(
+            f"hydra/launcher={launcher}: {line}; files and logs are below {root / '.submitit'}."
+        ) from error
+
+
+def _run_here(config: Config) -> None:
+    """In this process: the first job with an error ends the sweep."""
+    from rmas_train.__main__ import execute
+
+    try:
+        execute(config)
+    except UserError as error:  # Hydra would print a traceback and exit with 1
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+
+
+def _run_apart(config: Config, launcher: str) -> None:
+    """In a process of its own: the job's error is left in its run folder, for the sweep to find."""
+    from rmas_train.__main__ import execute
+
+    if launcher.startswith("submitit_"):
+        _join_tasks()
+    try:
+        execute(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        write_text(Path(config.run_dir) / FAILURE, f"{error}\n")
+
+
+def _join_tasks() -> None:
+    """The tasks of one job are the processes of one run, as under torchrun."""
+    import submitit
+
+    if submitit.JobEnvironment().num_tasks > 1:
+        # All of a node's GPUs stay visible, as under torchrun; each rank takes its own.
+        environment = submitit.helpers.TorchDistributedEnvironment()
+        environment.export(set_cuda_visible_devices=False, overwrite=True)
+
+
+@contextmanager
+def _command(argv: list[str]) -> Iterator[None]:
+    """What ``hydra.main`` reads; errors come out of it as they are, not as printed tracebacks."""
+    typed, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
+    try:
+        yield
     finally:
         sys.argv = typed
+        del os.environ["HYDRA_FULL_ERROR"]
+        if full is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def _submitit_line(error: RuntimeError) -> str | None:
+    """A job that was refused, cancelled or timed out, in one line; None for anything else."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
+    if not type(error).__module__.startswith("submitit.") or any("Traceback" in li for li in lines):
+        return None
+    return " ".join(lines[:2]) or "sbatch failed without a message"
+
+
+def _check_failures(configs: dict[str, Config]) -> None:
+    """Name the jobs that left an error."""
+    files = {name: Path(c.run_dir) / FAILURE for name, c in configs.items()}
+    failed = {n: f.read_text(encoding="utf-8").strip() for n, f in files.items() if f.is_file()}
+    if failed:
+        errors = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise UserError(f"{len(failed)} of {len(configs)} jobs failed. {errors}")
