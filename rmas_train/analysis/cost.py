@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from rmas_train.analysis.gathers import Passes
+
 KINDS = ("frozen_forward", "graph_forward", "backward")
 
 
@@ -52,21 +54,37 @@ class Cost:
         peaks: bytes allocated at the peak of each phase; a phase begins with a model's forward.
         flops: operations (two per multiply-add) by kind, see ``KINDS``; a forward that runs again
             in backward counts as ``graph_forward``.
+        forwards, backwards: per model, how often each of its decoder layers is gone through.
+        gathers: per model, how often FSDP2 would gather each of them, see ``Passes``.
     """
 
     peaks: list[float] = field(default_factory=lambda: [0.0])
     flops: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
+    forwards: list[float] = field(default_factory=list)
+    backwards: list[float] = field(default_factory=list)
+    gathers: list[float] = field(default_factory=list)
 
     @property
     def peak(self) -> float:
         return max(self.peaks)
 
     def __add__(self, other: Cost) -> Cost:
-        peaks = [a + b for a, b in zip(self.peaks, other.peaks, strict=True)]
-        return Cost(peaks, {k: self.flops[k] + other.flops[k] for k in KINDS})
+        return Cost(
+            _sums(self.peaks, other.peaks),
+            {k: self.flops[k] + other.flops[k] for k in KINDS},
+            _sums(self.forwards, other.forwards),
+            _sums(self.backwards, other.backwards),
+            _sums(self.gathers, other.gathers),
+        )
 
     def __mul__(self, factor: float) -> Cost:
-        return Cost([factor * p for p in self.peaks], {k: factor * self.flops[k] for k in KINDS})
+        every = (self.peaks, self.forwards, self.backwards, self.gathers)
+        peaks, *passes = ([factor * x for x in xs] for xs in every)
+        return Cost(peaks, {k: factor * self.flops[k] for k in KINDS}, *passes)
+
+
+def _sums(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [a + b for a, b in zip(ours, theirs, strict=True)]
 
 
 class Counter(TorchDispatchMode):
@@ -87,6 +105,9 @@ class Counter(TorchDispatchMode):
 
     def begin_backward(self) -> None:
         self._in_backward = True
+
+    def in_backward(self) -> bool:
+        return self._in_backward
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -121,14 +142,18 @@ def count(models: Sequence[Any], known: Sequence[Tensor], step: Callable[[], Ten
     """Cost of ``step()``, which gives a loss, and of going back from it."""
     with Counter(known) as counter:
         hooks = [m.base_model.register_forward_pre_hook(counter.next_phase) for m in models]
+        passes = [Passes(m, counter.in_backward) for m in models]
         try:
             loss = step()
             counter.next_phase()
             counter.begin_backward()
             loss.backward()
         finally:
-            for hook in hooks:
+            for hook in (*hooks, *passes):
                 hook.remove()
+    counter.cost.forwards = [p.forwards for p in passes]
+    counter.cost.backwards = [p.backwards for p in passes]
+    counter.cost.gathers = [p.gathers for p in passes]
     return counter.cost
 
 

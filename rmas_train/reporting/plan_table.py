@@ -10,6 +10,11 @@ from rich.table import Table
 
 GIB = 2**30
 MEMORY = ("agents", "links", "gradients", "optimizer", "activations", "total")
+MOVED = (
+    ("gradients sent, MiB", "gradients_sent", 2**20),
+    ("agents if sharded, GiB", "sharded_weights", GIB),
+    ("layers received if sharded, GiB", "sharded_received", GIB),
+)
 FLOPS = ("frozen_forward", "graph_forward", "backward")
 
 
@@ -34,6 +39,8 @@ def print_plan(lines: Sequence[dict[str, Any]], device_gib: float) -> None:
     table.add_row(
         "gradients to reduce, MiB", *(f"{p['bytes_to_reduce'] / 2**20:.0f}" for p in lines)
     )
+    for label, key, unit in MOVED:
+        table.add_row(label, *(f"{p['communication'][key] / unit:.3g}" for p in lines))
     console = Console()
     console.print(table)
     for line in lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.answer import answer_loss
+from rmas_train.analysis.comm import Sizes, sizes_of
 from rmas_train.analysis.cost import Cost, count, extrapolate
 from rmas_train.analysis.shapes import (
     Tokens,
@@ -41,6 +42,9 @@ class Plan:
         activations: the peak of everything else.
         flops: of a micro-batch by kind, see ``analysis.cost``.
         latent_reads: bytes of weights that its single-position forwards read, one by one.
+        layer_forwards, layer_backwards: of a micro-batch, agent -> how often each of its decoder
+            layers is gone through.
+        layer_gathers: the same, how often FSDP2 would gather it.
     """
 
     rows: int
@@ -51,6 +55,9 @@ class Plan:
     activations: float
     flops: dict[str, float]
     latent_reads: float
+    layer_forwards: dict[str, int]
+    layer_backwards: dict[str, int]
+    layer_gathers: dict[str, int]
 
     @property
     def total(self) -> float:
@@ -111,7 +118,23 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
         max(0.0, cost.peak - trainable),  # the counter saw the gradients too
         cost.flops,
         float(single * sum(weights[name] for _, name in calls)),
+        _by_agent(topology, cost.forwards),
+        _by_agent(topology, cost.backwards),
+        _by_agent(topology, cost.gathers),
     )
+
+
+def _by_agent(topology: Topology, counts: Sequence[float]) -> dict[str, int]:
+    return {name: round(n) for name, n in zip(topology.agents, counts, strict=True)}
+
+
+def agent_sizes(config: Config) -> dict[str, Sizes]:
+    """Sizes of every agent's weights, by configs alone."""
+    found = {}
+    for name in config.topology.order:
+        agent = config.agents[name]
+        found[name] = sizes_of(shape_agent(name, read_shape(name, agent), agent).model)
+    return found
 
 
 def _count(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import load_prompt, tokenise
+from rmas_train.analysis.comm import Sizes, communication
 from rmas_train.analysis.shapes import Tokens
 from rmas_train.config import Config
 from rmas_train.data.recipes import prepare
@@ -23,7 +24,7 @@ from rmas_train.files import write_json
 from rmas_train.log import say
 from rmas_train.reporting.plan_table import print_plan
 from rmas_train.resources import find_path
-from rmas_train.stages.plan import Plan, make_plan
+from rmas_train.stages.plan import Plan, agent_sizes, make_plan
 from rmas_train.stages.run_folder import environment, stage_folder
 from rmas_train.topology import Topology, build_topology
 
@@ -108,22 +109,8 @@ def run_plan(config: Config, device: torch.device) -> None:
         rates = config.plan.tflops * 1e12, rates[1]
     if config.plan.gib_per_second is not None:
         rates = rates[0], config.plan.gib_per_second * GIB
-    lines = []
-    for devices, of in rows.items():
-        plan = plans[of]
-        micro_batches = -(-stage.batch_size // (devices * of))
-        lines.append(
-            asdict(plan)
-            | {
-                "devices": devices,
-                "micro_batches": micro_batches,
-                "total": plan.total,
-                "fits": plan.total <= config.plan.device_gib * GIB,
-                "seconds": micro_batches * plan.seconds(*rates),
-                "bytes_to_reduce": plan.gradients if devices > 1 else 0,
-                "advice": advice(config, plan),
-            }
-        )
+    sizes = agent_sizes(config)
+    lines = [_line(config, n, plans[of], rates, sizes) for n, of in rows.items()]
     write_json(
         stage_folder(config, "plan") / "plan.json",
         {
@@ -135,6 +122,28 @@ def run_plan(config: Config, device: torch.device) -> None:
         },
     )
     print_plan(lines, config.plan.device_gib)
+
+
+def _line(
+    config: Config,
+    devices: int,
+    plan: Plan,
+    rates: tuple[float, float],
+    sizes: Mapping[str, Sizes],
+) -> dict[str, Any]:
+    """One number of devices in plan.json."""
+    micro_batches = -(-config.training.outer.batch_size // (devices * plan.rows))
+    moved = communication(sizes, plan.layer_gathers, plan.gradients, micro_batches, devices)
+    return asdict(plan) | {
+        "devices": devices,
+        "micro_batches": micro_batches,
+        "total": plan.total,
+        "fits": plan.total <= config.plan.device_gib * GIB,
+        "seconds": micro_batches * plan.seconds(*rates),
+        "bytes_to_reduce": plan.gradients if devices > 1 else 0,
+        "communication": asdict(moved),
+        "advice": advice(config, plan),
+    }
 
 
 def advice(config: Config, plan: Plan) -> list[str]:

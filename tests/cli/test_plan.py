@@ -36,6 +36,13 @@ def test_a_plan_needs_configs_only(shapes, workspace, capsys):
         sum(one[k] for k in ("agents", "links", "gradients", "optimizer", "activations"))
     )
     assert two["bytes_to_reduce"] == two["gradients"]
+    assert "layers received if sharded" in shown
+    alone, moved = one["communication"], two["communication"]
+    assert alone["sharded_weights"] == one["agents"] > moved["sharded_weights"]
+    assert alone["sharded_received"] == alone["gradients_sent"] == 0
+    assert moved["gradients_sent"] == two["gradients"] and moved["sharded_received"] > 0
+    layers = 2  # of each tiny agent
+    assert moved["sharded_gathers"] == layers * sum(two["layer_gathers"].values())
 
 
 def test_a_plan_that_does_not_fit_names_knobs(shapes, capsys):
