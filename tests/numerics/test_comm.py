@@ -90,8 +90,9 @@ def planned_links(command):
     return links
 
 
-def test_ddp_reduces_what_the_plan_of_the_light_system_says(world):
-    saved = json.loads((RESULTS / "plan_light_64.json").read_text())
+@pytest.mark.parametrize("system", ["light", "scaled"])
+def test_ddp_reduces_what_the_kept_plans_say(world, system):
+    saved = json.loads((RESULTS / f"plan_{system}_64.json").read_text())
     (plan,) = (p for p in saved["plans"] if p["devices"] == world)
     module = ThroughLinks(planned_links(saved["environment"]["command"]))
     ddp = DistributedDataParallel(module, find_unused_parameters=True)  # as runtime/ wraps
