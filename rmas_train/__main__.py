@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmas_train.errors import UserError
+from rmas_train.errors import StoppedError, UserError
 
 if TYPE_CHECKING:  # imported late below, so that --help and typing errors answer at once
     from rmas_train.config import Config
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # imported late below, so that --help and typing errors answe
 
 def main(argv: list[str]) -> int:
     """Run what was typed; 0, or 2 for what the user can mend."""
+    # DeepSpeed's launcher adds it for every process; the environment says the same.
+    argv = [a for a in argv if not a.startswith("--local_rank=")]
     if {"-h", "--help"} & set(argv):
         from rmas_train.reporting.help import print_help
 
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> int:
             run_one(argv)
     except UserError as error:
         if is_told_here(error):
-            print(f"error: {error}", file=sys.stderr)
+            print(error if isinstance(error, StoppedError) else f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; finished stages and checkpoints are kept", file=sys.stderr)

@@ -75,6 +75,8 @@ def expand(overrides: list[str]) -> dict[str, list[str]]:
         parts = [combination[i] for i in varying] or ["job"]
         names = [p.lstrip("+").removeprefix("experiment=") for p in parts]
         name = ",".join(names).replace("/", "_")
+        if name in jobs:
+            raise ConfigError(f"{name} is named twice in this sweep; give each value once.")
         jobs[name] = list(combination)
     return jobs
 
@@ -182,14 +184,14 @@ def _launch(
     overrides: list[str], launcher: str, jobs: dict[str, list[str]], configs: dict[str, Config]
 ) -> None:
     """Through ``hydra.main``, so that ``hydra/launcher=...`` works as users know it."""
-    by_overrides = {frozenset(o): name for name, o in jobs.items()}
+    names = list(jobs)  # Hydra combines the same overrides in the same order
 
     # Submitit pickles this function by value: what it calls is imported where it runs.
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(_: DictConfig) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        name = by_overrides[frozenset(HydraConfig.get().overrides.task)]
+        name = names[HydraConfig.get().job.num]
         print(f"\n== job {name}", flush=True)
         if launcher == "basic":
             _run_here(configs[name])
