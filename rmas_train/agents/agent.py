@@ -88,11 +88,6 @@ class Agent:
             logits = torch.tanh(logits / cap) * cap
         return logits
 
-    @property
-    def layers(self) -> list[nn.Module]:
-        """The decoder layers, in order."""
-        return list(self.model.base_model.layers)
-
     def fingerprint(self) -> str:
         """sha256 over all weights in this process: equal before and after training."""
         digest = hashlib.sha256()

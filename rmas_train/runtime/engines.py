@@ -37,8 +37,7 @@ class Engine:
     def _wrap(self) -> Any:
         if self._world == 1:
             return self.plain
-        # Depth varies from step to step, so a link may get no gradient in one of them.
-        return DistributedDataParallel(self.plain, find_unused_parameters=True)
+        return DistributedDataParallel(self.plain)
 
     @contextlib.contextmanager
     def micro_batch(self, is_last: bool) -> Iterator[None]:
@@ -48,7 +47,9 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Of this rank's share of a sum over ranks; DDP averages, the factor undoes that."""
-        (loss * self._world).backward()
+        if self._world > 1:
+            loss = loss * self._world + self._anchor(loss.device)
+        loss.backward()
 
     def step(self) -> None:
         self.optimizer.step()
@@ -98,6 +99,14 @@ class Engine:
 
     def close(self) -> None:
         """Leave whole parameters in the module."""
+
+    def _anchor(self, device: torch.device) -> Tensor:
+        """Zero, through every parameter: DDP waits for a gradient of each.
+
+        A link has none at a depth that does not reach it, in the inner stage on ranks that train
+        other agents, and when its graph is cut, which the dead-link watch should say and not DDP.
+        """
+        return torch.stack([(p.sum() * 0).to(device) for _, p in self._trained()]).sum()
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(n, p) for n, p in self.plain.named_parameters() if p.requires_grad]

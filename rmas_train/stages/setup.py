@@ -13,6 +13,7 @@ from rmas_train.agents.agent import Agent, assert_frozen
 from rmas_train.agents.loading import load_agent
 from rmas_train.agents.memory import is_recurrent
 from rmas_train.agents.prompts import load_prompt
+from rmas_train.analysis.comm import decoder_layers
 from rmas_train.config import Config
 from rmas_train.data.recipes import prepare
 from rmas_train.data.rows import Table, check_answers, read_table
@@ -104,7 +105,7 @@ def load_agents(
         agent = load_agent(name, config.agents[name], where)
         described[name] = describe_agent(agent, config)
         if is_sharded:
-            runtime.shard(agent.layers)
+            runtime.shard(list(decoder_layers(agent.model)))
             agent.model.to(devices[name])
         if runtime.in_step and is_recurrent(agent):
             # It would read rows by length, and lengths differ by rank.
