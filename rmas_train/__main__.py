@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rmas_train.errors import StoppedError, UserError
+from rmas_train.redact import check_typed, clean, one_line
 
 if TYPE_CHECKING:  # imported late below, so that --help and typing errors answer at once
     from rmas_train.config import Config
@@ -25,6 +28,7 @@ def main(argv: list[str]) -> int:
         print_help()
         return 0
     try:
+        check_typed(argv)
         if {"-m", "--multirun"} & set(argv):
             from rmas_train.sweep import sweep
 
@@ -33,7 +37,8 @@ def main(argv: list[str]) -> int:
             run_one(argv)
     except UserError as error:
         if is_told_here(error):
-            print(error if isinstance(error, StoppedError) else f"error: {error}", file=sys.stderr)
+            prefix = "" if isinstance(error, StoppedError) else "error: "
+            print(f"{prefix}{one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; finished stages and checkpoints are kept", file=sys.stderr)
@@ -99,6 +104,27 @@ def run_stages(config: Config, run_dir: Path, is_main: bool) -> None:
         stop_log()
 
 
+def tell_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """The interpreter's traceback, without secrets and control characters."""
+    print(clean("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+
+def warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning in one line, without the source text that the interpreter adds."""
+    del line
+    return f"{filename}:{lineno}: {category.__name__}: {one_line(message)}\n"
+
+
 if __name__ == "__main__":
+    warnings.formatwarning = warning_line
+    sys.excepthook = tell_crash
     warnings.filterwarnings("default", module="rmas_train")
     sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rmas_train.config import Config, describe
 from rmas_train.errors import ConfigError, UserError, did_you_mean
+from rmas_train.redact import check_values
 from rmas_train.resources import resource_root
 
 
@@ -100,7 +101,7 @@ def _saved_run(overrides: list[str]) -> Path | None:
 
 def _compose_on(saved: Path, overrides: list[str]) -> Config:
     """A finished run's config with what was typed on top; ``rounds=1,2,5`` are depths."""
-    config = OmegaConf.create(yaml.safe_load(saved.read_text(encoding="utf-8")))
+    config = _read_saved(saved, overrides)
     plain = [o.lstrip("+") for o in overrides]
     run = next(o.split("=", 1)[1] for o in plain if o.startswith("run="))
     typed = [f"run_dir={run}", *plain]
@@ -122,10 +123,34 @@ def _compose_on(saved: Path, overrides: list[str]) -> Config:
         raise ConfigError(_explain(error, overrides)) from error
 
 
+def _read_saved(path: Path, overrides: list[str]) -> Any:
+    """A run folder's config, which may be somebody else's: it names nothing of this environment
+    and runs no code.
+
+    Raises:
+        ConfigError: it would, unless what it runs was typed here.
+    """
+    text = path.read_text(encoding="utf-8")
+    if "${" in text:
+        raise ConfigError(f"{path}: holds '${{', but a run writes resolved values; remove it.")
+    values = yaml.safe_load(text)
+    agents = values.get("agents") if isinstance(values, dict) else None
+    for name, agent in (agents or {}).items():
+        key = f"agents.{name}.trust_remote_code"
+        is_typed = any(o.lstrip("+").startswith(f"{key}=") for o in overrides)
+        if agent.get("trust_remote_code") and not is_typed:
+            raise ConfigError(
+                f"{path}: {key} is on there, which runs Python that comes with the model; if you "
+                f"trust it, add {key}=true to this command."
+            )
+    return OmegaConf.create(values)
+
+
 def to_config(node: Any) -> Config:
     """A composed node as checked dataclasses."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), node)
+        check_values(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)))
         return cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         cause = error.__cause__ or error.__context__

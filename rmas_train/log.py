@@ -6,8 +6,17 @@ import logging
 import sys
 from pathlib import Path
 
+from rmas_train.redact import clean
+
 LOGGER = logging.getLogger("rmas_train")
 FORMAT = "%(asctime)s rank %(rank)s %(message)s"
+
+
+class CleanFormatter(logging.Formatter):
+    """No secrets, no control characters, and no text that passes for a line of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record)).replace("\n", "\n  ")
 
 
 def start_log(run_dir: Path, rank: int) -> None:
@@ -16,10 +25,12 @@ def start_log(run_dir: Path, rank: int) -> None:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     file = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
-    file.setFormatter(logging.Formatter(FORMAT, defaults={"rank": rank}))
+    file.setFormatter(CleanFormatter(FORMAT, defaults={"rank": rank}))
     LOGGER.addHandler(file)
     if rank == 0:
-        LOGGER.addHandler(logging.StreamHandler(sys.stdout))
+        terminal = logging.StreamHandler(sys.stdout)
+        terminal.setFormatter(CleanFormatter())
+        LOGGER.addHandler(terminal)
 
 
 def stop_log() -> None:

@@ -25,6 +25,7 @@ from rmas_train.compose import compose, config_dir, is_hydra, normalise
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError, UserError, did_you_mean
 from rmas_train.files import write_text
+from rmas_train.redact import one_line
 
 FAILURE = "error.txt"  # in the run folder of a job that failed in a process of its own
 
@@ -225,7 +226,7 @@ def _run_here(config: Config) -> None:
     try:
         execute(config)
     except UserError as error:  # Hydra would print a traceback and exit with 1
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
 
 
@@ -238,8 +239,8 @@ def _run_apart(config: Config, launcher: str) -> None:
     try:
         execute(config)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        write_text(Path(config.run_dir) / FAILURE, f"{error}\n")
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        write_text(Path(config.run_dir) / FAILURE, f"{one_line(error)}\n")
 
 
 def _join_tasks() -> None:

@@ -9,6 +9,8 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from rmas_train.redact import clean
+
 CLAIM = ".failed"
 
 
@@ -38,7 +40,8 @@ def fail(run_dir: Path, rank: int, world: int) -> NoReturn:
     """
     logging.getLogger("rmas_train").info(traceback.format_exc())
     if claim(run_dir, rank):
-        print(f"rank {rank} of {world} failed first:\n{traceback.format_exc()}", file=sys.stderr)
+        trace = clean(traceback.format_exc())
+        print(f"rank {rank} of {world} failed first:\n{trace}", file=sys.stderr)
     else:
         first = (run_dir / CLAIM).read_text(encoding="utf-8").strip()
         print(f"rank {rank} stops, because rank {first} failed", file=sys.stderr)

@@ -44,7 +44,7 @@ def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
     done = sorted(runtime.gather([] if is_double else done))
     setup.assert_unchanged()
     if runtime.is_main:
-        out = stage_folder(config, "eval")
+        out = stage_folder(config, "eval", setup.agents)
         if (out / "results.json").is_file():
             say(f"{out}/results.json: an earlier evaluation is replaced.")
         write_answers(out / "answers.jsonl", done, setup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from rmas_train.compose import to_yaml
 from rmas_train.config import Config
 from rmas_train.files import check_writable, write_json, write_text
+from rmas_train.redact import redacted
 
 PACKAGES = (
     "rmas_train",
@@ -26,8 +28,14 @@ PACKAGES = (
 )
 
 
-def stage_folder(config: Config, stage: str) -> Path:
+def stage_folder(
+    config: Config, stage: str, agents: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
     """``run_dir/<stage>``, writable, with the resolved config and the environment's versions.
+
+    Args:
+        config, stage: whose folder.
+        agents: name -> model, revision (the hub's commit), fingerprint; as loaded.
 
     Raises:
         ConfigError: it cannot be written.
@@ -35,7 +43,7 @@ def stage_folder(config: Config, stage: str) -> Path:
     folder = Path(config.run_dir) / stage
     check_writable(folder, "run_dir")
     write_text(folder / "config.yaml", to_yaml(config))
-    write_json(folder / "environment.json", environment())
+    write_json(folder / "environment.json", environment() | {"agents": dict(agents or {})})
     return folder
 
 
@@ -44,7 +52,7 @@ def environment() -> dict[str, Any]:
     program = Path(sys.argv[0])
     name = "-m rmas_train" if program.name == "__main__.py" else os.path.relpath(program)
     return {
-        "command": " ".join(["python", name, *sys.argv[1:]]),
+        "command": redacted(" ".join(["python", name, *sys.argv[1:]])),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),

@@ -54,7 +54,7 @@ def run_training(
     folder = Path(config.run_dir) / stage
     callbacks: list[Callback] = [LinkWatch(objective.expected_links)]
     if runtime.is_main:
-        folder = stage_folder(config, stage)
+        folder = stage_folder(config, stage, setup.agents)
     saver = Saver(
         folder / "checkpoints",
         run_identity(setup, stage),

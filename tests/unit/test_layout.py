@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "rmas_train"
 # Lower layers import nothing of higher ones.
 LAYERS = [
-    {"errors", "resources", "log"},
+    {"errors", "resources", "log", "redact"},
     {"config", "files"},
     {"compose", "topology", "agents", "links"},
     {"recursion", "data"},

@@ -1,0 +1,112 @@
+"""What we write and print holds no secret and cannot steer a terminal. SECURITY.md says why.
+
+Secrets belong in environment variables: a token typed as an option would stay in configs, logs and
+sweep folders, so it is refused; in texts that are not ours to refuse it is replaced by ``***``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from rmas_train.errors import ConfigError
+
+# Whole tokens only, and none that is a part of a path: names such as task-sk-3 are no tokens.
+TOKEN = re.compile(
+    r"(?:(?<![\w/.-])|(?<=//))(?:"
+    r"(?:hf_|api_org_)[A-Za-z0-9]{30,}"
+    r"|sk-(?:(?:proj|ant|svcacct|admin|or)-[\w-]{32,}|[A-Za-z0-9]{32,})"
+    r"|gh[opusr]_[A-Za-z0-9]{36,}|github_pat_\w{50,}|glpat-[\w-]{20,}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{35}|xox[abprs]-[\w-]{20,}|wandb_v1_\w{30,}"
+    r")(?![\w-])"
+)
+URL_LOGIN = re.compile(r"(?<=://)([^\s/:@]*):[^\s/]+@")
+URL_QUERY = re.compile(r"(?i)([?&][\w-]*(?:token|signature|api_?key|secret)=)[^&\s]+")
+SECRET = r"(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|PRIVATE_KEY)"
+ASSIGNED = re.compile(rf"\b([A-Z][A-Z0-9_]*{SECRET}=)(?![\"']?\$)[^\s'\",\]]+")
+SECRET_NAME = re.compile(rf"(?i)(?:^|.*[._]){SECRET}$")
+FREE_KEYS = ("hydra.", "data.recipe_options.", "tracking")  # any name may follow
+WANDB_KEY = re.compile(r"\b[0-9a-f]{40}\b")  # also the form of a commit, so only where it is odd
+# Escape sequences, and marks that turn the direction of text; tabs and ends of lines stay.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def redacted(text: str) -> str:
+    """The text without tokens, passwords in URLs, and values of the environment's secrets."""
+    for value in _environment_secrets():
+        text = text.replace(value, "***")
+    text = URL_LOGIN.sub(r"\1:***@", text)
+    text = URL_QUERY.sub(r"\1***", text)
+    return TOKEN.sub("***", ASSIGNED.sub(r"\1***", text))
+
+
+def printable(text: str) -> str:
+    """Control characters as their escapes, so that a text cannot move the cursor or hide itself."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def clean(text: str) -> str:
+    """For the terminal and for logs: no secret, no control character."""
+    return printable(redacted(text))
+
+
+def one_line(error: object) -> str:
+    """An error's text as the one line that a user is told."""
+    return clean(" ".join(str(error).splitlines()))
+
+
+def check_typed(overrides: Iterable[str]) -> None:
+    """No option holds a secret; the message names its key alone.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for override in overrides:
+        key, _, value = override.partition("=")
+        plain = key.lstrip("+~")
+        is_named = plain.startswith(FREE_KEYS) and SECRET_NAME.match(plain)
+        is_wandb = plain.startswith("tracking") and WANDB_KEY.search(value)
+        if redacted(override) != override or (value and is_named) or is_wandb:
+            _refuse(redacted(key))
+
+
+def check_values(values: Mapping[Any, Any]) -> None:
+    """No value of a composed config holds a secret, wherever it came from (``${oc.env:...}``).
+
+    Raises:
+        ConfigError: one does; names its key.
+    """
+    for key, value in _leaves(values):
+        if redacted(value) != value or redacted(key) != key:
+            _refuse(redacted(key))
+
+
+def _refuse(key: str) -> None:
+    raise ConfigError(
+        f"{key}: the value looks like a token or a password (not shown), and files of the run "
+        "would keep it; leave it out and set an environment variable instead (HF_TOKEN, "
+        "WANDB_API_KEY, ...)."
+    )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, of in value.items():
+            yield from _leaves(of, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for of in value:
+            yield from _leaves(of, key)
+    else:
+        yield key, str(value)
+
+
+def _environment_secrets() -> list[str]:
+    """Values of variables that are named like secrets; paths to key files are none."""
+    found = [
+        value.strip()
+        for name, value in os.environ.items()
+        if SECRET_NAME.match(name) and not value.startswith(("/", "~", "."))
+    ]
+    return sorted((v for v in found if len(v) >= 12), key=len, reverse=True)
