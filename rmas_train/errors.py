@@ -74,6 +74,14 @@ class PrefixReuseWarning(UserWarning):
     """An agent whose prompts are read whole in every round; slower, same numbers."""
 
 
+class UnpinnedWarning(UserWarning):
+    """A hub id without a revision: the same command may load other weights later."""
+
+
+class RemoteCodeWarning(UserWarning):
+    """An agent that runs Python which came with it."""
+
+
 class TargetLeakWarning(UserWarning):
     """Training shows an agent what the loss asks for; its losses say nothing about inference."""
 

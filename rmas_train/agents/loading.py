@@ -1,7 +1,12 @@
-"""Loading an agent, and finding out what its family can do."""
+"""Loading an agent, and finding out what its family can do.
+
+Weights come from safetensors alone, and code from this package and its libraries alone unless
+``trust_remote_code`` is asked for.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from dataclasses import replace
@@ -17,6 +22,13 @@ from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.memory import Memory
 from rmas_train.agents.prefix import read_prefix
 from rmas_train.agents.sequences import embed_ids, read_whole
+from rmas_train.agents.source import (
+    check_whole,
+    explain,
+    find_commit,
+    warn_of_code,
+    warn_of_revision,
+)
 from rmas_train.config import AgentConfig
 from rmas_train.errors import AgentError, PrefixReuseWarning
 from rmas_train.resources import find_path
@@ -34,31 +46,43 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
         device: where its weights go.
 
     Raises:
-        AgentError: the folder is missing or is not a Hugging Face model folder.
+        AgentError: the folder is missing, is not a Hugging Face model folder, or would need code
+            or pickles of its own.
     """
     where = _locate(name, config)
-    transformers_logging.disable_progress_bar()  # it would stand in log files as control characters
-    kwargs = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    warn_of_code(name, config)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            where,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
-            **kwargs,
-        )
+        commit = find_commit(where, config.revision)
+        check_whole(name, where, commit)
+        model, tokenizer = _read(where, config, commit)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise AgentError(
-            f"agents.{name}.model={config.model} cannot be loaded: {reason}"
+            f"agents.{name}.model={config.model} cannot be loaded: {explain(name, error)}"
         ) from error
     if tokenizer.chat_template is None:
         raise AgentError(
             f"agents.{name}.model={config.model} has no chat template; use an instruction-tuned "
             "model, or put a chat_template.jinja into its folder."
         )
+    warn_of_revision(name, config, commit)
     model.to(device)
-    return checked(freeze(Agent(name, model, tokenizer, config.model, config.revision)))
+    return checked(freeze(Agent(name, model, tokenizer, config.model, commit)))
+
+
+def _read(where: str, config: AgentConfig, commit: str | None) -> tuple[Any, Any]:
+    """Model and tokenizer, both of the same commit."""
+    transformers_logging.disable_progress_bar()  # it would stand in log files as control characters
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # it would load what no revision names
+    kwargs = {"revision": commit, "trust_remote_code": config.trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        where,
+        dtype=getattr(torch, config.dtype),
+        attn_implementation=config.attention,
+        use_safetensors=True,
+        **kwargs,
+    )
+    return model, tokenizer
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.memory import is_recurrent
 from rmas_train.agents.prompts import EncodedPrompt
+from rmas_train.agents.source import explain
 from rmas_train.config import AgentConfig, LinksConfig
 from rmas_train.errors import AgentError
 from rmas_train.links.linkset import LinkSet, new_links
@@ -69,9 +70,9 @@ def read_shape(name: str, config: AgentConfig) -> Any:
             trust_remote_code=config.trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise AgentError(
-            f"agents.{name}.model={config.model} has no readable config.json: {reason}"
+            f"agents.{name}.model={config.model} has no readable config.json: "
+            f"{explain(name, error)}"
         ) from error
 
 

@@ -57,7 +57,11 @@ def find_tokens(config: Config) -> dict[str, Tokens]:
 def _measured(config: Config, name: str, topology: Topology, rows: Sequence[Any]) -> Tokens:
     where = config.agents[name]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(find_path(where.model) or where.model))
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(find_path(where.model) or where.model),
+            revision=where.revision,
+            trust_remote_code=where.trust_remote_code,
+        )
     except (OSError, ValueError):
         tokenizer = None
     if tokenizer is None or tokenizer.chat_template is None:
