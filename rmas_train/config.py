@@ -16,6 +16,7 @@ VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
 GRADIENTS = ("full", "window", "first_step", "parallel")
 BACKENDS = ("auto", "single", "ddp", "zero1", "zero2", "zero3")
 PLACEMENTS = ("replicate", "per_agent", "sharded")
+AGENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
@@ -345,9 +346,9 @@ class Config:
                 "set latent_length to 1 or more (0 is for stage=eval)."
             )
         for name in self.agents:
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            if not AGENT_NAME.fullmatch(name):
                 raise ConfigError(
-                    f"agents.{name}: an agent's name has to match [a-z][a-z0-9_]*; rename it."
+                    f"agents.{name}: an agent's name has to match {AGENT_NAME.pattern}; rename it."
                 )
 
     @property

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from rmas_train.errors import LinksError
 from rmas_train.files import new_folder, write_json
 from rmas_train.links.linkset import LinkSet
+from rmas_train.links.trust import check_inside, check_names
 
 FORMAT = 1
 TENSORS, CARD = "links.safetensors", "links.json"
@@ -79,6 +80,7 @@ def read_card(folder: Path) -> Card:
         LinksError: missing, not JSON, of another format, or with other keys.
     """
     path = folder / CARD
+    check_inside(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -92,6 +94,7 @@ def read_card(folder: Path) -> Card:
         raise LinksError(
             f"{path}: format {seen}, this version reads {FORMAT}; use a matching version."
         )
+    check_names(path, values)
     try:
         return Card(**values)
     except TypeError as error:
@@ -105,6 +108,7 @@ def load_tensors(folder: Path, links: LinkSet) -> None:
         LinksError: corrupt file, missing or unknown key, another shape.
     """
     path = folder / TENSORS
+    check_inside(path)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
