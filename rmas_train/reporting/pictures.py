@@ -11,9 +11,17 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from rmas_train.redact import printable
 from rmas_train.reporting.tables import system_name
 
 Row = dict[str, Any]
+
+
+def plain(text: str) -> str:
+    """A name from a run's files, never a formula (``$``) or a control character."""
+    return printable(text).replace("$", r"\$")
+
+
 # One colour and mark per system in every picture (Okabe and Ito's colours).
 STYLE = {
     "latent": ("#0072B2", "o", "latent, trained"),
@@ -51,7 +59,7 @@ def accuracy_picture(path: Path, rows: list[Row], references: dict[str, Any]) ->
                     label=label,
                     zorder=order,
                 )
-        panel.set(title=task, xlabel="rounds", ylim=(0, 103))
+        panel.set(title=plain(task), xlabel="rounds", ylim=(0, 103))
         panel.set_xticks(sorted({r["rounds"] for r in rows if r["task"] == task}))
     panels[0][0].set_ylabel("accuracy, % of all test problems")
     _finish(figure, panels[0][0], path)
@@ -97,8 +105,8 @@ def training_picture(path: Path, metrics: dict[str, dict[str, list[Row]]]) -> No
             seen = [(line["step"], line["gradient_norms"][link]) for line in outer]
             drawn = [(step, norm) for step, norm in seen if norm > 0]
             if drawn:
-                panels[1][column].semilogy(*zip(*drawn, strict=True), label=link)
-        panels[0][column].set(title=name, yscale="log", ylabel="loss")
+                panels[1][column].semilogy(*zip(*drawn, strict=True), label=plain(link))
+        panels[0][column].set(title=plain(name), yscale="log", ylabel="loss")
         panels[1][column].set(xlabel="optimizer step", ylabel="gradient norm before clipping")
         panels[0][column].legend(fontsize=8)
         panels[1][column].legend(fontsize=8)
@@ -134,7 +142,7 @@ def cost_picture(path: Path, rows: list[Row]) -> None:
     for panel, title in zip(
         panels, ("per problem", "milliseconds per problem, batched"), strict=True
     ):
-        panel.set(xlabel="rounds", title=f"{task}: {title}", ylim=(0, None))
+        panel.set(xlabel="rounds", title=f"{plain(task)}: {title}", ylim=(0, None))
         panel.set_xticks(sorted({r["rounds"] for r in rows}))
         panel.legend(fontsize=8)
     figure.tight_layout()
@@ -163,7 +171,7 @@ def sweep_picture(path: Path, rows: list[Row]) -> None:
             for j, value in enumerate(line):
                 if value == value:
                     panel.text(j, i, f"{value:.0f}", ha="center", va="center", color="white")
-        panel.set(title=f"{task}, latent length {length}", xlabel="rounds in evaluation")
+        panel.set(title=f"{plain(task)}, latent length {length}", xlabel="rounds in evaluation")
         panel.set_xticks(range(len(used)), used)
         panel.set_yticks(range(len(trained)), trained)
     panels[0][0].set_ylabel("rounds in training")

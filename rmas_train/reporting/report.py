@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from rmas_train.files import write_json, write_text
+from rmas_train.redact import clean
 from rmas_train.reporting.collect import collect, read_metrics
 from rmas_train.reporting.pictures import (
     accuracy_picture,
@@ -26,6 +27,13 @@ STYLE = (
 )
 
 
+# No text becomes a script even if an escape were forgotten.
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'\">"
+)
+
+
 def write_report(folder: Path) -> None:
     """Write ``results.json`` and ``report/`` into a run folder, and print the table.
 
@@ -35,9 +43,10 @@ def write_report(folder: Path) -> None:
     results = collect(folder)
     for run in results["runs"]:
         if is_stale(folder / run):
+            name = clean(str(folder / run))
             print(
-                f"warning: {folder / run} was trained again after its evaluation; the numbers are "
-                f"of the links before. Run stage=eval run={folder / run}."
+                f"warning: {name} was trained again after its evaluation; the numbers are "
+                f"of the links before. Run stage=eval run={name}."
             )
     write_json(folder / "results.json", results)
     out = folder / "report"
@@ -77,7 +86,7 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
     """One HTML page; every text from a run file is escaped."""
     head = "".join(f"<th>{escape(name)}</th>" for name in HEADER)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
         for cells in table_rows(results["rows"])
     )
     figures = "".join(
@@ -85,14 +94,15 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
         for name, caption in pictures
     )
     runs = "".join(
-        f"<li><b>{escape(name)}</b>: <code>{escape(run['environment']['command'])}</code>, seed "
-        f"{run['config']['seed']}, {escape(str(run['environment']['versions']))}, "
-        f"{run['environment']['cpus']} CPU threads, "
-        f"GPU {escape(str(run['environment']['gpu']))}</li>"
+        f"<li><b>{_text(name)}</b>: <code>{_text(run['environment']['command'])}</code>, seed "
+        f"{_text(run['config']['seed'])}, {_text(run['environment']['versions'])}, "
+        f"{_text(run['environment']['cpus'])} CPU threads, "
+        f"GPU {_text(run['environment']['gpu'])}</li>"
         for name, run in results["runs"].items()
     )
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>rmas_train report</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{POLICY}'
+        f"<title>rmas_train report</title>"
         f"<style>{STYLE}</style><h1>Report</h1>{figures}<h2>Results</h2>"
         f"<p>Accuracies in percent. <i>Within reach</i>: problems that this depth can solve at "
         f"best, where the data say so. Controls: <i>start</i> = links as the outer stage began, "
@@ -100,3 +110,8 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
         f"another problem's messages.</p><table><tr>{head}</tr>{body}</table><h2>Runs</h2>"
         f"<ul>{runs}</ul></html>\n"
     )
+
+
+def _text(value: Any) -> str:
+    """Anything from a run's files, as text in a page."""
+    return escape(clean(str(value)))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from rmas_train.redact import clean
 
 Row = dict[str, Any]
 HEADER = (
@@ -75,5 +78,5 @@ def terminal_table(rows: list[Row]) -> Table:
         if task and cells[0] != task:
             table.add_section()
         task = cells[0]
-        table.add_row(*cells)
+        table.add_row(*(Text(clean(cell)) for cell in cells))
     return table
