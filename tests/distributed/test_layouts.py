@@ -38,6 +38,14 @@ def test_eight_micro_batches_equal_one(typed, workspace, alone):
     assert_same_curves(alone, workspace / "small" / "run")
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_back_ends_bf16_switch_casts_nothing(typed, workspace, alone, processes):
+    """What ``accelerate launch --mixed_precision bf16`` passes on; links and agents keep theirs."""
+    cast = f"run_dir={workspace}/cast/run"
+    launch([*typed, cast], processes, ACCELERATE_MIXED_PRECISION="bf16")
+    assert_same_curves(alone, workspace / "cast" / "run")
+
+
 def test_four_ranks_share_three_agents(typed, workspace, alone):
     """The costliest agent has two ranks, which share its rows."""
     out = launch([*typed, "runtime=ddp", f"run_dir={workspace}/four/run"], 4)
