@@ -146,12 +146,17 @@ def _line(
         "seconds": micro_batches * plan.seconds(*rates),
         "bytes_to_reduce": plan.gradients if devices > 1 else 0,
         "communication": asdict(moved),
-        "advice": advice(config, plan),
+        "advice": advice(config, plan, moved.sharded_weights),
     }
 
 
-def advice(config: Config, plan: Plan) -> list[str]:
-    """What to change where the plan does not fit; the cheapest first."""
+def advice(config: Config, plan: Plan, sharded: float) -> list[str]:
+    """What to change where the plan does not fit; the cheapest first.
+
+    Args:
+        config, plan: what does not fit.
+        sharded: bytes of agents' weights on each device under ``placement=sharded``.
+    """
     limit, stage = config.plan.device_gib * GIB, config.training.outer
     if plan.total <= limit:
         return []
@@ -166,7 +171,10 @@ def advice(config: Config, plan: Plan) -> list[str]:
     if any(agent.dtype != "bfloat16" for agent in config.agents.values()):
         found.append("agents.<name>.dtype=bfloat16: half the weights; links stay float32")
     if plan.static > limit:
-        found.append("weights alone do not fit: smaller agents, or a larger device")
+        found.append(
+            "weights alone do not fit: runtime.placement=per_agent (an agent on each device), or "
+            f"sharded ({sharded / GIB:.3g} GiB of agents on each device, docs/communication.md)"
+        )
     return found
 
 
