@@ -1,0 +1,81 @@
+"""Which of Hydra's launchers a sweep goes through, checked before anything runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from rmas_train.compose import config_dir
+from rmas_train.errors import ConfigError, did_you_mean
+
+
+def check_launcher(typed: list[str]) -> str:
+    """The launcher's name; every option of it is one that it has, and it can work here.
+
+    Args:
+        typed: the ``hydra/launcher=...`` and ``hydra.launcher.<option>=...`` of the command.
+    """
+    ordered = sorted(typed, key=lambda o: not o.startswith("hydra/"))
+    node = _compose_hydra([])
+    for i, override in enumerate(ordered):
+        _check_allowed(override)
+        try:
+            node = _compose_hydra(ordered[: i + 1])
+        except HydraException as error:
+            raise ConfigError(_refusal(override, error, node)) from error
+    launcher = str(node.hydra.runtime.choices["hydra/launcher"])
+    if launcher == "submitit_slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+        raise ConfigError(
+            f"hydra/launcher={launcher}: no sbatch and srun on this machine's PATH; start the "
+            "sweep on a SLURM login node, or use hydra/launcher=submitit_local."
+        )
+    return launcher
+
+
+def _compose_hydra(typed: list[str]) -> DictConfig:
+    """The config with Hydra's own part, which says how jobs are launched."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        return hydra.compose("config", overrides=typed, return_hydra_config=True)
+
+
+def _check_allowed(override: str) -> None:
+    """Only the launcher is open; where jobs write and how they are listed is this module's."""
+    key, _, value = override.lstrip("+~").partition("=")
+    if "_target_" in override or not (
+        key == "hydra/launcher" or key.startswith(("hydra.launcher.", "hydra.job."))
+    ):
+        raise ConfigError(
+            f"{override}: of Hydra's own options a sweep takes hydra/launcher=<name>, "
+            "hydra.launcher.<option>=<value> and hydra.job.<option>=<value>; leave it out."
+        )
+    plugin = "hydra_plugins.hydra_submitit_launcher"
+    if value.startswith("submitit_") and not _is_installed(plugin):
+        raise ConfigError(
+            f"{override} needs hydra-submitit-launcher, which is not installed; "
+            "pip install 'rmas_train[slurm]' (in a clone: pip install -e '.[slurm]')."
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
+
+
+def _refusal(override: str, error: HydraException, before: DictConfig) -> str:
+    """One line on why Hydra refuses an override that stands on the config ``before``."""
+    key = override.lstrip("+~").partition("=")[0]
+    known = [f"hydra.launcher.{k}" for k in before.hydra.launcher if k != "_target_"]
+    if key.startswith("hydra.launcher.") and not known:
+        return f"{override}: launcher 'basic' has no options; add hydra/launcher=submitit_slurm."
+    if key.startswith("hydra.launcher.") and ".".join(key.split(".")[:3]) not in known:
+        return f"Unknown option '{key}'. {did_you_mean(key, known)}"
+    what = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+    return f"{override}: {what}; docs/slurm.md has launchers and values that work."
