@@ -238,7 +238,9 @@ def test_one_node_s_command_runs_as_printed(tmp_path):
     words[words.index("--nproc-per-node") + 1] = "2"
     words[words.index("rmas_train")] = "saying"
     (tmp_path / "saying.py").write_text(
-        "import os, sys; print(os.environ['RANK'], os.environ['WORLD_SIZE'], *sys.argv[1:])"
+        "import os, sys\n"
+        "said = [os.environ['RANK'], os.environ['WORLD_SIZE'], *sys.argv[1:]]\n"
+        "os.write(1, (' '.join(said) + '\\n').encode())  # in one piece, beside the other rank\n"
     )
     words[0] = str(Path(sys.executable).with_name("torchrun"))
     env = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
