@@ -82,20 +82,9 @@ class Saver:
         """Write a checkpoint; all ranks take part, and fail together."""
         if step == self._saved_step:
             return
-        parameters, moments, steps = engine.parameters(), engine.moments(), engine.steps()
-        rank = self._runtime.rank
-        random = {f"rank{rank}.{k}": v for k, v in get_random_state().items()}
-        random = self._runtime.gather_dict(random)
+        found = self._capture(step, engine, schedule, callbacks)
         problem = None
         if self._runtime.is_main:
-            state = {
-                "updates": steps,
-                "schedule": schedule.state_dict(),
-                "callbacks": {type(c).__name__: c.state() for c in callbacks},
-                "world": self._runtime.world,
-                "backend": self._runtime.backend,
-            }
-            found = Checkpoint(step, parameters, moments, random, state, self._identity)
             try:
                 checkpoint.write(self._folder, found)
                 checkpoint.prune(self._folder, self._config.keep)
@@ -105,6 +94,22 @@ class Saver:
         if problem:
             raise CheckpointError(problem)
         self._saved_step, self._saved_at = step, time.monotonic()
+
+    def _capture(
+        self, step: int, engine: Engine, schedule: LRScheduler, callbacks: Sequence[Callback]
+    ) -> Checkpoint:
+        """Whole tensors from all ranks; the callbacks' states are this rank's."""
+        own = f"rank{self._runtime.rank}."
+        random = self._runtime.gather_dict({own + k: v for k, v in get_random_state().items()})
+        state = {
+            "updates": engine.steps(),
+            "schedule": schedule.state_dict(),
+            "callbacks": {type(c).__name__: c.state() for c in callbacks},
+            "world": self._runtime.world,
+            "backend": self._runtime.backend,
+        }
+        parameters, moments = engine.parameters(), engine.moments()
+        return Checkpoint(step, parameters, moments, random, state, self._identity)
 
     def where(self) -> str:
         """The newest checkpoint, for people."""
