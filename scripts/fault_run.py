@@ -140,7 +140,9 @@ def _sleep(run: subprocess.Popen, seconds: float) -> None:
 def kill(run: subprocess.Popen, run_dir: Path, draw: random.Random) -> Kill | None:
     """Kill a run, or one of its processes, and wait until all are gone; None if it had ended."""
     ranks = workers(run)
-    targets = {"all": None, "launcher": run.pid} | {f"rank {i}": p for i, p in enumerate(ranks)}
+    every = [run.pid, *ranks]  # each by itself: torchrun gives its ranks groups of their own
+    targets = {"all": every, "launcher": [run.pid]}
+    targets |= {f"rank {i}": [pid] for i, pid in enumerate(ranks)}
     if run.poll() is not None or not ranks:
         return None
     number = draw.choice([signal.SIGKILL, signal.SIGTERM])
@@ -149,26 +151,27 @@ def kill(run: subprocess.Popen, run_dir: Path, draw: random.Random) -> Kill | No
         target = "all"  # its ranks would go on alone, as they should: nothing has failed
     moment = _moment(run_dir)
     began = time.monotonic()
-    _send(run, targets[target], number)
+    _send(targets[target], number)
     saving = _is_saving(run_dir)
     run.wait(timeout=PATIENCE)
-    while _alive(run.pid):
+    while any(_alive(pid) for pid in every):
         time.sleep(0.01)
     found = saving or _is_saving(run_dir)
     return Kill(signal.Signals(number).name, target, moment, found, time.monotonic() - began)
 
 
-def _send(run: subprocess.Popen, pid: int | None, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(run.pid, number) if pid is None else os.kill(pid, number)
+def _send(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
-def _alive(group: int) -> bool:
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be asked how it ended does not."""
     try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
         return False
-    return True
 
 
 def _moment(run_dir: Path) -> str:
