@@ -94,11 +94,13 @@ def finish(run: subprocess.Popen, log: Path) -> None:
         raise SystemExit(f"an undisturbed run failed:\n{log.read_text()[-3000:]}")
 
 
-def workers(run: subprocess.Popen) -> list[int]:
+def workers(run: subprocess.Popen, processes: int) -> list[int]:
     """The launcher's children, which are the ranks in their order; the process itself without."""
+    if processes == 1:
+        return [run.pid]
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
     try:
-        return [int(p) for p in children.read_text().split()] or [run.pid]
+        return [int(pid) for pid in children.read_text().split()]
     except OSError:
         return []
 
@@ -120,9 +122,15 @@ def progress(run_dir: Path) -> int:
 
 
 def wait_for_moment(run: subprocess.Popen, run_dir: Path, draw: random.Random) -> None:
-    """Until a random moment: rarely while it starts, else some steps after where it was."""
-    if draw.random() < 0.15:
+    """Until a random moment: while it starts, while it saves, or after some more steps."""
+    kind = draw.random()
+    if kind < 0.15:
         _sleep(run, draw.uniform(0.2, 6.0))
+        return
+    if kind < 0.45:
+        deadline = time.monotonic() + draw.uniform(5, 15)
+        while run.poll() is None and not _is_saving(run_dir) and time.monotonic() < deadline:
+            time.sleep(0.0005)
         return
     wanted = progress(run_dir) + draw.randint(1, STEPS // 2)
     deadline = time.monotonic() + PATIENCE
@@ -137,9 +145,9 @@ def _sleep(run: subprocess.Popen, seconds: float) -> None:
         time.sleep(0.001)
 
 
-def kill(run: subprocess.Popen, run_dir: Path, draw: random.Random) -> Kill | None:
+def kill(run: subprocess.Popen, processes: int, run_dir: Path, draw: random.Random) -> Kill | None:
     """Kill a run, or one of its processes, and wait until all are gone; None if it had ended."""
-    ranks = workers(run)
+    ranks = workers(run, processes)
     every = [run.pid, *ranks]  # each by itself: torchrun gives its ranks groups of their own
     targets = {"all": every, "launcher": [run.pid]}
     targets |= {f"rank {i}": [pid] for i, pid in enumerate(ranks)}
@@ -216,7 +224,7 @@ def run_chain(
     while len(chain.kills) < kills:
         run = start(processes, run_dir, typed, log)
         wait_for_moment(run, run_dir, draw)
-        done = kill(run, run_dir, draw)
+        done = kill(run, processes, run_dir, draw)
         if done is None:
             break
         chain.kills.append(done)
