@@ -40,6 +40,12 @@ def main(argv: list[str]) -> int:
             prefix = "" if isinstance(error, StoppedError) else "error: "
             print(f"{prefix}{one_line(error)}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a full disk, a folder where a file should be, no permission
+        if error.filename is None:
+            raise
+        line = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk."
+        print(f"error: {one_line(line)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; finished stages and checkpoints are kept", file=sys.stderr)
         return 130

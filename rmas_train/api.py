@@ -9,10 +9,17 @@ from pathlib import Path
 import torch
 
 from rmas_train.agents.loading import load_agent
-from rmas_train.agents.prompts import Prompt
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig
-from rmas_train.errors import LinksError
-from rmas_train.links.folder import check_agents, find_links, load_tensors, read_card
+from rmas_train.errors import ConfigError, DataError, LinksError
+from rmas_train.links.folder import (
+    CARD,
+    Card,
+    check_agents,
+    find_links,
+    load_tensors,
+    read_card,
+)
 from rmas_train.links.linkset import new_links
 from rmas_train.recursion import Team
 from rmas_train.system import System
@@ -41,9 +48,19 @@ def load(
     card = read_card(path)
     if card.rounds is None or card.latent_length is None:
         raise LinksError(f"{path}: inner links only; train the outer links with stage=outer first.")
+    try:
+        return _load(path, card, agents or {}, device)
+    except (ConfigError, DataError) as error:  # what the card says of topology, links and prompts
+        raise LinksError(f"{path / CARD}: {error}") from error
+
+
+def _load(path: Path, card: Card, agents: Mapping[str, str], device: str | torch.device) -> System:
+    edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
+    topology = build_topology(TopologyConfig(**card.topology | {"edges": edges}), card.agents)
+    options = LinksConfig(**card.links)
     loaded = {}
     for name, made in card.agents.items():
-        model = (agents or {}).get(name, made["model"])
+        model = agents.get(name, made["model"])
         where = AgentConfig(model=model, revision=made["revision"], dtype=made["dtype"])
         loaded[name] = load_agent(name, where, device)
     seen = {
@@ -51,13 +68,14 @@ def load(
         for n, a in loaded.items()
     }
     check_agents(path, card, seen)
-    edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
-    topology = build_topology(TopologyConfig(**card.topology | {"edges": edges}), loaded)
-    options = LinksConfig(**card.links)
     widths = {n: a.width for n, a in loaded.items()}
     links = new_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
     load_tensors(path, links)
     links.to(device).requires_grad_(False)
-    prompts = {n: Prompt(a, card.prompts[n], f"{path}, prompt of {n}") for n, a in loaded.items()}
+    prompts = {
+        n: make_prompt(a, card.prompts[n], f"prompt of {n}", topology.sources(n))
+        for n, a in loaded.items()
+    }
     team = Team(loaded, prompts, topology, options.edge_input)
-    return System(team, links, card.rounds, card.latent_length, card.max_new_tokens)
+    rounds, length = card.rounds or 1, card.latent_length or 0
+    return System(team, links, rounds, length, card.max_new_tokens)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, cast
+from unicodedata import category
 
 import yaml
 from hydra import compose as hydra_compose
@@ -18,8 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rmas_train.config import Config, describe
 from rmas_train.errors import ConfigError, UserError, did_you_mean
+from rmas_train.reading import check_type, parse_yaml
 from rmas_train.redact import check_values
 from rmas_train.resources import resource_root
+from rmas_train.topology import build_topology
+
+MOST_DIGITS = 100
+# Hydra's, OmegaConf's, and what a hostile text makes their parsers stop with.
+REFUSALS = (HydraException, OmegaConfBaseException, RecursionError, ValueError)
 
 
 def config_dir() -> Path:
@@ -43,7 +50,7 @@ def compose(overrides: list[str]) -> Config:
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
             config = to_config(hydra_compose("config", overrides=overrides))
-    except HydraException as error:
+    except REFUSALS as error:
         raise ConfigError(_explain(error, overrides)) from error
     _check_agents(config, overrides)
     return config
@@ -68,10 +75,17 @@ def normalise(overrides: list[str]) -> list[str]:
     """
     normal = []
     for override in overrides:
+        if any(category(c) in ("Cc", "Cs") and c not in "\n\t" for c in override):
+            raise ConfigError(
+                f"{override}: control characters, or bytes that are not UTF-8; remove them."
+            )
         if override.startswith("-"):
             raise ConfigError(f"Unknown flag {override}; options are key=value. See --help.")
         if "=" not in override:
             raise ConfigError(f"'{override}' is not key=value; write {override}=<value>.")
+        key, value = override.split("=", 1)
+        if value.strip("+- ").isdigit() and len(value) > MOST_DIGITS:
+            raise ConfigError(f"{key}: a number of {len(value)} digits; give a smaller one.")
         if "_target_" in override:
             raise ConfigError(f"'{override}': configs here are data; `_target_` is not allowed.")
         if is_hydra(override):
@@ -119,44 +133,55 @@ def _compose_on(saved: Path, overrides: list[str]) -> Config:
     try:
         structured = OmegaConf.merge(OmegaConf.structured(Config), config)
         return to_config(OmegaConf.merge(structured, OmegaConf.from_dotlist(typed)))
-    except OmegaConfBaseException as error:
+    except (*REFUSALS, yaml.YAMLError) as error:
         raise ConfigError(_explain(error, overrides)) from error
 
 
 def _read_saved(path: Path, overrides: list[str]) -> Any:
-    """A run folder's config, which may be somebody else's: it names nothing of this environment
-    and runs no code.
+    """A saved config that is valid as it stands.
+
+    It may be somebody else's: it names nothing of this environment and runs no code.
 
     Raises:
-        ConfigError: it would, unless what it runs was typed here.
+        ConfigError: it is not, or would, unless what it runs was typed here; names the file.
     """
     text = path.read_text(encoding="utf-8")
     if "${" in text:
         raise ConfigError(f"{path}: holds '${{', but a run writes resolved values; remove it.")
-    values = yaml.safe_load(text)
-    agents = values.get("agents") if isinstance(values, dict) else None
-    for name, agent in (agents or {}).items():
+    try:
+        plain = parse_yaml(text)
+        check_type(plain, dict[str, Any], "")
+        node = OmegaConf.create(plain)
+        config = to_config(node)
+        build_topology(config.topology, config.agents)
+    except (ConfigError, *REFUSALS) as error:
+        reason = str(error) if isinstance(error, ConfigError) else _explain(error, [])
+        raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
+    for name, agent in config.agents.items():
         key = f"agents.{name}.trust_remote_code"
         is_typed = any(o.lstrip("+").startswith(f"{key}=") for o in overrides)
-        if agent.get("trust_remote_code") and not is_typed:
+        if agent.trust_remote_code and not is_typed:
             raise ConfigError(
                 f"{path}: {key} is on there, which runs Python that comes with the model; if you "
                 f"trust it, add {key}=true to this command."
             )
-    return OmegaConf.create(values)
+    return node
 
 
 def to_config(node: Any) -> Config:
     """A composed node as checked dataclasses."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), node)
-        check_values(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)))
-        return cast(Config, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
+        plain = OmegaConf.to_container(merged, resolve=True)
+        check_values(cast(dict[str, Any], plain))
+        config = cast(Config, OmegaConf.to_object(merged))
+        check_type(plain, Config, "")
+    except REFUSALS as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, UserError):
             raise cause from error
         raise ConfigError(_explain(error, [])) from error
+    return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -166,7 +191,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def from_file(path: Path) -> Config:
     """The config that a run saved in its folder."""
-    return to_config(OmegaConf.create(yaml.safe_load(path.read_text())))
+    return to_config(_read_saved(path))
 
 
 def to_yaml(config: Config) -> str:
@@ -196,7 +221,8 @@ def _explain(error: Exception, overrides: list[str]) -> str:
         if any("Could not override" in li and key in li for li in lines):
             return f"Unknown option '{key}'. {did_you_mean(key, known)}"
     if any("Ambiguous value" in li for li in lines):
-        value = next(o.lstrip("+") for o in overrides if "," in o and o.lstrip("+~") in lines[0])
+        sweeps = [o.lstrip("+") for o in overrides if "," in o and o.lstrip("+~") in lines[0]]
+        value = sweeps[0] if sweeps else lines[0]
         return (
             f"{value}: several values are a sweep; add -m. (In a list write [a,b]; stage=eval "
             "run=<folder> takes rounds=1,2,3.)"
@@ -204,8 +230,11 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     full = next((li.split(":", 1)[1].strip() for li in lines if li.startswith("full_key")), "")
     if any("not in" in li for li in lines) and full:
         return f"Unknown option '{full}'. {did_you_mean(full, known)}"
-    if group and any("Could not find" in li for li in lines):
+    refusals = ("Could not find", "Config group override")
+    if group and any(r in li for li in lines for r in refusals):
         value = next(o.split("=", 1)[1] for o in overrides if o.startswith(f"{group}="))
         return f"{group}={value}: no such choice. {did_you_mean(value, groups()[group])}"
-    what = lines[0].rstrip(".")
+    if isinstance(error, RecursionError):
+        return "an option is nested too deeply. See --help."
+    what = (lines or [type(error).__name__])[0].rstrip(".")
     return f"{full}: {what}. See --help." if full else f"{what}. See --help."

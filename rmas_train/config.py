@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from reprlib import repr as short
 from typing import Any
 
 from rmas_train.errors import ConfigError, did_you_mean
@@ -17,6 +18,7 @@ GRADIENTS = ("full", "window", "first_step", "parallel")
 BACKENDS = ("auto", "single", "ddp", "zero1", "zero2", "zero3")
 PLACEMENTS = ("replicate", "per_agent", "sharded")
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MOST_ROUNDS, MOST_LENGTH, MOST_STEPS, MOST_ROWS = 10_000, 1_000_000, 10_000_000, 1_000_000
 CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
@@ -32,9 +34,12 @@ def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value}: no such choice. {did_you_mean(str(value), known)}")
 
 
-def check_least(key: str, value: float | None, least: float) -> None:
+def check_least(key: str, value: float | None, least: float, most: float = 1e9) -> None:
+    """In range; what is larger than ``most`` could only end in a full memory or never."""
     if value is not None and not value >= least:
         raise ConfigError(f"{key}={value} is too small; set {key} to {least} or more.")
+    if value is not None and not value <= most:
+        raise ConfigError(f"{key}={short(value)} is too large; set {key} to {most:.0f} or less.")
 
 
 @dataclass(kw_only=True)
@@ -120,8 +125,10 @@ class DataConfig:
         check_least("data.max_length", self.max_length, 1)
         try:
             pattern = re.compile(self.answer_pattern)
-        except re.error as error:
-            raise ConfigError(f"data.answer_pattern={self.answer_pattern}: {error}.") from error
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ConfigError(
+                f"data.answer_pattern={self.answer_pattern}: {error}; mend the expression."
+            ) from error
         if "answer" not in pattern.groupindex:
             raise ConfigError(
                 f"data.answer_pattern={self.answer_pattern} has no group named `answer`; "
@@ -151,8 +158,10 @@ class TrainingConfig:
     keep: int = option(2, "newest checkpoints that stay")
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "micro_batch_size", "log_every", "save_every", "keep"):
+        for key in ("micro_batch_size", "log_every", "save_every", "keep"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 1)
+        check_least("training.<stage>.steps", self.steps, 1, MOST_STEPS)
+        check_least("training.<stage>.batch_size", self.batch_size, 1, MOST_ROWS)
         for key in ("lr", "warmup_steps", "weight_decay", "eps", "clip_norm", "save_minutes"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 0)
         check_choice("training.<stage>.clip_scope", self.clip_scope, ("link", "global"))
@@ -253,11 +262,12 @@ class EvaluationConfig:
     controls: list[str | None] = option(list(CONTROLS), "rows beside the trained system")
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "max_new_tokens", "max_rows"):
+        for key in ("batch_size", "max_rows"):
             check_least(f"evaluation.{key}", getattr(self, key), 1)
+        check_least("evaluation.max_new_tokens", self.max_new_tokens, 1, MOST_LENGTH)
         check_choice("evaluation.decoding", self.decoding, ("plain", "static"))
         for depth in self.rounds or []:
-            check_least("evaluation.rounds", depth, 1)
+            check_least("evaluation.rounds", depth, 1, MOST_ROUNDS)
         # YAML reads a bare `null` as nothing; here it is a control's name.
         self.controls = [control or "null" for control in self.controls]
         for control in self.controls:
@@ -284,7 +294,7 @@ class RuntimeConfig:
         check_choice("runtime.placement", self.placement, PLACEMENTS)
         check_choice("runtime.device", self.device, ("auto", "cpu"))
         check_least("runtime.processes", self.processes, 1)
-        check_least("runtime.threads", self.threads, 1)
+        check_least("runtime.threads", self.threads, 1, 1024)
         check_least("runtime.timeout_minutes", self.timeout_minutes, 0.1)
         if self.backend.startswith("zero") and self.placement != "replicate":
             raise ConfigError(
@@ -305,7 +315,9 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         for key in ("prefix_tokens", "suffix_tokens", "answer_tokens"):
-            check_least(f"plan.{key}", getattr(self, key), 1)
+            check_least(f"plan.{key}", getattr(self, key), 1, MOST_LENGTH)
+        for key in ("device_gib", "tflops", "gib_per_second"):
+            check_least(f"plan.{key}", getattr(self, key), 1e-6)
         for devices in self.devices:
             check_least("plan.devices", devices, 1)
 
@@ -335,9 +347,9 @@ class Config:
 
     def __post_init__(self) -> None:
         check_choice("stage", self.stage, STAGES)
-        check_least("rounds", self.rounds, 1)
-        check_least("latent_length", self.latent_length, 0)
-        check_least("seed", self.seed, 0)
+        check_least("rounds", self.rounds, 1, MOST_ROUNDS)
+        check_least("latent_length", self.latent_length, 0, MOST_LENGTH)
+        check_least("seed", self.seed, 0, 2**63 - 1)
         for tracker in self.tracking:
             check_choice("tracking", tracker, ("wandb", "tensorboard"))
         if self.latent_length == 0 and self.stage in ("outer", "pipeline"):

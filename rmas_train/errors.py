@@ -10,6 +10,17 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+LONGEST = 2000  # characters of an error's line
+
+
+def one_line(text: str) -> str:
+    """Without control characters, whatever was quoted; the middle of a very long line left out."""
+    plain = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text
+    )
+    return plain if len(plain) <= LONGEST else f"{plain[:1000]} ... {plain[-900:]}"
+
 
 class UserError(Exception):
     """Something that the user can mend; the message is one line.
@@ -20,6 +31,9 @@ class UserError(Exception):
 
     exit_code = 2
     is_first: bool
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(UserError):
@@ -88,7 +102,7 @@ class TargetLeakWarning(UserWarning):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names when none is near."""
-    known = sorted(known)
+    name, known = str(name), sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:  # a full key may be far from a short one that was meant
         ends = {k.rsplit(".", 1)[-1]: k for k in known}

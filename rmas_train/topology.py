@@ -43,6 +43,10 @@ class Topology:
     def incoming(self, agent: str) -> list[Edge]:
         return [e for e in self.edges if e.target == agent]
 
+    def sources(self, agent: str) -> list[str]:
+        """Who sends to it."""
+        return [e.source for e in self.incoming(agent)]
+
     def outgoing(self, agent: str) -> list[Edge]:
         return [e for e in self.edges if e.source == agent]
 

@@ -57,7 +57,8 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
         model, tokenizer = _read(where, config, commit)
     except (OSError, ValueError) as error:
         raise AgentError(
-            f"agents.{name}.model={config.model} cannot be loaded: {explain(name, error)}"
+            f"agents.{name}.model={config.model} cannot be loaded: {explain(name, error)} "
+            "(give a folder that save_pretrained wrote, or a hub id that can be reached)"
         ) from error
     if tokenizer.chat_template is None:
         raise AgentError(

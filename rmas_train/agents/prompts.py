@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2.exceptions import TemplateError
 
 from rmas_train.agents.agent import Agent
 from rmas_train.errors import DataError, did_you_mean
+from rmas_train.reading import parse_yaml, short
 
 MARK = re.compile(r"<<(?P<kind>message:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)>>")
 KEYS = ("system", "user", "user_first")
@@ -113,13 +113,14 @@ class Prompt:
     def _render(self, system: str | None, user: str) -> list[Part]:
         """The chat around ``user`` with the marks as parts, whatever the template does to text."""
         parts = split_marks(user)
-        names = [f"\ue000{i}\ue001" for i in range(len(parts))]
+        mark = next(c for c in map(chr, range(0xE000, 0xF8FF)) if c not in f"{system}{user}")
+        names = [f"{mark}{i}{mark}" for i in range(len(parts))]
         body = "".join(
             p.value if p.kind == "text" else n for p, n in zip(parts, names, strict=True)
         )
         text = render_chat(self.agent, system, body)
         rendered: list[Part] = []
-        for piece in re.split("(\ue000\\d+\ue001)", text):
+        for piece in re.split(f"({mark}\\d+{mark})", text):
             if piece in names:
                 rendered.append(parts[names.index(piece)])
             elif piece:
@@ -173,27 +174,36 @@ def load_prompt(agent: Agent, folder: Path, sources: list[str]) -> Prompt:
             f"{path}: no prompt file for agent {agent.name}; write one, or set data.prompts."
         )
     try:
-        texts = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid YAML ({str(error).splitlines()[0]}).") from error
+        texts = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid YAML ({error}); mend the file.") from error
+    return make_prompt(agent, texts, str(path), sources)
+
+
+def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Prompt:
+    """A prompt of known texts, and exactly the slots that are wanted.
+
+    Raises:
+        DataError: names ``where`` and the key or slot.
+    """
     if not isinstance(texts, dict) or not isinstance(texts.get("user"), str):
-        raise DataError(f"{path}: needs a key `user` with the text of the user's turn.")
+        raise DataError(f"{where}: needs a key `user` with the text of the user's turn; add it.")
     for key, value in texts.items():
         if key not in KEYS:
-            raise DataError(f"{path}: unknown key '{key}'. {did_you_mean(str(key), KEYS)}")
+            raise DataError(f"{where}: unknown key '{key}'. {did_you_mean(str(key), KEYS)}")
         if not isinstance(value, str | None):
-            raise DataError(f"{path}: key '{key}' holds {value!r}; put the text in quotes.")
-    prompt = Prompt(agent, texts, str(path))
+            raise DataError(f"{where}: key '{key}' holds {short(value)}; put the text in quotes.")
+    prompt = Prompt(agent, texts, where)
     for source in sources:
         if prompt.slots.count(source) != 1:
             raise DataError(
-                f"{path}: {prompt.slots.count(source)} slots for {source}, which sends to "
+                f"{where}: {prompt.slots.count(source)} slots for {source}, which sends to "
                 f"{agent.name}; write <<message:{source}>> once where its message goes."
             )
     for name in prompt.slots:
         if name not in sources:
             raise DataError(
-                f"{path}: slot <<message:{name}>>, but {name} sends nothing to {agent.name}; "
+                f"{where}: slot <<message:{name}>>, but {name} sends nothing to {agent.name}; "
                 "remove the slot or add the edge."
             )
     return prompt

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rmas_train.config import DataConfig
 from rmas_train.errors import DataError, did_you_mean
+from rmas_train.reading import parse_json
 from rmas_train.resources import resource_root
 
 STAMP = "recipe.json"
@@ -44,7 +45,7 @@ def prepare(config: DataConfig, seed: int) -> Path:
 
 def _stamp(folder: Path) -> dict | None:
     try:
-        return json.loads((folder / STAMP).read_text())
+        return parse_json((folder / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from rmas_train.config import DataConfig
 from rmas_train.errors import DataError, did_you_mean
+from rmas_train.reading import parse_json, short
 
 Row = dict[str, Any]
 
@@ -65,7 +66,7 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: no such file{where}; set data.folder, data.train and data.test.")
     rows = []
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     rows.append(_parse(path, number, line))
@@ -79,20 +80,27 @@ def read_table(path: Path) -> Table:
 def _parse(path: Path, number: int, line: str) -> Row:
     where = f"{path}, line {number}"
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: not JSON ({error.msg}, column {error.colno}); "
-            "write one JSON object per line."
-        ) from error
+        row = parse_json(line)
+    except ValueError as error:
+        reason = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg}, column {error.colno}"
+        raise DataError(f"{where}: not JSON ({reason}); write one JSON object per line.") from error
     if not isinstance(row, dict):
-        raise DataError(f"{where}: a {type(row).__name__}, not a JSON object with named columns.")
+        raise DataError(
+            f"{where}: a {type(row).__name__}, not a JSON object with named columns; write one "
+            "JSON object per line."
+        )
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
-        raise DataError(f"{where}: no question (column 'question' is {question!r}); fill it in.")
+        raise DataError(
+            f"{where}: no question (column 'question' is {short(question)}); fill it in."
+        )
     needed = row.get("rounds_needed", 1)
     if not isinstance(needed, int) or isinstance(needed, bool) or needed < 1:
-        raise DataError(f"{where}: rounds_needed is {needed!r}; give a whole number, 1 or more.")
+        raise DataError(
+            f"{where}: rounds_needed is {short(needed)}; give a whole number, 1 or more."
+        )
     return row | {"_line": number}
 
 

@@ -5,22 +5,60 @@ Keys: ``inner.<agent>.<parameter>`` and ``outer.<source>-<target>.<parameter>``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from rmas_train.config import LinksConfig, TopologyConfig
 from rmas_train.errors import LinksError
 from rmas_train.files import new_folder, write_json
 from rmas_train.links.linkset import LinkSet
 from rmas_train.links.trust import check_inside, check_names
+from rmas_train.reading import check_type, parse_json, short
 
 FORMAT = 1
 TENSORS, CARD = "links.safetensors", "links.json"
+
+
+class AgentCard(TypedDict):
+    """An agent that links were made for."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    width: int
+    fingerprint: str
+
+
+class Fields(TypedDict):
+    """Types of ``links.json`` inside, where it is read from a file."""
+
+    stage: str
+    agents: dict[str, AgentCard]
+    topology: TopologyConfig
+    links: LinksConfig
+    prompts: dict[str, dict[str, str | None]]
+    rounds: int | None
+    latent_length: int | None
+    max_new_tokens: int
+    data_fingerprint: str
+    package_version: str
+    prompts_hash: str
+
+
+class MoreFields(Fields, total=False):
+    """What older folders have not."""
+
+    options_hash: str
+    alignment: dict[str, dict[str, Any]]
+    seal: str
 
 
 @dataclass(kw_only=True)
@@ -35,6 +73,7 @@ class Card:
         rounds, latent_length: as trained; None for inner links.
         data_fingerprint: sha256 of the training file.
         alignment: per edge, shared tokens and cosines of the aligned start.
+        seal: of all this and the tensors (``seal_of``); empty in older folders.
     """
 
     stage: str
@@ -51,14 +90,34 @@ class Card:
     options_hash: str = ""
     alignment: dict[str, dict[str, float]] = field(default_factory=dict)
     format: int = FORMAT
+    seal: str = ""
 
 
 def save_links(folder: Path, links: LinkSet, card: Card) -> None:
-    """Write a links folder; an existing one stays whole until the new one is."""
+    """Write a links folder; an existing one stays whole until the new one is.
+
+    Raises:
+        LinksError: a parameter is NaN or infinite; nothing is written.
+    """
     tensors = {k: v.detach().cpu().contiguous() for k, v in links.state_dict().items()}
+    check_finite(folder, tensors, "lower training.<stage>.lr and train again")
     with new_folder(folder) as work:
         save_file(tensors, work / TENSORS, metadata={"format": str(FORMAT)})
-        write_json(work / CARD, asdict(card))
+        values = asdict(card)
+        write_json(work / CARD, values | {"seal": seal_of(values, work / TENSORS)})
+
+
+def seal_of(card: Mapping[str, Any], tensors: Path) -> str:
+    """sha256 of a card, but for its seal, and of the tensors' file."""
+    text = json.dumps({k: v for k, v in card.items() if k != "seal"}, sort_keys=True)
+    digest = hashlib.sha256(tensors.read_bytes())
+    return hashlib.sha256(f"{text} {digest.hexdigest()}".encode()).hexdigest()
+
+
+def check_finite(where: Path, tensors: Mapping[str, Tensor], remedy: str) -> None:
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise LinksError(f"{where}: key {key} holds NaN or infinite numbers; {remedy}.")
 
 
 def find_links(folder: Path) -> Path:
@@ -82,51 +141,87 @@ def read_card(folder: Path) -> Card:
     path = folder / CARD
     check_inside(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LinksError(f"{path}: {error.strerror}; give a links folder.") from error
     except ValueError as error:
         raise LinksError(
             f"{path}: not JSON ({error}); the folder is damaged, train again."
         ) from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        seen = values.get("format") if isinstance(values, dict) else None
+    seen = values.get("format") if isinstance(values, dict) else None
+    if type(seen) is not int or seen != FORMAT:
         raise LinksError(
-            f"{path}: format {seen}, this version reads {FORMAT}; use a matching version."
+            f"{path}: format {short(seen)}, this version reads {FORMAT}; use a matching version."
         )
     check_names(path, values)
     try:
+        check_type(values, MoreFields, "")
+        _check_card(values)
         return Card(**values)
-    except TypeError as error:
-        raise LinksError(f"{path}: {error}; the file is damaged.") from error
+    except (TypeError, ValueError) as error:
+        raise LinksError(
+            f"{path}: {error}; the file is damaged, train or copy it again."
+        ) from error
+
+
+def _check_card(values: dict[str, Any]) -> None:
+    """What types do not say."""
+    for key, least in (("rounds", 1), ("latent_length", 0), ("max_new_tokens", 1)):
+        if values[key] is not None and not least <= values[key] <= 10**9:
+            raise ValueError(f"key {key} is {short(values[key])}, not {least} or more")
+    if missing := sorted(set(values["agents"]) - set(values["prompts"])):
+        raise ValueError(f"key prompts has none for {missing[0]}")
 
 
 def load_tensors(folder: Path, links: LinkSet) -> None:
     """Read the tensors into ``links``, in place; nothing is changed if anything does not fit.
 
     Raises:
-        LinksError: corrupt file, missing or unknown key, another shape.
+        LinksError: corrupt file, missing or unknown key, another shape or dtype, NaN, or a seal
+            that does not fit.
     """
     path = folder / TENSORS
     check_inside(path)
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise LinksError(f"{path}: cannot be read ({reason}); train or copy it again.") from error
     wanted = links.state_dict()
     for key in sorted(wanted.keys() | tensors.keys()):
         if key not in tensors or key not in wanted:
             kind = "missing" if key not in tensors else "unknown"
             raise LinksError(
-                f"{path}: {kind} key {key}; these links are of another system or variant."
+                f"{path}: {kind} key {key}; these links are of another system or variant; train "
+                "them again, or choose others."
             )
         if tensors[key].shape != wanted[key].shape:
             raise LinksError(
                 f"{path}: key {key} has shape {tuple(tensors[key].shape)}, this system needs "
-                f"{tuple(wanted[key].shape)}; these links are of other agents."
+                f"{tuple(wanted[key].shape)}; these links are of other agents, train them again."
             )
+        if tensors[key].dtype != wanted[key].dtype:
+            raise LinksError(
+                f"{path}: key {key} is {tensors[key].dtype}, not {wanted[key].dtype}; train or "
+                "copy it again."
+            )
+    check_finite(path, tensors, "train or copy it again")
+    check_seal(folder)
     links.load_state_dict(tensors)
+
+
+def check_seal(folder: Path) -> None:
+    """Card and tensors are, bit by bit, what was written together.
+
+    Raises:
+        LinksError: they are not.
+    """
+    card = asdict(read_card(folder))
+    if card["seal"] and card["seal"] != seal_of(card, folder / TENSORS):
+        raise LinksError(
+            f"{folder}: {CARD} and {TENSORS} are not what was written together (key seal); copy "
+            "the folder again, or train again."
+        )
 
 
 def check_agents(folder: Path, card: Card, agents: Mapping[str, Mapping[str, Any]]) -> None:

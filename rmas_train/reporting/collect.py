@@ -2,13 +2,73 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from rmas_train.errors import UserError
+from rmas_train.reading import check_type, parse_json, short
+from rmas_train.reporting.tables import RANK, system_name
 
 Row = dict[str, Any]
+
+
+class ResultRow(TypedDict):
+    """Types of a row of ``results.json``, as far as the report reads it (docs/results.md)."""
+
+    task: str
+    system: str
+    control: str | None
+    rounds: int
+    latent_length: int
+    accuracy: float
+    ci95: list[float]
+    accuracy_within_reach: float | None
+    accuracy_beyond_reach: float | None
+    tokens: float
+    latent_steps: float
+    seconds: float
+
+
+class Environment(TypedDict):
+    """Of ``environment`` in ``results.json``."""
+
+    command: str
+    versions: dict[str, str | None]
+    cpus: int | None
+    gpu: str | None
+
+
+class Seed(TypedDict):
+    """Of ``config`` in ``results.json``."""
+
+    seed: int
+
+
+class Results(TypedDict):
+    """Types of ``eval/results.json``."""
+
+    rows: list[ResultRow]
+    references: dict[str, Any]
+    links: str
+    trained_rounds: int | None
+    environment: Environment
+    config: Seed
+
+
+class Line(TypedDict):
+    """Exact lines at one depth."""
+
+    ceiling: float
+    stops: float
+    best_guess: float
+
+
+class MetricsLine(TypedDict):
+    """Types of a line of ``metrics.jsonl``."""
+
+    step: int
+    loss: float
+    gradient_norms: dict[str, float]
 
 
 def result_files(folder: Path) -> list[Path]:
@@ -18,12 +78,41 @@ def result_files(folder: Path) -> list[Path]:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
+        check_type(value, Results, "")
+        check_references(value["references"])
+        if not value["rows"]:
+            raise ValueError("no rows in it")
+        for row in value["rows"]:
+            _check_row(row)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run stage=eval again.") from error
-    if not isinstance(value, dict) or "rows" not in value:
-        raise UserError(f"{path}: no rows in it; run stage=eval again.")
-    return value
+    return dict(value)
+
+
+def _check_row(row: Row) -> None:
+    """What types do not say.
+
+    Raises:
+        ValueError: names the key.
+    """
+    if system_name(row) not in RANK:
+        raise ValueError(f"key system is {short(system_name(row))}, not one of {RANK}")
+    if len(row["ci95"]) != 2 or not row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]:
+        raise ValueError(f"key ci95 is {short(row['ci95'])} around {short(row['accuracy'])}")
+
+
+def check_references(lines: Any) -> None:
+    """Task -> rounds -> exact lines by name.
+
+    Raises:
+        ValueError: names the key.
+    """
+    check_type(lines, dict[str, dict[str, Line]], "references")
+    for task, by_rounds in lines.items():
+        for rounds in by_rounds:
+            if not (rounds.isascii() and rounds.isdigit()) or len(rounds) > 9:
+                raise ValueError(f"key references.{task} has {short(rounds)}, not rounds")
 
 
 def collect(folder: Path) -> dict[str, Any]:
@@ -54,6 +143,20 @@ def read_metrics(folder: Path) -> dict[str, list[Row]]:
     for stage in ("inner", "outer"):
         path = folder / stage / "metrics.jsonl"
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            found[stage] = [json.loads(line) for line in lines if line.strip()]
+            found[stage] = _metrics_lines(path)
     return found
+
+
+def _metrics_lines(path: Path) -> list[Row]:
+    lines = path.read_bytes().splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                rows.append(parse_json(line.decode()))
+                check_type(rows[-1], MetricsLine, "")
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number}: {error}; remove the line, or train again."
+            ) from error
+    return rows

@@ -11,12 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rmas_train.config import Config, TrainingConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import Card, check_agents, load_tensors, read_card
 from rmas_train.links.linkset import LinkSet
+from rmas_train.reading import parse_yaml
 from rmas_train.stages.setup import Setup, prompts_folder
 
 # Options of a stage that change no number but by rounding.
@@ -99,9 +98,7 @@ def _inner_length(config: Config) -> int | None:
 
 def _prompts(setup: Setup) -> dict[str, Any]:
     folder = prompts_folder(setup.config)
-    return {
-        n: yaml.safe_load((folder / f"{n}.yaml").read_text(encoding="utf-8")) for n in setup.agents
-    }
+    return {n: parse_yaml((folder / f"{n}.yaml").read_text(encoding="utf-8")) for n in setup.agents}
 
 
 def _hash(value: Any) -> str:

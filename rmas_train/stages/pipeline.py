@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import ConfigError
 from rmas_train.links.folder import CARD, load_tensors, save_links
 from rmas_train.log import say
+from rmas_train.reading import parse_json
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.handover import (
     equal_inner,
@@ -158,7 +158,7 @@ def is_finished(config: Config) -> bool:
     run_dir = Path(config.run_dir)
     results, links = run_dir / "eval" / "results.json", run_dir / "outer" / "links" / CARD
     try:
-        made = json.loads(results.read_text(encoding="utf-8"))["config"]
+        made = dict(parse_json(results.read_text(encoding="utf-8"))["config"])
         is_newer = results.stat().st_mtime >= links.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -9,9 +9,12 @@ from typing import Any
 
 from rmas_train.compose import to_dict
 from rmas_train.config import Config
+from rmas_train.errors import DataError
 from rmas_train.files import write_json
 from rmas_train.links.folder import find_links, read_card
 from rmas_train.log import say
+from rmas_train.reading import parse_json
+from rmas_train.reporting.collect import check_references
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.evaluate import evaluate_variant, variants
 from rmas_train.stages.handover import read_links
@@ -23,6 +26,7 @@ from rmas_train.stages.setup import Setup
 def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
     """Evaluate trained links and controls; writes ``run_dir/eval``."""
     folder = find_links(Path(config.run or config.run_dir))
+    lines = references(config)
     untrained, _ = make_links(setup, init="default")
     links = {"trained": read_links(setup, folder, untrained), "untrained": untrained}
     if (folder.parent / "start").is_dir():
@@ -53,7 +57,7 @@ def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
             {
                 "schema": 1,
                 "rows": [row for _, row, _ in done],
-                "references": {config.data.name: references(config)},
+                "references": {config.data.name: lines},
                 "links": str(folder),
                 "trained_rounds": read_card(folder).rounds,
                 "environment": environment(),
@@ -66,7 +70,14 @@ def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
 def references(config: Config) -> dict[str, Any]:
     """Exact lines that the data's recipe computed, by rounds; empty where it gave none."""
     path = Path(config.data.folder) / "references.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        lines: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        check_references({config.data.name: lines})
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; make the data again, or remove the file.") from error
+    return lines
 
 
 def write_answers(

@@ -12,7 +12,7 @@ import torch
 from rmas_train.agents.agent import Agent, assert_frozen
 from rmas_train.agents.loading import load_agent
 from rmas_train.agents.memory import is_recurrent
-from rmas_train.agents.prompts import load_prompt
+from rmas_train.agents.prompts import Prompt, load_prompt
 from rmas_train.analysis.comm import decoder_layers
 from rmas_train.config import Config
 from rmas_train.data.recipes import prepare
@@ -89,6 +89,8 @@ def set_up(config: Config, runtime: Runtime, names: Sequence[str] | None = None)
     setup = Setup(config, team, train, test, {n: described[n] for n in topology.agents}, loaded)
     if topology.decoder in own:
         check_lengths(setup)
+    for name in own:
+        check_prompts(setup, team.prompts[name])
     return setup
 
 
@@ -134,6 +136,27 @@ def prompts_folder(config: Config) -> Path:
     return path
 
 
+def check_prompts(setup: Setup, prompt: Prompt) -> None:
+    """No prompt of an agent is longer than ``data.max_length``; only long texts are tokenised.
+
+    Raises:
+        DataError: names the row and the prompt.
+    """
+    most = setup.config.data.max_length
+    literal = sum(len(p.value.encode()) for p in prompt.user if p.kind == "text")
+    for table in (setup.train, setup.test):
+        for i, row in enumerate(table.rows):
+            # A token is a byte or more.
+            if literal + sum(len(row[c].encode()) for c in prompt.columns) <= most:
+                continue
+            length = len(prompt.encode([row], 1, first=False)[0].ids)
+            if length > most:
+                raise DataError(
+                    f"{table.where(i)}: {prompt.file} makes {length} tokens, data.max_length is "
+                    f"{most}; shorten the row or the prompt, or raise data.max_length."
+                )
+
+
 def check_lengths(setup: Setup) -> None:
     """The decoder's prompt with its slots and the answer fit into ``data.max_length`` tokens.
 
@@ -151,7 +174,7 @@ def check_lengths(setup: Setup) -> None:
             total = len(one.ids) + slots + len(answer) + 1
             if total > config.data.max_length:
                 raise DataError(
-                    f"{table.where(i)}: prompt ({len(one.ids)}), slots ({slots}) and answer "
+                    f"{table.where(i)}: {prompt.file} ({len(one.ids)}), slots ({slots}) and answer "
                     f"({len(answer) + 1} tokens) make {total} tokens, data.max_length is "
                     f"{config.data.max_length}; shorten the row or raise data.max_length."
                 )

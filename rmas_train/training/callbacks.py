@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rmas_train.errors import ConfigError
 from rmas_train.files import write_text
 from rmas_train.log import file_only, say
+from rmas_train.reading import check_type, parse_json
 from rmas_train.training.gradients import DeadLinkWatch
 
 
@@ -67,7 +68,8 @@ class MetricsFile(Callback):
     def begin(self, step: int) -> None:
         wanted = {s for s in range(step) if self._is_due(s)}
         exists = step > 0 and self._path.is_file()
-        lines = self._path.read_text(encoding="utf-8").splitlines() if exists else []
+        text = self._path.read_text(encoding="utf-8", errors="replace") if exists else ""
+        lines = text.splitlines()
         kept = [line for line in lines if _step_of(line) in wanted]
         if len(kept) != len(wanted):
             say(f"{self._path}: lines of steps before {step} are missing; it stays incomplete.")
@@ -94,7 +96,7 @@ class MetricsFile(Callback):
 def _step_of(line: str) -> int | None:
     """None for a line that a killed process left half-written."""
     try:
-        step = json.loads(line)["step"]
+        step = parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
         return None
     return step if isinstance(step, int) else None
@@ -159,6 +161,7 @@ class Tracker(Callback):
         self._run_id = secrets.token_hex(4)
 
     def load(self, state: Any) -> None:
+        check_type(state, str, "Tracker")
         self._run_id = state
 
     def begin(self, step: int) -> None:

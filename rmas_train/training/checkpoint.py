@@ -7,12 +7,11 @@ and renamed. One without a valid manifest does not exist for resume. No pickle.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,10 +19,37 @@ from torch import Tensor
 
 from rmas_train.errors import CheckpointError
 from rmas_train.files import new_folder, remove_leftovers, write_json
+from rmas_train.reading import check_type, parse_json, short
 
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.json"
 TENSORS = ("links", "optimizer", "random")
+
+
+class State(TypedDict):
+    """Types of ``state`` in ``state.json``."""
+
+    updates: dict[str, int]
+    schedule: dict[str, Any]
+    callbacks: dict[str, Any]
+    world: int
+    backend: str
+
+
+class Record(TypedDict):
+    """Types of ``state.json``."""
+
+    format: int
+    step: int
+    identity: dict[str, Any]
+    state: State
+
+
+class Manifest(TypedDict):
+    """Types of ``manifest.json``: sizes and sha256 of files."""
+
+    format: int
+    files: dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -82,15 +108,24 @@ def read(path: Path) -> Checkpoint:
     """
     verify(path)
     try:
-        record = json.loads((path / STATE).read_text(encoding="utf-8"))
+        record = parse_json((path / STATE).read_text(encoding="utf-8"))
+        check_type(record, Record, "")
         tensors = {name: load_file(path / f"{name}.safetensors") for name in TENSORS}
+        for name in ("links", "optimizer"):
+            check_finite(tensors[name], f"{name}.safetensors")
         return Checkpoint(
             step=record["step"], state=record["state"], identity=record["identity"], **tensors
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({_reason(error)}); resume from another checkpoint."
         ) from error
+
+
+def check_finite(tensors: dict[str, Tensor], file: str) -> None:
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{file}: key {key} holds NaN or infinite numbers")
 
 
 def verify(path: Path) -> None:
@@ -100,15 +135,15 @@ def verify(path: Path) -> None:
         CheckpointError: names the file.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = {str(name): dict(seal) for name, seal in manifest["files"].items()}
-        format_ = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        manifest = parse_json((path / MANIFEST).read_text(encoding="utf-8"))
+        check_type(manifest, Manifest, "")
+        files, format_ = manifest["files"], manifest["format"]
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: no valid {MANIFEST} ({_reason(error)}).") from error
     if format_ != FORMAT:
-        raise CheckpointError(f"{path}: format {format_}, this version reads {FORMAT}.")
+        raise CheckpointError(f"{path}: format {short(format_)}, this version reads {FORMAT}.")
     if set(files) != {STATE, *(f"{name}.safetensors" for name in TENSORS)}:
-        raise CheckpointError(f"{path}: {MANIFEST} lists {', '.join(sorted(files))}.")
+        raise CheckpointError(f"{path}: {MANIFEST} lists {short(sorted(files))}.")
     for name, wanted in files.items():
         try:
             found = _seal(path / name)
@@ -136,7 +171,10 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     paths = list_checkpoints(folder)
     for path in paths:
         try:
-            return read(path)
+            found = read(path)
+            if path.name != f"step_{found.step:08d}":
+                raise CheckpointError(f"{path}: is of step {found.step}, not of its name.")
+            return found
         except CheckpointError as error:
             warn(f"DAMAGED CHECKPOINT, taking an earlier one: {error}")
     if paths:

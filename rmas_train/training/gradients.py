@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rmas_train.errors import DeadLinkError
+from rmas_train.reading import check_type
 
 WATCH_STEPS = 10
 WEAK = 1e-6
@@ -101,6 +102,8 @@ class DeadLinkWatch:
         return {"norms": self._norms, "judged": sorted(self._judged)}
 
     def load(self, state: Mapping[str, Any]) -> None:
+        check_type(state["norms"], dict[str, list[float]], "LinkWatch.norms")
+        check_type(state["judged"], list[str], "LinkWatch.judged")
         self._norms = {name: list(seen) for name, seen in state["norms"].items()}
         self._judged = set(state["judged"])
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from rmas_train.config import TrainingConfig
 from rmas_train.errors import CheckpointError
 from rmas_train.log import say
+from rmas_train.reading import short
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.randomness import get_random_state, set_random_state
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training import checkpoint
 from rmas_train.training.callbacks import Callback
 from rmas_train.training.checkpoint import Checkpoint
+
+# What PyTorch, NumPy and Python raise on states that are none.
+LOADING = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, IndexError)
 
 
 class Saver:
@@ -50,24 +56,46 @@ class Saver:
             CheckpointError: no valid checkpoint, or one of another run.
         """
         found = self._find()
-        states: Mapping[str, Any] = {}
         if found is not None:
             check_identity(found, self._identity)
             try:
+                self._check(found, engine, schedule)
                 self._load(found, engine, schedule)
                 states = found.state["callbacks"]
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                for callback in callbacks:
+                    if (state := states.get(type(callback).__name__)) is not None:
+                        callback.load(state)
+            except LOADING as error:
                 raise CheckpointError(
                     f"{self._folder}: step {found.step} cannot be loaded ({error!r}); it is "
                     "damaged or of another version. Start over without resume=auto."
                 ) from error
         step = self._saved_step = found.step if found else 0
         for callback in callbacks:
-            state = states.get(type(callback).__name__)
-            if state is not None:
-                callback.load(state)
             callback.begin(step)
         return step
+
+    def _check(self, found: Checkpoint, engine: Engine, schedule: LRScheduler) -> None:
+        """Step, tensors and schedule are as this run would have saved them, but for their values.
+
+        Raises:
+            ValueError: names the key.
+        """
+        if not 0 <= found.step <= self._config.steps:
+            raise ValueError(f"step {found.step} of {self._config.steps}")
+        for key, count in found.state["updates"].items():
+            if not 0 <= count <= found.step:
+                raise ValueError(f"key updates.{key} is {short(count)} at step {found.step}")
+        parameters = engine.parameters()
+        check_like(found.links, parameters)
+        of = {key: key.rpartition(".")[0] for key in found.optimizer}
+        check_like(found.optimizer, {k: parameters[name] for k, name in of.items()})
+        wanted, seen = schedule.state_dict(), found.state["schedule"]
+        for key in sorted(wanted.keys() | seen.keys()):
+            if key not in wanted or key not in seen or not is_like(seen[key], wanted[key]):
+                raise ValueError(f"key schedule.{key} is {short(seen.get(key))}")
+        if seen["last_epoch"] != found.step:
+            raise ValueError(f"key schedule.last_epoch is {short(seen['last_epoch'])}")
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint after ``step`` steps is due; rank 0's clock decides on minutes."""
@@ -135,7 +163,10 @@ class Saver:
                 say(f"starting over; earlier checkpoints are in {old} (resume=auto goes on)")
             return None
         if self._resume != "auto":
-            checkpoint.verify(Path(self._resume))
+            try:
+                checkpoint.verify(Path(self._resume))
+            except CheckpointError as error:
+                raise CheckpointError(f"{error} Resume from another checkpoint.") from error
             return self._resume
         checkpoint.remove_leftovers(self._folder)
         found = checkpoint.newest(self._folder, say)
@@ -158,6 +189,30 @@ class Saver:
         random = {k.removeprefix(own): v for k, v in found.random.items() if k.startswith(own)}
         if random:  # a rank that was not there before keeps its own
             set_random_state(random)
+
+
+def check_like(seen: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """The same keys, shapes and dtypes.
+
+    Raises:
+        ValueError: names the key.
+    """
+    for key in sorted(wanted.keys() | seen.keys()):
+        if key not in wanted or key not in seen:
+            raise ValueError(f"key {key} is {'unknown' if key in seen else 'missing'}")
+        a, b = seen[key], wanted[key]
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise ValueError(f"key {key} is {a.dtype} of shape {tuple(a.shape)}")
+
+
+def is_like(seen: Any, wanted: Any) -> bool:
+    """Plain data of the same types; lists of the same length."""
+    if isinstance(wanted, list):
+        same = isinstance(seen, list) and len(seen) == len(wanted)
+        return same and all(map(is_like, seen, wanted))
+    if isinstance(wanted, float):
+        return isinstance(seen, int | float) and math.isfinite(seen)
+    return type(seen) is type(wanted)
 
 
 def check_identity(found: Checkpoint, wanted: Mapping[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """Wrong things typed on purpose: one line that names the place and the remedy, exit code 2."""
 
+import hashlib
 import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rmas_train.__main__ import main
 from rmas_train.log import stop_log
@@ -61,6 +63,11 @@ def fails(capsys, argv, *needles):
         (["training.outer.gradient_rounds=0"], ["gradient_rounds=0", "1 or more"]),
         (["training.outer.feedback=gold_answer"], ["latents=teacher_forced"]),
         (["training.outer.prefix_cache_gib=-1"], ["prefix_cache_gib=-1"]),
+        (["rounds=1000000000000"], ["rounds=1000000000000", "10000 or less"]),
+        (["training.outer.steps=1" + "0" * 5000], ["training.outer.steps", "5001 digits"]),
+        (["training.outer.lr=inf"], ["lr=inf is too large"]),
+        (["name=a\x1b[31m"], ["control characters"]),
+        (["runtime.threads=1000000"], ["runtime.threads=1000000", "1024 or less"]),
     ],
 )
 def test_options(capsys, overrides, typed, needles):
@@ -179,3 +186,125 @@ def test_a_damaged_card(capsys, overrides, trained):
 def test_links_of_another_variant(capsys, overrides, trained):
     typed = [*overrides, "stage=outer", "links.variant=res_2layer", f"inner={trained}"]
     fails(capsys, typed, "links.safetensors", "unknown key inner.")
+
+
+@pytest.mark.parametrize(
+    ("row", "needle"),
+    [
+        ('{"question": "one", "answer": "\\ud800"}', "surrogate"),
+        ('{"question": "one", "answer": "a", "answer": "b"}', "'answer' stands twice"),
+        ('{"question": "one", "x": ' + "[" * 100_000, "nested too deeply"),
+        ('{"question": "one", "x": ' + "9" * 5000 + "}", "thousands of digits"),
+    ],
+)
+def test_rows_that_stop_the_parser(capsys, overrides, workspace, row, needle):
+    with (workspace / "data" / "train.jsonl").open("a") as file:
+        file.write(row + "\n")
+    fails(capsys, overrides, "train.jsonl, line 25", needle)
+
+
+def test_a_byte_order_mark_is_no_error(overrides, workspace):
+    path = workspace / "data" / "train.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert main([*overrides, "stage=inner"]) == 0
+    stop_log()
+
+
+def bomb(levels):
+    """A few lines of YAML for 9 to the power of ``levels`` values."""
+    lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels + 1)]
+    return "\n".join(["a0: &a0 [x, x]", *lines, ""])
+
+
+def test_anchors_that_multiply(capsys, overrides, workspace):
+    text = bomb(20) + "user: a\nsystem: *a20\n"
+    (workspace / "prompts" / "solver.yaml").write_text(text)
+    fails(capsys, overrides, "solver.yaml", "anchors that multiply")
+
+
+def test_a_prompt_may_hold_private_use_characters(overrides, workspace):
+    text = {"user": "<<question>> \ue0000\ue001 <<message:critic>>"}
+    (workspace / "prompts" / "solver.yaml").write_text(json.dumps(text))
+    assert main([*overrides, "stage=inner"]) == 0
+    stop_log()
+
+
+def test_a_flipped_bit_in_links(capsys, overrides, trained):
+    path = trained / "links.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-10] ^= 1
+    path.write_bytes(raw)
+    fails(capsys, [*overrides, "stage=outer"], "inner/links", "not what was written", "again")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "needle"),
+    [
+        ("rounds", "two", "key rounds is 'two', not a whole number"),
+        ("agents", {"../x": {}}, "key agents.../x.dtype is missing"),
+        ("links", {"variant": 3}, "key links.variant is 3, not a text"),
+        ("prompts", {}, "key prompts has none for"),
+    ],
+)
+def test_a_card_of_wrong_types(capsys, overrides, trained, key, value, needle):
+    card = json.loads((trained / "links.json").read_text())
+    if key == "links":
+        value = card["links"] | value
+    (trained / "links.json").write_text(json.dumps(card | {key: value}))
+    fails(capsys, [*overrides, "stage=outer"], "links.json", needle, "again")
+
+
+def test_a_saved_config_that_is_no_config(capsys, overrides, trained, workspace):
+    (workspace / "run" / "outer").mkdir()
+    (workspace / "run" / "outer" / "config.yaml").write_text("rounds: [")
+    typed = ["stage=eval", f"run={workspace / 'run'}"]
+    fails(capsys, typed, "outer/config.yaml", "mend the file")
+
+
+def seal(step):
+    """A manifest that fits what lies in a checkpoint."""
+    names = ("state.json", *(f"{n}.safetensors" for n in ("links", "optimizer", "random")))
+    files = {}
+    for name in names:
+        raw = (step / name).read_bytes()
+        files[name] = {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (step / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["step"], 10**9),
+        (["state", "schedule", "last_epoch"], "one"),
+        (["state", "schedule", "step"], 1),
+        (["state", "callbacks", "LinkWatch"], 3),
+        (["state", "updates"], []),
+    ],
+)
+def test_a_sealed_checkpoint_with_a_wrong_state(capsys, overrides, workspace, trained, keys, value):
+    step = workspace / "run" / "inner" / "checkpoints" / "step_00000003"
+    state = json.loads((step / "state.json").read_text())
+    at = state
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = value
+    (step / "state.json").write_text(json.dumps(state))
+    seal(step)
+    typed = [*overrides, "stage=inner", f"resume={step}"]
+    fails(capsys, typed, "checkpoint", keys[-1])
+
+
+def test_a_sealed_checkpoint_with_nan(capsys, overrides, workspace, trained):
+    step = workspace / "run" / "inner" / "checkpoints" / "step_00000003"
+    tensors = load_file(step / "optimizer.safetensors")
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, step / "optimizer.safetensors")
+    seal(step)
+    fails(capsys, [*overrides, "stage=inner", f"resume={step}"], "optimizer", "NaN", "resume from")
+
+
+def test_metrics_that_a_report_cannot_read(capsys, overrides, workspace):
+    assert main(overrides) == 0
+    capsys.readouterr()
+    (workspace / "run" / "outer" / "metrics.jsonl").write_text('{"step": 0}\n')
+    fails(capsys, [*overrides, "stage=report"], "metrics.jsonl, line 1", "key loss is missing")

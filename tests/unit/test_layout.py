@@ -15,7 +15,7 @@ PACKAGE = ROOT / "rmas_train"
 # Lower layers import nothing of higher ones.
 LAYERS = [
     {"errors", "resources", "log", "redact"},
-    {"config", "files"},
+    {"config", "files", "reading"},
     {"compose", "topology", "agents", "links"},
     {"recursion", "data"},
     {"evaluation", "runtime", "training", "analysis"},

@@ -1,0 +1,159 @@
+"""Text into plain data, and plain data against types: what is wrong is one line, a ValueError.
+
+Parsers stop at much more than bad syntax: nesting that overflows the stack, numbers of thousands of
+digits, dates that no calendar has, anchors that multiply. All of it ends here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from reprlib import repr as short
+from typing import Any
+
+import yaml
+
+HALF = "half of a surrogate pair; write the character itself"
+MOST_NODES = 1_000_000  # of a YAML file with its anchors written out
+
+
+def parse_json(text: str) -> Any:
+    """JSON in which no key stands twice and every text can be written as UTF-8.
+
+    Raises:
+        ValueError: it is not; JSONDecodeError where the place is known.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_unique)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(HALF) from error
+    except ValueError as error:
+        _check_digits(error)
+        raise
+    return value
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML of plain data.
+
+    Raises:
+        ValueError: not YAML, or a value or anchor that cannot be built.
+    """
+    try:
+        value = yaml.safe_load(text)
+        if (nodes := _nodes(value, {})) > MOST_NODES:
+            raise ValueError(f"anchors that multiply to {short(nodes)} values")
+    except yaml.YAMLError as error:
+        raise ValueError(_yaml_line(error)) from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(HALF) from error
+    except ValueError as error:
+        _check_digits(error)
+        raise
+    except (TypeError, KeyError, IndexError, AttributeError) as error:  # PyYAML's constructors
+        raise ValueError("a tag whose value does not fit it") from error
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {short(twice)} stands twice")
+    return found
+
+
+def _check_digits(error: ValueError) -> None:
+    """Python's own line speaks of a setting of the interpreter."""
+    if "int_max_str_digits" in str(error):
+        raise ValueError("a number with thousands of digits") from error
+
+
+def _yaml_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"{problem}, line {mark.line + 1}" if mark else str(problem)
+
+
+def _nodes(value: Any, seen: dict[int, int]) -> int:
+    """Values in it, those behind anchors counted each time, but walked once."""
+    if not isinstance(value, dict | list | tuple | set):
+        if isinstance(value, str):
+            value.encode()  # UnicodeEncodeError: half of a surrogate pair
+        return 1
+    if seen.get(id(value)) == 0:
+        raise ValueError("an anchor within itself")
+    if id(value) not in seen:
+        seen[id(value)] = 0
+        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        seen[id(value)] = 1 + sum(_nodes(part, seen) for part in parts)
+    return seen[id(value)]
+
+
+def check_type(value: Any, hint: Any, key: str) -> None:
+    """Plain data is what a type hint says: scalars, None, list, dict, TypedDict, dataclass.
+
+    Raises:
+        ValueError: names the inner key, and what stands there.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return
+        check_type(value, next(a for a in args if a is not type(None)), key)
+    elif origin is list:
+        _check_is(isinstance(value, list), value, "a list", key)
+        for i, item in enumerate(value):
+            check_type(item, args[0], f"{key}[{i}]")
+    elif origin is dict:
+        _check_is(isinstance(value, dict), value, "named values", key)
+        for name, item in value.items():
+            check_type(item, args[1], f"{key}.{name}")
+    elif typing.is_typeddict(hint) or is_dataclass(hint):
+        _check_fields(value, hint, key)
+    else:
+        _check_scalar(value, hint, key)
+
+
+def _check_fields(value: Any, hint: Any, key: str) -> None:
+    """Every field is there; a dataclass has no others, a TypedDict may have."""
+    _check_is(isinstance(value, dict), value, "named values", key)
+    hints = typing.get_type_hints(hint)
+    for name in sorted(getattr(hint, "__required_keys__", hints)):
+        if name not in value:
+            raise ValueError(f"key {f'{key}.{name}'.lstrip('.')} is missing")
+    for name, item in value.items():
+        if name in hints:
+            check_type(item, hints[name], f"{key}.{name}".lstrip("."))
+        elif is_dataclass(hint):
+            raise ValueError(f"key {f'{key}.{name}'.lstrip('.')} is unknown")
+
+
+def _check_scalar(value: Any, hint: type, key: str) -> None:
+    if hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and math.isfinite(value)
+    elif hint is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, hint)
+    names: Mapping[type, str] = {str: "a text", int: "a whole number", float: "a finite number"}
+    _check_is(fits, value, names.get(hint, "true or false"), key)
+
+
+def _check_is(fits: bool, value: Any, wanted: str, key: str) -> None:
+    if not fits:
+        raise ValueError(f"{f'key {key}' if key else 'it'} is {short(value)}, not {wanted}")

@@ -1,0 +1,63 @@
+"""Try malformed inputs from the seeded generator of tests/hostile, and count what comes out.
+
+    python scripts/malformed_run.py [--cases 605] [--seed 0] [--json docs/results/malformed.json]
+
+One case again: `--first INDEX --cases 1 --verbose`. Needs what the tests need (`make setup`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from hostile.generate import covered, make_case  # noqa: E402
+from hostile.harness import run_cases  # noqa: E402
+
+from rmas_train.files import write_json  # noqa: E402
+from rmas_train.stages.run_folder import environment  # noqa: E402
+
+
+def tell(case: Any, found: dict[str, Any]) -> None:
+    """One line per case, as it ends; more where something is wrong."""
+    mark = "FAIL" if found["problems"] else "ok"
+    print(
+        f"{case.index:5d} {mark:4s} {found['seconds']:5.1f} s  {case.kind}: {case.name}", flush=True
+    )
+    for problem in found["problems"]:
+        print(f"      {problem}", flush=True)
+
+
+def tell_all(case: Any, found: dict[str, Any]) -> None:
+    tell(case, found)
+    print(f"      {case.call} {str(case.argv)[:400]}\n      {str(case.edits)[:400]}")
+    print(f"      code {found['code']} {found['err']}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=605)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", default="", help="kinds that contain this text")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--verbose", action="store_true")
+    args = parser.parse_args()
+    indices = range(args.first, args.first + args.cases)
+    cases = (c for c in (make_case(args.seed, i) for i in indices) if args.only in c.kind)
+    with tempfile.TemporaryDirectory() as root:
+        results = run_cases(cases, Path(root), tell_all if args.verbose else tell)
+    record = {"seed": args.seed} | results | {"covered": covered(), "environment": environment()}
+    print({k: v for k, v in results.items() if isinstance(v, int | float)})
+    if args.json:
+        write_json(args.json, record)
+    sys.exit(1 if results["failures"] else 0)
+
+
+if __name__ == "__main__":
+    main()
