@@ -145,12 +145,12 @@ def check_prompts(setup: Setup, prompt: Prompt) -> None:
     most = setup.config.data.max_length
     literal = sum(len(p.value.encode()) for p in prompt.user if p.kind == "text")
     for table in (setup.train, setup.test):
-        for i, row in enumerate(table.rows):
-            # A token is a byte or more.
-            if literal + sum(len(row[c].encode()) for c in prompt.columns) <= most:
-                continue
-            length = len(prompt.encode([row], 1, first=False)[0].ids)
-            if length > most:
+        sizes = [sum(len(row[c].encode()) for c in prompt.columns) for row in table.rows]
+        # A token is a byte or more.
+        long = [i for i, size in enumerate(sizes) if literal + size > most]
+        encoded = prompt.encode([table.rows[i] for i in long], 1, first=False) if long else []
+        for i, one in zip(long, encoded, strict=True):
+            if (length := len(one.ids)) > most:
                 raise DataError(
                     f"{table.where(i)}: {prompt.file} makes {length} tokens, data.max_length is "
                     f"{most}; shorten the row or the prompt, or raise data.max_length."

@@ -102,6 +102,7 @@ class DeadLinkWatch:
         return {"norms": self._norms, "judged": sorted(self._judged)}
 
     def load(self, state: Mapping[str, Any]) -> None:
+        check_type(state, dict[str, Any], "LinkWatch")
         check_type(state["norms"], dict[str, list[float]], "LinkWatch.norms")
         check_type(state["judged"], list[str], "LinkWatch.judged")
         self._norms = {name: list(seen) for name, seen in state["norms"].items()}
