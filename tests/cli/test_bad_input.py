@@ -307,4 +307,9 @@ def test_metrics_that_a_report_cannot_read(capsys, overrides, workspace):
     assert main(overrides) == 0
     capsys.readouterr()
     (workspace / "run" / "outer" / "metrics.jsonl").write_text('{"step": 0}\n')
-    fails(capsys, [*overrides, "stage=report"], "metrics.jsonl, line 1", "key loss is missing")
+    fails(
+        capsys,
+        [*overrides, "stage=report"],
+        "metrics.jsonl, line 1",
+        "key gradient_norms is missing",
+    )

@@ -4,72 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from hostile.case import ODD_TEXTS, Case, Makers, names
+from hostile.case import ODD_TEXTS, Case, Makers
+from hostile.options import CHOICES, CONTRADICTIONS, DICTS, FLOATS, GROUPS, INTS, LISTS, TEXTS
 
 MAKERS = Makers()
-INTS = names("""
-rounds latent_length seed training.outer.steps training.outer.batch_size
-training.outer.micro_batch_size training.outer.log_every training.outer.save_every
-training.outer.keep training.outer.warmup_steps training.outer.gradient_rounds
-evaluation.batch_size evaluation.max_new_tokens evaluation.max_rows runtime.threads
-runtime.processes data.max_length
-""")
-FLOATS = names("""
-training.outer.lr training.outer.weight_decay training.outer.eps training.outer.clip_norm
-training.outer.save_minutes training.outer.clip_message training.outer.prefix_cache_gib
-links.ridge links.start_noise runtime.timeout_minutes
-""")
-TEXTS = names("""
-name run_dir inner resume data.name data.folder data.train data.test data.prompts
-data.answer_pattern data.recipe topology.name topology.decoder agents.planner.model
-agents.critic.revision data.role_texts.planner
-""")
-LISTS = names("""
-tracking evaluation.controls evaluation.rounds plan.devices topology.order topology.edges
-training.outer.betas
-""")
-DICTS = names("""
-agents topology links data training evaluation runtime data.role_texts plan
-""")
-CHOICES = names("""
-stage links.variant links.norm links.edge_input links.init training.outer.depth
-training.outer.checkpoint training.outer.latents training.outer.feedback
-training.outer.gradient training.outer.clip_scope evaluation.decoding runtime.backend
-runtime.placement runtime.device agents.solver.dtype agents.solver.attention
-""")
-GROUPS = names("""
-agents topology links data runtime experiment
-""")
-CONTRADICTIONS = [
-    ["links.norm=layernorm", "links.variant=linear"],
-    ["links.variant=2layer", "links.init=aligned"],
-    ["training.outer.gradient=window"],
-    ["training.outer.gradient_steps=2"],
-    ["training.outer.latents=teacher_forced", "training.outer.gradient=parallel"],
-    ["training.outer.feedback=gold_answer"],
-    ["latent_length=0"],
-    ["runtime.backend=zero2", "runtime.placement=sharded"],
-    ["runtime.backend=zero3", "training.outer.checkpoint=agent"],
-    ["runtime.backend=single", "runtime.processes=3"],
-    ["runtime.placement=per_agent", "runtime.backend=ddp"],
-    ["resume=auto", "run=nowhere"],
-    ["stage=eval", "run=run", "agents=relay"],
-    ["stage=eval", "run=run", "rounds=0,1"],
-    ["stage=eval", "run=run", "latent_length=two"],
-    ["data.test=train.jsonl", "data.train=test.jsonl", "rounds=[1]"],
-    ["rounds=1", "rounds=0"],
-    ["inner=run/outer/links"],
-    ["topology.order=[planner,critic]"],
-    ["topology.order=[solver,critic,planner]"],
-    ["topology.decoder=planner"],
-    ["topology.edges=[{source:planner,target:planner}]"],
-    ["topology.edges=[]"],
-    ["topology.edges=[{source:planner,target:critic},{source:planner,target:critic}]"],
-    ["agents.extra.model=agents/planner"],
-    ["data.recipe=relay"],
-    ["evaluation.controls=[start,start,null]", "stage=eval"],
-    ["evaluation.rounds=[]", "stage=eval"],
-]
 
 
 def outer(name: str, *typed: str) -> Case:

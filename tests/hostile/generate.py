@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hostile import checkpoints, commands, configs, links, prompts, reports, rows
+from hostile import cards, checkpoints, commands, configs, links, prompts, reports, resumes, rows
 from hostile.case import Case
 
 KINDS = {
@@ -12,10 +12,11 @@ KINDS = {
     "saved config": configs.MAKERS,
     "JSONL": rows.MAKERS,
     "prompts": prompts.MAKERS,
-    "links folder": links.MAKERS,
-    "checkpoint": checkpoints.MAKERS,
+    "links folder": links.MAKERS,  # with those of cards.py
+    "checkpoint": checkpoints.MAKERS,  # with those of resumes.py
     "results": reports.MAKERS,
 }
+assert cards.MAKERS is links.MAKERS and resumes.MAKERS is checkpoints.MAKERS
 # Every kind's damages are taken in turn, so that no run of this many cases leaves one out.
 ORDER = [
     "command line",

@@ -14,6 +14,15 @@ from typing import Any
 
 from hostile.case import Case
 
+COUNTS = (
+    "cases",
+    "ok_results",
+    "one_line_errors",
+    "tracebacks",
+    "hangs",
+    "half_written",
+    "other",
+)
 LIMIT = 60.0  # seconds that a case may take
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -55,14 +64,15 @@ class Worker:
         self._root.mkdir(parents=True, exist_ok=True)
         offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
         paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "hostile.worker", str(self._root)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(self._root / "worker.log").open("w"),
-            text=True,
-            env=os.environ | offline | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        )
+        with (self._root / "worker.log").open("w") as log_file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hostile.worker", str(self._root)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log_file,
+                text=True,
+                env=os.environ | offline | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            )
         if self._line(300.0).strip() != "ready":
             log = (self._root / "worker.log").read_text() + (self._root / "err").read_text()
             self.close()
@@ -80,20 +90,11 @@ class Worker:
 def run_cases(cases: Iterable[Case], root: Path, tell: Any = None) -> dict[str, Any]:
     """Counts by kind, and every failure with what would make it again."""
     worker, counts, failures = Worker(root), {}, []
-    names = (
-        "cases",
-        "ok_results",
-        "one_line_errors",
-        "tracebacks",
-        "hangs",
-        "half_written",
-        "other",
-    )
     slowest = 0.0
     try:
         for case in cases:
             found = worker.run(case)
-            of = counts.setdefault(case.kind, dict.fromkeys(names, 0))
+            of = counts.setdefault(case.kind, dict.fromkeys(COUNTS, 0))
             of["cases"] += 1
             of[bucket(found)] += 1
             slowest = max(slowest, found["seconds"])
@@ -104,7 +105,7 @@ def run_cases(cases: Iterable[Case], root: Path, tell: Any = None) -> dict[str, 
                 tell(case, found)
     finally:
         worker.close()
-    total = {name: sum(of[name] for of in counts.values()) for name in names}
+    total = {name: sum(of[name] for of in counts.values()) for name in COUNTS}
     return total | {"slowest_seconds": round(slowest, 1), "by_kind": counts, "failures": failures}
 
 
