@@ -191,7 +191,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def from_file(path: Path) -> Config:
     """The config that a run saved in its folder."""
-    return to_config(_read_saved(path))
+    return to_config(_read_saved(path, []))
 
 
 def to_yaml(config: Config) -> str:
