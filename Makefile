@@ -33,11 +33,11 @@ $(VENV)/.stamp-all: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 demo: $(VENV)/.stamp-core  ## the relay in its three settings: outputs/demo
 	$(PYTHON) -m rmas_train -m experiment=relay,relay_scrambled,relay_dialect run_dir=outputs/demo
 
-test: $(VENV)/.stamp-dev
-	$(PYTHON) -m pytest
+test: $(VENV)/.stamp-dev  ## on two cores, one thread each
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
 
-test-slow: $(VENV)/.stamp-dev
-	$(PYTHON) -m pytest -m slow
+test-slow: $(VENV)/.stamp-all  ## real training, DeepSpeed and FSDP2 on two processes, hostile input
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m slow
 
 bench: $(VENV)/.stamp-core  ## speed and memory as ratios: outputs/bench/results.json
 	$(PYTHON) benchmarks/run.py

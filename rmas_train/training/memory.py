@@ -9,6 +9,7 @@ import torch
 
 from rmas_train.errors import OutOfMemoryError
 
+SIGNS = ("can't allocate memory", "bad_alloc")  # plain RuntimeErrors of the CPU's allocators
 KNOBS = (
     "lower training.<stage>.micro_batch_size (same result), set training.outer.checkpoint=agent "
     "(same result, slower), lower training.outer.prefix_cache_gib, latent_length or rounds, load "
@@ -29,7 +30,7 @@ def explained_memory() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         text = str(error).strip()
         is_ours = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not is_ours and "can't allocate memory" not in text:
+        if not is_ours and not any(sign in text for sign in SIGNS):
             raise
         reason = text.splitlines()[0].rstrip(".")[:160] if text else "MemoryError"
         raise OutOfMemoryError(f"out of memory ({reason}); {KNOBS}.") from error

@@ -241,7 +241,7 @@ def test_a_flipped_bit_in_links(capsys, overrides, trained):
     ("key", "value", "needle"),
     [
         ("rounds", "two", "key rounds is 'two', not a whole number"),
-        ("agents", {"../x": {}}, "key agents.../x.dtype is missing"),
+        ("agents", {"x": {}}, "key agents.x.dtype is missing"),
         ("links", {"variant": 3}, "key links.variant is 3, not a text"),
         ("prompts", {}, "key prompts has none for"),
     ],

@@ -38,6 +38,7 @@ def test_eight_micro_batches_equal_one(typed, workspace, alone):
     assert_same_curves(alone, workspace / "small" / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_back_ends_bf16_switch_casts_nothing(typed, workspace, alone, processes):
     """What ``accelerate launch --mixed_precision bf16`` passes on; links and agents keep theirs."""
@@ -46,6 +47,7 @@ def test_a_back_ends_bf16_switch_casts_nothing(typed, workspace, alone, processe
     assert_same_curves(alone, workspace / "cast" / "run")
 
 
+@pytest.mark.slow
 def test_four_ranks_share_three_agents(typed, workspace, alone):
     """The costliest agent has two ranks, which share its rows."""
     out = launch([*typed, "runtime=ddp", f"run_dir={workspace}/four/run"], 4)

@@ -86,7 +86,11 @@ def test_a_launcher_that_passes_the_signal_on_does_not_count_as_a_second_one():
     ("fault", "needle"),
     [
         ("1 / 0 if os.environ['RANK'] == '1' else None", "rank 1 of 2 failed first:"),
-        ("os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else None", "Signal 9"),
+        pytest.param(
+            "os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else None",
+            "Signal 9",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["exception", "killed"],
 )

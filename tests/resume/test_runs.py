@@ -122,6 +122,7 @@ def test_a_checkpoint_may_be_named(typed, workspace, stop):
     same_run(whole, cut)
 
 
+@pytest.mark.slow
 def test_a_half_done_sweep_goes_on(typed, workspace):
     """One job is finished, one is in its outer stage, one has not begun."""
     sweep = ["-m", "latent_length=1,2,3", *typed, f"run_dir={workspace}/sweep"]
@@ -164,6 +165,7 @@ def test_one_process_goes_on_with_two(typed, workspace, stop):
     assert_same_curves(whole, cut)
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_if_nobody_had_killed_them(typed, workspace):
     """The short form of the fault harness: real processes, real signals."""
     record = workspace / "faults.json"

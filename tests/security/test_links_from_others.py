@@ -134,9 +134,15 @@ def test_a_link_that_leads_nowhere_or_in_a_circle_is_refused(links):
     assert len(str(error.value).splitlines()) == 1
 
 
+def _unseal(card: dict) -> dict:
+    """Whoever changes a card on purpose can do without its seal."""
+    card["seal"] = ""
+    return card
+
+
 def test_a_card_cannot_ask_for_code(links):
     """``trust_remote_code`` is nothing that a card can say."""
-    change(links, lambda card: card["agents"]["critic"].update(trust_remote_code=True))
+    change(links, lambda card: _unseal(card)["agents"]["critic"].update(trust_remote_code=True))
     system = rmas_train.load(links)
     assert system.team.agents["critic"].revision is None
 

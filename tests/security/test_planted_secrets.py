@@ -54,6 +54,7 @@ def test_a_crash_whose_text_holds_secrets_prints_none(place):
     assert leaks(place.run_dir, done.stdout, done.stderr) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_keeps_no_secret(place):
     process = place.start(
         ["stage=inner", "training.inner.steps=100000", "training.inner.log_every=1"]
