@@ -85,8 +85,13 @@ def _check_number(backend: str, world: int, wanted: int | None) -> None:
             f"runtime.backend=single, but {world} processes were launched; use runtime=ddp, or "
             "start python -m rmas_train without a launcher."
         )
-    if backend not in ("single", "auto") and world == 1 and wanted != 1:
+    if backend.startswith("zero") and world == 1:
+        raise ConfigError(
+            f"runtime.backend={backend} shares links out over processes, and this run is alone; "
+            f"start it with {TORCHRUN.format(n=2)} or leave runtime= out"
+        )
+    if backend == "ddp" and world == 1 and wanted != 1:
         raise ConfigError(
             f"runtime.backend={backend} is for several processes, and this run is alone; start it "
-            f"with {TORCHRUN.format(n=2)}, or set runtime.processes=1 to mean it"
+            f"with {TORCHRUN.format(n=2)} or set runtime.processes=1 to mean it"
         )

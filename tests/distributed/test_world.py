@@ -33,6 +33,7 @@ def test_config_and_launcher_agree(options, env, backend):
     [
         ({"backend": "ddp"}, {}, "this run is alone"),
         ({"backend": "zero2"}, {}, "this run is alone"),
+        ({"backend": "zero2", "processes": 1}, {}, "this run is alone"),
         ({"backend": "single"}, TWO, "2 processes were launched"),
         ({"processes": 4}, TWO, "4 processes were asked for .* launched: 2"),
         ({"backend": "ddp"}, DEEPSPEED, "use DeepSpeed .zero1."),
