@@ -148,10 +148,13 @@ def _sleep(run: subprocess.Popen, seconds: float) -> None:
 def kill(run: subprocess.Popen, processes: int, run_dir: Path, draw: random.Random) -> Kill | None:
     """Kill a run, or one of its processes, and wait until all are gone; None if it had ended."""
     ranks = workers(run, processes)
+    while run.poll() is None and len(ranks) < processes:  # the launcher has not started all
+        time.sleep(0.01)
+        ranks = workers(run, processes)
     every = [run.pid, *ranks]  # each by itself: torchrun gives its ranks groups of their own
     targets = {"all": every, "launcher": [run.pid]}
     targets |= {f"rank {i}": [pid] for i, pid in enumerate(ranks)}
-    if run.poll() is not None or not ranks:
+    if run.poll() is not None:
         return None
     number = draw.choice([signal.SIGKILL, signal.SIGTERM])
     target = draw.choice(sorted(targets)) if ranks != [run.pid] else "all"
@@ -251,6 +254,18 @@ def summary(chains: list[Chain]) -> dict[str, Any]:
     }
 
 
+def write(path: Path, chains: list[Chain], seed: int, typed: list[str]) -> None:
+    """What is known so far; a chain that ends otherwise than it should leaves the others' record."""
+    record = summary(chains) | {
+        "seed": seed,
+        "options": typed,
+        "chains": [asdict(chain) for chain in chains],
+        "environment": environment(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
@@ -277,14 +292,7 @@ def main() -> None:
             count = min(options.per_chain, left)
             chains.append(run_chain(n, typed, references[n], place, count, draw))
             print(json.dumps(summary(chains)), flush=True)
-        record = summary(chains) | {
-            "seed": options.seed,
-            "options": typed,
-            "chains": [asdict(chain) for chain in chains],
-            "environment": environment(),
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+            write(options.json, chains, options.seed, typed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
