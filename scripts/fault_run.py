@@ -255,7 +255,7 @@ def summary(chains: list[Chain]) -> dict[str, Any]:
 
 
 def write(path: Path, chains: list[Chain], seed: int, typed: list[str]) -> None:
-    """What is known so far; a chain that ends otherwise than it should leaves the others' record."""
+    """What is known so far, whatever becomes of the next chain."""
     record = summary(chains) | {
         "seed": seed,
         "options": typed,
