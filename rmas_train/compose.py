@@ -145,10 +145,10 @@ def _read_saved(path: Path, overrides: list[str]) -> Any:
     Raises:
         ConfigError: it is not, or would, unless what it runs was typed here; names the file.
     """
-    text = path.read_text(encoding="utf-8")
-    if "${" in text:
-        raise ConfigError(f"{path}: holds '${{', but a run writes resolved values; remove it.")
     try:
+        text = path.read_text(encoding="utf-8")
+        if "${" in text:
+            raise ConfigError("holds '${', but a run writes resolved values; remove it")
         plain = parse_yaml(text)
         check_type(plain, dict[str, Any], "")
         node = OmegaConf.create(plain)

@@ -19,7 +19,12 @@ def one_line(text: str) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text
     )
-    return plain if len(plain) <= LONGEST else f"{plain[:1000]} ... {plain[-900:]}"
+    return shorten(plain)
+
+
+def shorten(text: str) -> str:
+    """The middle of a very long line left out."""
+    return text if len(text) <= LONGEST else f"{text[:1000]} ... {text[-900:]}"
 
 
 class UserError(Exception):

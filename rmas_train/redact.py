@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rmas_train.errors import ConfigError
+from rmas_train.errors import ConfigError, shorten
 
 # Whole tokens only, and none that is a part of a path: names such as task-sk-3 are no tokens.
 TOKEN = re.compile(
@@ -54,7 +54,7 @@ def clean(text: str) -> str:
 
 def one_line(error: object) -> str:
     """An error's text as the one line that a user is told."""
-    return clean(" ".join(str(error).splitlines()))
+    return shorten(clean(" ".join(str(error).splitlines())))
 
 
 def check_typed(overrides: Iterable[str]) -> None:

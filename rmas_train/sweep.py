@@ -15,6 +15,7 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -59,15 +60,9 @@ def expand(overrides: list[str]) -> dict[str, list[str]]:
     """Job name -> its overrides; the name lists what varies, a group's choice by itself."""
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
+        choices = [_choices(override) for override in parsed]
     except HydraException as error:
         raise ConfigError(f"{str(error).splitlines()[0]} See --help.") from error
-    choices = []
-    for override in parsed:
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            choices.append([f"{key}={v}" for v in override.sweep_string_iterator()])
-        else:
-            choices.append([override.input_line or ""])
     varying = [i for i, c in enumerate(choices) if len(c) > 1]
     jobs = {}
     for combination in itertools.product(*choices):
@@ -78,6 +73,19 @@ def expand(overrides: list[str]) -> dict[str, list[str]]:
             raise ConfigError(f"{name} is named twice in this sweep; give each value once.")
         jobs[name] = list(combination)
     return jobs
+
+
+def _choices(override: Override) -> list[str]:
+    """An override's values, each as an override."""
+    if override.is_sweep_override():
+        if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+            raise ConfigError(
+                f"{(override.input_line or '').lstrip('+')}: name the values, as in key=a,b; "
+                "patterns are not looked up."
+            )
+        key = override.get_key_element()
+        return [f"{key}={v}" for v in override.sweep_string_iterator()]
+    return [override.input_line or ""]
 
 
 def job_config(name: str, jobs: dict[str, list[str]], root: Path) -> Config:

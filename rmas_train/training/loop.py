@@ -73,6 +73,11 @@ def train(
     """
     assert isinstance(objective, nn.Module)
     groups = objective.groups()
+    if not groups:
+        raise DeadLinkError(
+            "no link can be reached by a gradient from the decoder's answer; check "
+            "topology.decoder, topology.edges and rounds."
+        )
     optimizer = LinkAdamW(groups, config)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     share_of = share_of or (runtime.world, runtime.rank)

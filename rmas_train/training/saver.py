@@ -166,7 +166,9 @@ class Saver:
             try:
                 checkpoint.verify(Path(self._resume))
             except CheckpointError as error:
-                raise CheckpointError(f"{error} Resume from another checkpoint.") from error
+                raise CheckpointError(
+                    f"resume={self._resume}: {error} Resume from another checkpoint."
+                ) from error
             return self._resume
         checkpoint.remove_leftovers(self._folder)
         found = checkpoint.newest(self._folder, say)

@@ -62,6 +62,7 @@ def fails(capsys, argv, *needles):
         (["evaluation.decoding=fast"], ["decoding=fast", "static"]),
         (["training.outer.gradient_rounds=0"], ["gradient_rounds=0", "1 or more"]),
         (["training.outer.feedback=gold_answer"], ["latents=teacher_forced"]),
+        (["topology.decoder=planner", "rounds=1"], ["no link can be reached by a gradient"]),
         (["training.outer.prefix_cache_gib=-1"], ["prefix_cache_gib=-1"]),
         (["rounds=1000000000000"], ["rounds=1000000000000", "10000 or less"]),
         (["training.outer.steps=1" + "0" * 5000], ["training.outer.steps", "5001 digits"]),
