@@ -32,6 +32,7 @@ def alone(typed, workspace):
     return workspace / "alone" / "run"
 
 
+@pytest.mark.slow
 def test_eight_micro_batches_equal_one(typed, workspace, alone):
     small = ["training.inner.micro_batch_size=1", "training.outer.micro_batch_size=1"]
     launch([*typed, *small, f"run_dir={workspace}/small/run"], 1)

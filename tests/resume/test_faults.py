@@ -152,6 +152,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_valid(typed, workspace):
     verify(folder / "step_00000002")
 
 
+@pytest.mark.slow
 def test_out_of_memory_names_the_knobs(typed, workspace):
     """A real allocation beyond the address space that the process is allowed."""
     fault = (

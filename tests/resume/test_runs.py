@@ -154,6 +154,7 @@ def same_results(a: Path, b: Path) -> None:
     assert [r["accuracy"] for r in one] == [r["accuracy"] for r in two]
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_two(typed, workspace, stop):
     """Same rows per step, the curve to rounding."""
     whole, cut = workspace / "a" / "run", workspace / "b" / "run"
