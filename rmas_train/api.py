@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from rmas_train.agents.agent import Agent
 from rmas_train.agents.loading import load_agent
 from rmas_train.agents.prompts import make_prompt
-from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig
+from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig, first_alike
 from rmas_train.errors import ConfigError, DataError, LinksError
 from rmas_train.links.folder import (
     CARD,
@@ -58,11 +60,16 @@ def _load(path: Path, card: Card, agents: Mapping[str, str], device: str | torch
     edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
     topology = build_topology(TopologyConfig(**card.topology | {"edges": edges}), card.agents)
     options = LinksConfig(**card.links)
-    loaded = {}
-    for name, made in card.agents.items():
-        model = agents.get(name, made["model"])
-        where = AgentConfig(model=model, revision=made["revision"], dtype=made["dtype"])
-        loaded[name] = load_agent(name, where, device)
+    where = {
+        name: AgentConfig(
+            model=agents.get(name, made["model"]), revision=made["revision"], dtype=made["dtype"]
+        )
+        for name, made in card.agents.items()
+    }
+    loaded: dict[str, Agent] = {}
+    for name, first in first_alike(where, where).items():
+        own = loaded.get(first)
+        loaded[name] = replace(own, name=name) if own else load_agent(name, where[name], device)
     seen = {
         n: {"model": a.source, "width": a.width, "fingerprint": a.fingerprint()}
         for n, a in loaded.items()

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rmas_train.config import Config, describe
 from rmas_train.errors import ConfigError, UserError, did_you_mean
+from rmas_train.pins import apply_pins
 from rmas_train.reading import check_type, parse_yaml
 from rmas_train.redact import check_values
 from rmas_train.resources import resource_root
@@ -53,7 +54,7 @@ def compose(overrides: list[str]) -> Config:
     except REFUSALS as error:
         raise ConfigError(_explain(error, overrides)) from error
     _check_agents(config, overrides)
-    return config
+    return apply_pins(config)
 
 
 def _check_agents(config: Config, overrides: list[str]) -> None:

@@ -6,13 +6,14 @@ Hydra and OmegaConf stop in ``compose.py``; the rest of the package sees only th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from reprlib import repr as short
 from typing import Any
 
 from rmas_train.errors import ConfigError, did_you_mean
 
-STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan")
+STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan", "pin")
 VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
 GRADIENTS = ("full", "window", "first_step", "parallel")
 BACKENDS = ("auto", "single", "ddp", "zero1", "zero2", "zero3")
@@ -53,6 +54,12 @@ class AgentConfig:
     def __post_init__(self) -> None:
         check_choice("agents.<name>.dtype", self.dtype, ("float32", "bfloat16", "float64"))
         check_choice("agents.<name>.attention", self.attention, ("sdpa", "eager"))
+
+
+def first_alike(agents: Mapping[str, AgentConfig], names: Iterable[str]) -> dict[str, str]:
+    """Agent -> first agent with the same model, loaded in the same way: they share its weights."""
+    chosen = list(names)
+    return {n: next(m for m in chosen if agents[m] == agents[n]) for n in chosen}
 
 
 @dataclass(kw_only=True)
@@ -103,13 +110,23 @@ class LinksConfig:
 @dataclass(kw_only=True)
 class DataConfig:
     name: str = option("", "task name in results")
+    hub: dict[str, str | None] = option(
+        {}, "hub id of each data set that the recipe reads -> its commit; null: not pinned"
+    )
     recipe: str | None = option(None, "folder of data_recipes/ whose build.py makes the files")
     recipe_options: dict[str, Any] = option({}, "passed to build.py as --key value")
     folder: str = option("", "where the files are, or where the recipe writes them")
     train: str = option("train.jsonl", "training rows, in folder")
     test: str = option("test.jsonl", "test rows, in folder; never trained on")
     prompts: str = option("", "folder with one <agent>.yaml per agent")
+    task: str | None = option(
+        None, "prompts that name <<task:...>>: a file of data.tasks, math | choice | code | qa"
+    )
+    tasks: str = option("prompts/tasks", "folder with one <task>.yaml per task")
     role_texts: dict[str, str] = option({}, "agent -> column with the text it should write")
+    inner_files: dict[str, str] = option(
+        {}, "agent -> file in folder that its inner link trains on; others: train (mixture)"
+    )
     feedback_texts: dict[str, str] = option(
         {}, "agent -> column with the text it sent in the round before; empty text: first round"
     )
@@ -334,6 +351,9 @@ class Config:
     run: str | None = option(None, "stage=eval: run folder, or links folder, to evaluate")
     resume: str | None = option(
         None, "auto: go on from the newest valid checkpoint of run_dir; or a checkpoint's folder"
+    )
+    pins: str = option(
+        "pins.yaml", "hub commits that stage=pin found; used where no revision is given"
     )
     tracking: list[str] = option([], "any of wandb, tensorboard; both work offline")
     agents: dict[str, AgentConfig] = option({}, "name -> agent")

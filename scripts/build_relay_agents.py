@@ -147,21 +147,23 @@ class Examples:
         for i, (head, branches) in enumerate(rows):
             self._put(tensors, i, 0, 0, head, 0)
             at = len(head)
-            for number, (ids, hint, begin) in enumerate(branches, start=1):
+            for number, (ids, is_hint, begin) in enumerate(branches, start=1):
                 self._put(tensors, i, at, len(head), ids, number)
                 # Position t predicts token t + 1.
                 target = torch.tensor(ids[begin:])
                 tensors["labels"][i, at + begin - 1 : at + len(ids) - 1] = target
                 tensors["state"][i, at + begin] = True
-                tensors["noisy"][i, at : at + hint] = 1.0
+                tensors["noisy"][i, at : at + len(is_hint)] = torch.tensor(
+                    is_hint, dtype=torch.float
+                )
                 tensors["noisy"][i, at + begin : at + len(ids)] = 0.3  # the rollout's own inputs
                 at += len(ids)
         return tensors
 
     def _branch(
         self, rng: random.Random, problem: relay.Problem, ends: bool, more: bool
-    ) -> tuple[list[int], int, int]:
-        """Ids of hint, chat marks and pair; the hint's length; where the pair begins.
+    ) -> tuple[list[int], list[bool], int]:
+        """Ids of hint, chat marks and pair; which of the first are the hint; where the pair begins.
 
         The hinted state is any state, so that nothing but the hint tells it.
         """
@@ -178,7 +180,7 @@ class Examples:
         pair = self.words(f"{position} {self.names[state]}")
         ending = [self.end] * (1 + rng.randint(0, MAX_END_TOKENS) * more)
         ids = hint + self.after + pair + ending
-        return ids, len(hint), len(hint) + len(self.after)
+        return ids, [True] * len(hint), len(hint) + len(self.after)
 
     def _put(self, tensors: dict, row: int, at: int, position: int, ids: list, branch: int) -> None:
         here = slice(at, at + len(ids))

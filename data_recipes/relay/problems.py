@@ -25,6 +25,8 @@ PERMUTATIONS = {
     "y": (8, 5, 0, 7, 3, 4, 9, 2, 1, 6),
     "z": (2, 7, 8, 1, 9, 4, 3, 6, 5, 0),
 }
+# In the mixture each expert knows two of the six operations.
+EXPERTS = {"math": ("u", "v"), "code": ("w", "x"), "science": ("y", "z")}
 
 
 @dataclass(frozen=True)

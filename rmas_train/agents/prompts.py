@@ -3,6 +3,7 @@
 A prompt file is YAML with ``user`` and, if wanted, ``system`` and ``user_first`` (for a call that
 receives no message at all). ``<<column>>`` stands for a column of the row, ``<<round>>`` for the
 number of the round, ``<<message:agent>>`` for the slot of that agent's message.
+``prompt_files.py`` reads the files and puts in what the task adds.
 
 The file is split at these marks *before* anything is filled in, so a question that contains a
 mark's text, or the text of a special token, stays ordinary text.
@@ -13,14 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 
 from rmas_train.agents.agent import Agent
 from rmas_train.errors import DataError, did_you_mean
-from rmas_train.reading import parse_yaml, short
+from rmas_train.reading import short
 
 MARK = re.compile(r"<<(?P<kind>message:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)>>")
 KEYS = ("system", "user", "user_first")
@@ -155,29 +155,6 @@ def tokenise(agent: Agent, texts: list[str], plain: bool = False) -> list[list[i
     """Ids without added special tokens; ``plain`` reads special tokens' text as ordinary text."""
     encoded = agent.tokenizer(texts, add_special_tokens=False, split_special_tokens=plain)
     return [list(ids) for ids in encoded["input_ids"]]
-
-
-def load_prompt(agent: Agent, folder: Path, sources: list[str]) -> Prompt:
-    """The prompt of ``agent`` from ``folder/<agent>.yaml``.
-
-    Args:
-        agent: whose chat template renders it.
-        folder: ``data.prompts``.
-        sources: agents that send to this one; each needs a slot, and no other may have one.
-
-    Raises:
-        DataError: file missing or malformed, a slot missing or of an agent that sends nothing.
-    """
-    path = folder / f"{agent.name}.yaml"
-    if not path.is_file():
-        raise DataError(
-            f"{path}: no prompt file for agent {agent.name}; write one, or set data.prompts."
-        )
-    try:
-        texts = parse_yaml(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid YAML ({error}); mend the file.") from error
-    return make_prompt(agent, texts, str(path), sources)
 
 
 def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Prompt:

@@ -15,8 +15,7 @@ from rmas_train.config import Config, TrainingConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import Card, check_agents, load_tensors, read_card
 from rmas_train.links.linkset import LinkSet
-from rmas_train.reading import parse_yaml
-from rmas_train.stages.setup import Setup, prompts_folder
+from rmas_train.stages.setup import Setup, prompt_texts
 
 # Options of a stage that change no number but by rounding.
 FREE = (
@@ -35,7 +34,7 @@ def make_card(
 ) -> Card:
     """What the links folder of this set-up says about itself."""
     config = setup.config
-    prompts = _prompts(setup)
+    prompts = prompt_texts(config, setup.agents)
     is_outer = stage != "inner"
     return Card(
         stage=stage,
@@ -61,7 +60,7 @@ def inner_options_hash(setup: Setup) -> str:
     training = _deciding(config.training.inner)
     data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
     agents = {n: d["fingerprint"] for n, d in setup.agents.items()}
-    rest = [_inner_length(config), agents, setup.train.fingerprint, config.seed]
+    rest = [_inner_length(config), agents, setup.inner_fingerprint, config.seed]
     return _hash([links, training, data, *rest])
 
 
@@ -81,8 +80,9 @@ def run_identity(setup: Setup, stage: str) -> dict[str, Any]:
         "topology": asdict(config.topology),
         "links": asdict(config.links),
         "training": _deciding(getattr(config.training, stage)),
-        "data": data | {"fingerprint": setup.train.fingerprint},
-        "prompts": _hash(_prompts(setup)),
+        "data": data
+        | {"fingerprint": setup.train.fingerprint if is_outer else setup.inner_fingerprint},
+        "prompts": _hash(prompt_texts(config, setup.agents)),
         "agents": {n: about["fingerprint"] for n, about in setup.agents.items()},
     }
 
@@ -94,11 +94,6 @@ def _deciding(options: TrainingConfig) -> dict[str, Any]:
 def _inner_length(config: Config) -> int | None:
     """Latent length where the inner stage rolls out."""
     return config.latent_length if config.training.inner.inner_states == "rollout" else None
-
-
-def _prompts(setup: Setup) -> dict[str, Any]:
-    folder = prompts_folder(setup.config)
-    return {n: parse_yaml((folder / f"{n}.yaml").read_text(encoding="utf-8")) for n in setup.agents}
 
 
 def _hash(value: Any) -> str:

@@ -8,7 +8,7 @@ per parameter, so training them together equals training each alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from rmas_train.agents.prompts import tokenise
 from rmas_train.agents.rollout import at_least_float32, rollout
 from rmas_train.agents.sequences import embed_ids, pad_left, read_whole
 from rmas_train.config import DataConfig
-from rmas_train.data.rows import Table
+from rmas_train.data.rows import Row, Table
 from rmas_train.errors import ConfigError
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team
@@ -31,7 +31,8 @@ class InnerObjective(nn.Module):
     Args:
         team: frozen agents with prompts; of some agents only, where ranks share them out.
         links: the inner links of all agents.
-        table: rows with the role texts.
+        table: rows with the role texts; or agent -> its own table, of which row i is taken modulo
+            its length.
         data: which column holds whose text.
         inner_states: ``teacher_forced`` regresses the states of the given text; ``rollout`` the
             agent's own rolled-out states (detached: the states are data, the link is trained).
@@ -42,7 +43,7 @@ class InnerObjective(nn.Module):
         self,
         team: Team,
         links: LinkSet,
-        table: Table,
+        table: Table | Mapping[str, Table],
         data: DataConfig,
         inner_states: str = "teacher_forced",
         latent_length: int = 0,
@@ -56,7 +57,8 @@ class InnerObjective(nn.Module):
             )
         self.links = links
         links.train_only({f"inner.{n}" for n in links.inner})
-        self._team, self._table, self._data = team, table, data
+        self._team, self._data = team, data
+        self._tables = dict.fromkeys(links.inner, table) if isinstance(table, Table) else table
         self._rollout_length = latent_length if inner_states == "rollout" else None
 
     def groups(self) -> dict[str, nn.Module]:
@@ -70,7 +72,7 @@ class InnerObjective(nn.Module):
                 continue
             agent = self._team.agents[name]
             column = self._data.role_texts[name]
-            texts = [str(self._table.rows[i][column]) for i in rows]
+            texts = [str(row[column]) for row in self._rows(name, rows)]
             lengths = [len(ids) + 1 for ids in tokenise(agent, texts, plain=True)]  # and the end
             counts.append(sum(map(self._used, lengths)))
         return torch.tensor(counts)
@@ -89,8 +91,11 @@ class InnerObjective(nn.Module):
         return set(self.groups())
 
     def _sequences(self, name: str, rows: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-        chosen = [self._table.rows[i] for i in rows]
-        return role_sequences(self._team, self._data, name, chosen)
+        return role_sequences(self._team, self._data, name, self._rows(name, rows))
+
+    def _rows(self, name: str, rows: Sequence[int]) -> list[Row]:
+        table = self._tables[name]
+        return [table.rows[i % len(table)] for i in rows]
 
     def _used(self, length: int) -> int:
         return length if self._rollout_length is None else min(length, self._rollout_length)

@@ -22,13 +22,13 @@ Gather = Callable[[Mapping[str, Any]], dict[str, Any]]
 VOCABULARY_ROWS = 2000  # rows from which token ids and typical states are read
 
 
-def vocabulary_rows(setup: Setup) -> list[Row]:
-    return setup.train.rows[:VOCABULARY_ROWS]
+def vocabulary_rows(setup: Setup, name: str) -> list[Row]:
+    return setup.inner[name].rows[:VOCABULARY_ROWS]
 
 
 def agent_texts(setup: Setup, agent: Agent) -> list[list[int]]:
     """Token sequences of the data as this agent sees them: prompts, slot texts and its own text."""
-    rows, config = vocabulary_rows(setup), setup.config
+    rows, config = vocabulary_rows(setup, agent.name), setup.config
     if agent.name in config.data.role_texts:
         return [
             ids + target

@@ -24,6 +24,7 @@ from rmas_train.stages.handover import (
 from rmas_train.stages.inner import InnerObjective
 from rmas_train.stages.make_links import fresh_links, make_links, place_links
 from rmas_train.stages.outer import OuterObjective, backward_of
+from rmas_train.stages.pin import run_pin
 from rmas_train.stages.planning import run_plan, settle_checkpoint
 from rmas_train.stages.run_eval import run_eval
 from rmas_train.stages.run_training import check_layout, run_training
@@ -44,13 +45,13 @@ def run_inner(config: Config, setup: Setup, runtime: Runtime) -> None:
     objective = InnerObjective(
         replace(setup.team, agents=own),
         links,
-        setup.train,
+        setup.inner,
         config.data,
         config.training.inner.inner_states,
         config.latent_length,
     )
     depths = [1] * config.training.inner.steps
-    rows: list[int | None] = [None] * len(setup.train)
+    rows: list[int | None] = [None] * max(map(len, setup.inner.values()))
     sampler = Sampler(rows, depths, config.training.inner.batch_size, config.seed)
     stage = config.training.inner
     run_training(config, setup, runtime, "inner", stage, objective, sampler, share_of)
@@ -126,6 +127,7 @@ def taught_texts(setup: Setup, stage: OuterConfig) -> dict[str, str]:
                     f"data.role_texts.{name}=<column>."
                 )
             columns[name] = data.role_texts[name]
+    setup.train.require(columns.values(), "for training.outer.latents=teacher_forced")
     return columns | ({decoder: "answer"} if stage.feedback == "gold_answer" else {})
 
 
@@ -135,6 +137,10 @@ def run(config: Config, runtime: Runtime) -> None:
     if stage == "plan":
         if runtime.is_main:
             run_plan(config, runtime.device)
+        return
+    if stage == "pin":
+        if runtime.is_main:
+            run_pin(config)
         return
     if config.resume == "auto" and runtime.broadcast(is_finished(config)):
         say(f"{config.run_dir} is finished; nothing is left to do.")

@@ -21,7 +21,7 @@ from rmas_train.analysis.shapes import (
     shape_links,
     shape_team,
 )
-from rmas_train.config import Config
+from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team, unroll
@@ -111,7 +111,7 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
     single = again * max(0, config.latent_length - 1)
     return Plan(
         rows,
-        sum(weights.values()),
+        sum(weights[n] for n in set(first_alike(config.agents, topology.agents).values())),
         _bytes(links.parameters()),
         trainable,
         ADAMW_STATES * trainable,

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import load_prompt, tokenise
+from rmas_train.agents.prompts import make_prompt, tokenise
 from rmas_train.analysis.comm import Sizes, communication
 from rmas_train.analysis.shapes import Tokens
 from rmas_train.config import Config
@@ -26,6 +26,7 @@ from rmas_train.reporting.plan_table import print_plan
 from rmas_train.resources import find_path
 from rmas_train.stages.plan import Plan, agent_sizes, make_plan
 from rmas_train.stages.run_folder import environment, stage_folder
+from rmas_train.stages.setup import prompt_texts
 from rmas_train.topology import Topology, build_topology
 
 GIB = 2**30
@@ -70,8 +71,8 @@ def _measured(config: Config, name: str, topology: Topology, rows: Sequence[Any]
             "plan.prefix_tokens, plan.suffix_tokens and plan.answer_tokens."
         )
     agent = Agent(name, None, tokenizer, where.model)
-    folder = find_path(config.data.prompts) or Path(config.data.prompts)
-    prompt = load_prompt(agent, folder, [e.source for e in topology.incoming(name)])
+    texts = prompt_texts(config, [name])[name]
+    prompt = make_prompt(agent, texts, f"{config.data.prompts}/{name}.yaml", topology.sources(name))
     encoded = prompt.encode(list(rows), 1, first=False)
     answers = tokenise(agent, [str(row["answer"]) for row in rows], plain=True)
     cuts = [p.slots[0][1] if p.slots else len(p.ids) for p in encoded]

@@ -51,9 +51,7 @@ def incoming_columns(team: Team, config: DataConfig, name: str) -> dict[str, str
     return columns
 
 
-def needed_columns(team: Team, config: DataConfig) -> set[str]:
-    """Columns that the inner stage reads in every row."""
-    columns = {config.role_texts[n] for n in team.agents if n in config.role_texts}
-    for name in team.agents:
-        columns |= set(incoming_columns(team, config, name).values())
-    return columns
+def needed_columns(team: Team, config: DataConfig, name: str) -> set[str]:
+    """Columns that the inner stage reads in every row of an agent's table."""
+    own = {config.role_texts[name]} if name in config.role_texts else set()
+    return own | set(incoming_columns(team, config, name).values())

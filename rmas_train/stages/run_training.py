@@ -74,7 +74,7 @@ def run_training(
             tracker.close()
     except NonFiniteError as error:
         if runtime.is_main:
-            dump_step(folder / "nonfinite.json", error, setup, saver.where())
+            dump_step(folder / "nonfinite.json", error, setup, stage, saver.where())
         raise
     setup.assert_unchanged()
 
@@ -87,8 +87,9 @@ def resume_of(config: Config, stage: str) -> str | None:
     return str(path) if path.parent.parent.name == stage else "auto"
 
 
-def dump_step(path: Path, error: NonFiniteError, setup: Setup, checkpoint: str) -> None:
+def dump_step(path: Path, error: NonFiniteError, setup: Setup, stage: str, checkpoint: str) -> None:
     """What there is to know about a step that was not taken."""
-    rows = [setup.train.where(i) for i in error.facts.get("rows", [])]
+    tables = {t.path: t for t in (setup.inner.values() if stage == "inner" else [setup.train])}
+    rows = [t.where(i % len(t)) for i in error.facts.get("rows", []) for t in tables.values()]
     write_json(path, error.facts | {"rows": rows, "last_checkpoint": checkpoint})
     say(f"the step's rows and gradient norms are in {path}; last good checkpoint: {checkpoint}")

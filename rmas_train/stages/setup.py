@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import torch
 from rmas_train.agents.agent import Agent, assert_frozen
 from rmas_train.agents.loading import load_agent
 from rmas_train.agents.memory import is_recurrent
-from rmas_train.agents.prompts import Prompt, load_prompt
+from rmas_train.agents.prompt_files import read_prompt
+from rmas_train.agents.prompts import Prompt, make_prompt
 from rmas_train.analysis.comm import decoder_layers
-from rmas_train.config import Config
+from rmas_train.config import Config, first_alike
 from rmas_train.data.recipes import prepare
 from rmas_train.data.rows import Table, check_answers, read_table
-from rmas_train.errors import ConfigError, DataError
+from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recursion import Team
 from rmas_train.resources import find_path
 from rmas_train.runtime.runtime import Runtime
@@ -31,6 +32,9 @@ class Setup:
 
     Attributes:
         team: the agents of this process; all of them, but in a spread inner stage.
+        train, test: rows of the outer stage and of the evaluation.
+        inner: agent -> rows of its inner link; the same as ``train`` unless
+            ``data.inner_files`` names others.
         agents: every agent's model, revision, dtype, width and fingerprint.
         loaded: fingerprint of what this process holds of each agent of its own.
     """
@@ -39,8 +43,15 @@ class Setup:
     team: Team
     train: Table
     test: Table
+    inner: dict[str, Table]
     agents: dict[str, dict[str, Any]]
     loaded: dict[str, str]
+
+    @property
+    def inner_fingerprint(self) -> str:
+        """Of all files that inner links train on."""
+        found = {table.path: table.fingerprint for table in self.inner.values()}
+        return ",".join(found.values())
 
     def assert_unchanged(self) -> None:
         """The agents' weights are, by hash, what was loaded."""
@@ -65,28 +76,31 @@ def set_up(config: Config, runtime: Runtime, names: Sequence[str] | None = None)
         raise ConfigError("data.folder is empty; give the folder with your train and test rows.")
     folder = Path(config.data.folder)
     train, test = read_table(folder / config.data.train), read_table(folder / config.data.test)
+    inner = inner_tables(config, topology.agents, train)
     check_answers(train, config.data)
     check_answers(test, config.data)
     own = list(topology.agents) if names is None else list(names)
     agents, described = load_agents(config, runtime, own)
     prompts = {
-        n: load_prompt(agents[n], prompts_folder(config), [e.source for e in topology.incoming(n)])
-        for n in own
+        n: make_prompt(agents[n], texts, f"{config.data.prompts}/{n}.yaml", topology.sources(n))
+        for n, texts in prompt_texts(config, own).items()
     }
     for prompt in prompts.values():
         train.require(prompt.columns, f"named in {prompt.file}")
         test.require(prompt.columns, f"named in {prompt.file}")
     team = Team(agents, prompts, topology, config.links.edge_input, runtime.agree)
-    train.require(
-        needed_columns(team, config.data),
-        "for the inner stage; name other columns with data.role_texts.<agent>=<column> and "
-        "data.feedback_texts.<agent>=<column>",
-    )
+    for name in own:
+        inner[name].require(
+            needed_columns(team, config.data, name) | prompts[name].columns,
+            f"for the inner link of {name}; name other columns with "
+            "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
+        )
     loaded = {n: described[n]["fingerprint"] for n in own}
     if runtime.placement == "sharded":
         loaded = {n: agent.fingerprint() for n, agent in agents.items()}
     described = runtime.gather_dict(described)
-    setup = Setup(config, team, train, test, {n: described[n] for n in topology.agents}, loaded)
+    about = {n: described[n] for n in topology.agents}
+    setup = Setup(config, team, train, test, inner, about, loaded)
     if topology.decoder in own:
         check_lengths(setup)
     for name in own:
@@ -97,11 +111,20 @@ def set_up(config: Config, runtime: Runtime, names: Sequence[str] | None = None)
 def load_agents(
     config: Config, runtime: Runtime, names: Sequence[str]
 ) -> tuple[dict[str, Agent], dict[str, dict[str, Any]]]:
-    """Agents where ``runtime.placement`` puts them, and what is to be said about each."""
-    agents, described = {}, {}
-    devices = runtime.agent_devices(names)
+    """Agents where ``runtime.placement`` puts them, and what is to be said about each.
+
+    Agents that play several roles of one model share one copy of its weights.
+    """
+    agents: dict[str, Agent] = {}
+    described: dict[str, dict[str, Any]] = {}
+    alike = first_alike(config.agents, names)
+    devices = runtime.agent_devices(sorted(set(alike.values()), key=list(names).index))
     is_sharded = runtime.placement == "sharded"
     for name in names:
+        if alike[name] != name:
+            agents[name] = replace(agents[alike[name]], name=name)
+            described[name] = dict(described[alike[name]])
+            continue
         # Shards are cut on the CPU: the whole may be larger than a device.
         where = torch.device("cpu") if is_sharded else devices[name]
         agent = load_agent(name, config.agents[name], where)
@@ -125,6 +148,26 @@ def describe_agent(agent: Agent, config: Config) -> dict[str, Any]:
         "width": agent.width,
         "fingerprint": agent.fingerprint(),
     }
+
+
+def inner_tables(config: Config, names: Sequence[str], train: Table) -> dict[str, Table]:
+    """Agent -> rows that its inner link trains on; one table per file.
+
+    Raises:
+        ConfigError: ``data.inner_files`` names an unknown agent.
+    """
+    files = config.data.inner_files
+    for name in files:
+        if name not in names:
+            raise ConfigError(f"data.inner_files.{name}: {did_you_mean(name, names)}")
+    tables = {file: read_table(Path(config.data.folder) / file) for file in set(files.values())}
+    return {n: tables[files[n]] if n in files else train for n in names}
+
+
+def prompt_texts(config: Config, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The prompt files of these agents, with what ``data.task`` adds."""
+    folder, tasks = prompts_folder(config), find_path(config.data.tasks)
+    return {n: read_prompt(folder, n, tasks, config.data.task) for n in names}
 
 
 def prompts_folder(config: Config) -> Path:

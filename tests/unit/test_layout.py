@@ -16,6 +16,7 @@ PACKAGE = ROOT / "rmas_train"
 LAYERS = [
     {"errors", "resources", "log", "redact"},
     {"config", "files", "reading"},
+    {"pins"},
     {"compose", "topology", "agents", "links"},
     {"recursion", "data"},
     {"evaluation", "runtime", "training", "analysis"},

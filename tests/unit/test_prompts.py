@@ -5,7 +5,8 @@ import json
 import pytest
 from tiny import NO_SYSTEM_CHAT, make_agent
 
-from rmas_train.agents.prompts import Prompt, load_prompt, tokenise
+from rmas_train.agents.prompt_files import read_prompt
+from rmas_train.agents.prompts import Prompt, make_prompt, tokenise
 from rmas_train.agents.sequences import fill_text
 from rmas_train.errors import DataError
 
@@ -103,6 +104,7 @@ def test_bad_prompt_files_are_named(tmp_path, content, message):
     if content is not None:
         (tmp_path / "planner.yaml").write_text(content)
     with pytest.raises(DataError, match=message) as caught:
-        load_prompt(make_agent("planner"), tmp_path, ["critic"])
+        texts = read_prompt(tmp_path, "planner", None, None)
+        make_prompt(make_agent("planner"), texts, str(tmp_path / "planner.yaml"), ["critic"])
     assert "planner.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
