@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parents[2]
 RELAY = ROOT / "data_recipes" / "relay"
 sys.path.insert(0, str(RELAY))
+import build  # noqa: E402
 import problems as relay  # noqa: E402
 
 AGENTS = ["planner", "critic", "solver", "solver_dialect"]
@@ -141,3 +143,27 @@ def test_the_dialects_states_are_in_no_other_vocabulary():
         assert [n for n, v in vocabularies.items() if {f"\u0120{word}", f"\u2581{word}"} & v] == [
             "solver_dialect"
         ]
+
+
+@pytest.mark.parametrize("topology", sorted(build.CHAINS))
+def test_every_topologys_row_is_one_round_of_a_problem(topology):
+    """Each agent's text follows from what it is sent; only an expert that knows a step takes it."""
+    rng = random.Random(7)
+    for _ in range(300):
+        problem = relay.draw(rng)
+        row = build.row(problem, rng, relay.STATES, topology)
+        at = int(row["feedback"].split()[0]) if row["feedback"] else 0
+        end = len(problem.operations)
+        for i, column in enumerate(build.CHAINS[topology]):
+            if column != "experts":
+                assert row[column] == problem.hint(at + i + 1)
+                continue
+            moved = [n for n in relay.EXPERTS if row[n] == problem.hint(at + 1)]
+            assert moved == (
+                list(relay.EXPERTS)
+                if at >= end
+                else [n for n, own in relay.EXPERTS.items() if problem.operations[at] in own]
+            )
+            assert all(row[n] == problem.hint(at) for n in relay.EXPERTS if n not in moved)
+        per_round = len(build.CHAINS[topology])
+        assert row["rounds_needed"] == math.ceil(end / per_round)
