@@ -105,6 +105,10 @@ class TargetLeakWarning(UserWarning):
     """Training shows an agent what the loss asks for; its losses say nothing about inference."""
 
 
+class ContaminationWarning(UserWarning):
+    """A data set that was not compared with an evaluation set; it may hold that set's questions."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names when none is near."""
     name, known = str(name), sorted(known)

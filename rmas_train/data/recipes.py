@@ -1,4 +1,8 @@
-"""Data recipes: a folder of ``data_recipes/`` with a ``build.py`` that writes the data files."""
+"""Data recipes: a folder of ``data_recipes/`` with a ``build.py`` that writes the data files.
+
+A recipe that has texts written by a model keeps them in a journal beside the data folder, so that a
+build which was killed goes on where it was.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,11 @@ import sys
 from pathlib import Path
 
 from rmas_train.config import DataConfig
+from rmas_train.data.packing import MANIFEST, check_manifest
+from rmas_train.data.recipe_options import JOURNAL
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.reading import parse_json
-from rmas_train.resources import resource_root
+from rmas_train.resources import PACKAGE, resource_root
 
 STAMP = "recipe.json"
 
@@ -22,7 +28,8 @@ def prepare(config: DataConfig, seed: int) -> Path:
     """The data folder, made by its recipe unless the same recipe and options made it already.
 
     Raises:
-        DataError: unknown recipe, failing build, or a folder made otherwise that is in the way.
+        DataError: unknown recipe, failing build, a folder made otherwise that is in the way, or
+            files that are not what the build's manifest says.
     """
     folder = Path(config.folder)
     if config.recipe is None:
@@ -33,6 +40,8 @@ def prepare(config: DataConfig, seed: int) -> Path:
         raise DataError(f"data.recipe={config.recipe}: {did_you_mean(config.recipe, known)}")
     made = {"recipe": config.recipe, "seed": seed, "options": config.recipe_options}
     if _stamp(folder) == made:
+        if (folder / MANIFEST).exists():
+            check_manifest(folder)
         return folder
     if folder.exists() and any(folder.iterdir()) and _stamp(folder) is None:
         raise DataError(
@@ -58,10 +67,12 @@ def _build(script: Path, folder: Path, made: dict) -> None:
         command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
     try:
         work.mkdir(parents=True)
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=_environment(folder))
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            last = last.removeprefix("error: ").rstrip(".")
             raise DataError(f"{script}: {last} (options: {made['options']}).")
+        sys.stderr.write(done.stderr)  # its warnings
         (work / STAMP).write_text(json.dumps(made))
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
@@ -71,3 +82,10 @@ def _build(script: Path, folder: Path, made: dict) -> None:
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The recipe imports this package, installed or not, and knows where its journal stays."""
+    paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+    journal = str(folder.with_name(f"{folder.name}.journal.jsonl").absolute())
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), JOURNAL: journal}
