@@ -62,6 +62,8 @@ def test_imports_point_downwards():
         ("omegaconf", {"rmas_train.compose", "rmas_train.launcher", "rmas_train.sweep"}),
         ("torch.distributed", {"rmas_train.runtime.placement"}),
         ("deepspeed", {"rmas_train.runtime.zero"}),
+        ("openai", {"rmas_train.data.endpoint"}),
+        ("datasets", {"rmas_train.data.sources"}),
         ("pickle", set()),
     ],
 )
@@ -117,6 +119,8 @@ def test_the_wheel_holds_conf_and_the_relay(tmp_path):
         "rmas_train/conf/experiment/relay_scrambled.yaml",
         "rmas_train/data_recipes/relay/build.py",
         "rmas_train/data_recipes/relay/prompts/solver.yaml",
+        "rmas_train/data_recipes/common/prompts/sequential/plan.yaml",
+        "rmas_train/data_recipes/s1k/build.py",
         "rmas_train/data_recipes/relay/agents/planner/model.safetensors",
     ):
         assert needed in names
