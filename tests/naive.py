@@ -27,7 +27,8 @@ def prompt_embeds(team, name, row, round_, inbox):
     pieces, begin = [], 0
     for source, position in prompt.slots:
         pieces.append(agent.embed(torch.tensor(prompt.ids[begin:position], dtype=torch.long)))
-        pieces.append(inbox[source].to(agent.dtype))
+        if source in inbox:
+            pieces.append(inbox[source].to(agent.dtype))
         begin = position
     pieces.append(agent.embed(torch.tensor(prompt.ids[begin:], dtype=torch.long)))
     return torch.cat(pieces)

@@ -1,11 +1,18 @@
-"""The released role-text sets in our columns: python build.py --out FOLDER --dataset NAME."""
+"""The released role-text sets in our columns.
+
+    python build.py --out FOLDER --dataset NAME [--inner agent=NAME,...]
+
+``--inner`` adds a sub-folder per agent with the set that its inner link trains on (mixture).
+"""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rmas_train.data.building import Recipe, copy
@@ -14,6 +21,7 @@ from rmas_train.data.recipe_options import (
     Parser,
     add_source_options,
     add_split_options,
+    names,
     run_script,
 )
 from rmas_train.data.role_columns import STYLES
@@ -118,16 +126,34 @@ class Reader:
 def run(argv: list[str]) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--dataset", default="sequential_math", help=" | ".join(DATASETS))
+    parser.add_argument("--inner", help="agent=NAME with commas: sets of single inner links")
     add_source_options(parser)
     add_split_options(parser)
     args: argparse.Namespace = parser.parse(argv)
-    if args.dataset not in DATASETS:
-        raise ConfigError(
-            f"dataset={args.dataset}: no such set. {did_you_mean(args.dataset, DATASETS)}"
-        )
-    released = DATASETS[args.dataset]
-    reader = Reader(args.dataset, released)
-    copy(Recipe("released", released.hub, reader, notes=reader.notes), args)
+    wanted = {"": args.dataset}
+    for pair in names(args.inner, ()):
+        agent, _, dataset = pair.partition("=")
+        if not re.fullmatch("[a-z][a-z0-9_]*", agent):
+            raise ConfigError(f"inner={pair}: write agent=NAME, with commas between several.")
+        wanted[agent] = dataset
+    for dataset in wanted.values():
+        if dataset not in DATASETS:
+            raise ConfigError(f"dataset={dataset}: no such set. {did_you_mean(dataset, DATASETS)}")
+    out, source = args.out, args.source
+    for agent, dataset in wanted.items():
+        args.out, args.source = out / agent, source_file(source, dataset)
+        reader = Reader(dataset, DATASETS[dataset])
+        copy(Recipe("released", DATASETS[dataset].hub, reader, notes=reader.notes), args)
+
+
+def source_file(source: str | None, dataset: str) -> str | None:
+    """``--source`` may be a folder with a file per set, as is needed with ``--inner``."""
+    if source is None or not Path(source).is_dir():
+        return source
+    found = sorted(Path(source).glob(f"{dataset}.*"))
+    if not found:
+        raise DataError(f"source={source}: no {dataset}.jsonl or .parquet there; add it.")
+    return str(found[0])
 
 
 if __name__ == "__main__":

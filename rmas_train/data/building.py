@@ -21,6 +21,7 @@ from rmas_train.data.recipe_options import (
     add_writer_options,
     journal_path,
     names,
+    revision_of,
     writer_options,
 )
 from rmas_train.data.role_columns import (
@@ -121,7 +122,8 @@ def _begin(
     """The source, the evaluation sets and the problems; the first row is read, and so checked."""
     if args.rows is not None and args.rows < 1:
         raise ConfigError(f"rows={args.rows}: give 1 or more.")
-    source = open_source(recipe.hub, recipe.config, recipe.split, args.revision, args.source)
+    revision = revision_of(args.revision, recipe.hub)
+    source = open_source(recipe.hub, recipe.config, recipe.split, revision, args.source)
     overlap = index_evaluations(names(args.evaluation, recipe.evaluations), args.ngram)
     problems = _problems(recipe, itertools.islice(source.rows, args.rows), overlap, counts)
     first = list(itertools.islice(problems, 1))

@@ -63,7 +63,7 @@ def add_split_options(parser: Parser) -> None:
 def add_source_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--source", help="a .jsonl, .json or .parquet file of the set's rows, in place of the hub")
-    add("--revision", help="the hub's commit; it is recorded as seen in any case")
+    add("--revision", help="the hub's commit, or set@commit,...; it is recorded as seen anyway")
     add("--rows", type=int, help="most source rows that are read")
 
 
@@ -93,6 +93,13 @@ def writer_options(args: argparse.Namespace) -> WriterOptions:
 def journal_path(args: argparse.Namespace) -> Path:
     named = args.journal or os.environ.get(JOURNAL)
     return Path(named) if named else args.out.with_name(f"{args.out.name}.journal.jsonl")
+
+
+def revision_of(typed: str | None, hub: str) -> str | None:
+    """The commit of one set, out of one for all or of ``set@commit`` with commas."""
+    if typed is None or "@" not in typed:
+        return typed
+    return dict(pair.split("@", 1) for pair in names(typed, ())).get(hub)
 
 
 def names(typed: str | None, default: Sequence[str]) -> list[str]:

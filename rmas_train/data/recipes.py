@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from rmas_train.config import DataConfig
 from rmas_train.data.packing import MANIFEST, check_manifest
@@ -38,10 +39,10 @@ def prepare(config: DataConfig, seed: int) -> Path:
     known = sorted(p.parent.name for p in recipes.glob("*/build.py"))
     if not re.fullmatch(r"[a-z0-9_]+", config.recipe) or config.recipe not in known:
         raise DataError(f"data.recipe={config.recipe}: {did_you_mean(config.recipe, known)}")
-    made = {"recipe": config.recipe, "seed": seed, "options": config.recipe_options}
+    made = {"recipe": config.recipe, "seed": seed, "options": recipe_options(config)}
     if _stamp(folder) == made:
-        if (folder / MANIFEST).exists():
-            check_manifest(folder)
+        for manifest in folder.rglob(MANIFEST):
+            check_manifest(manifest.parent)
         return folder
     if folder.exists() and any(folder.iterdir()) and _stamp(folder) is None:
         raise DataError(
@@ -50,6 +51,12 @@ def prepare(config: DataConfig, seed: int) -> Path:
         )
     _build(recipes / config.recipe / "build.py", folder, made)
     return folder
+
+
+def recipe_options(config: DataConfig) -> dict[str, Any]:
+    """``data.recipe_options`` and the commits of ``data.hub``, unless a revision is given there."""
+    pinned = [f"{hub}@{commit}" for hub, commit in config.hub.items() if commit]
+    return ({"revision": ",".join(pinned)} if pinned else {}) | config.recipe_options
 
 
 def _stamp(folder: Path) -> dict | None:
