@@ -114,28 +114,29 @@ def make_agent(name: str, chat: str = CHAT) -> Agent:
     return random_agent(name, config_class, sizes, tokenizer)
 
 
-def make_family(family: str, name: str) -> Agent:
-    """The same of any family."""
+def make_family(family: str, name: str, tokenizer=None, **options) -> Agent:
+    """The same of any family; ``options`` of its config, and a tokenizer of one's own."""
     config_class, sizes = FAMILIES[family]
-    return random_agent(name, config_class, {"hidden_size": 24} | sizes, make_tokenizer(name))
+    tokenizer = tokenizer or make_tokenizer(name)
+    return random_agent(name, config_class, {"hidden_size": 24} | sizes | options, tokenizer)
 
 
 def random_agent(name: str, config_class: type, sizes: dict, tokenizer) -> Agent:
     torch.manual_seed(len(name))
-    config = config_class(
-        vocab_size=len(tokenizer),
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        initializer_range=0.2,
-        **sizes,
-    )
+    options = {
+        "vocab_size": len(tokenizer),
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+        "initializer_range": 0.2,
+    }
+    config = config_class(**options | sizes)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return freeze(Agent(name, model, tokenizer, f"tiny/{name}"))
 

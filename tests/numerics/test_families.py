@@ -6,16 +6,32 @@ import warnings
 import naive
 import pytest
 import torch
-from tiny import FAMILIES, in_float64, make_agent, make_family, make_links, make_rows, make_team
+from tiny import (
+    CHAT,
+    FAMILIES,
+    NO_SYSTEM_CHAT,
+    in_float64,
+    make_agent,
+    make_family,
+    make_links,
+    make_rows,
+    make_team,
+    make_tokenizer,
+)
 
 from rmas_train.agents.loading import checked
 from rmas_train.agents.prefix import PrefixCache, read_prefix, stack
 from rmas_train.agents.prompts import Prompt
+from rmas_train.agents.vocabulary import target_norm
 from rmas_train.errors import PrefixReuseWarning
 from rmas_train.recursion import Team, unroll
 from rmas_train.stages.outer import OuterObjective
 from rmas_train.system import System
 
+DEEPSEEK_CHAT = (  # the system text has no mark of its own
+    "{% for m in messages %}{% if m.role == 'user' %}<|s|>user {% endif %}{{ m.content }}"
+    "{% endfor %}{% if add_generation_prompt %}<|s|>assistant{% endif %}"
+)
 # Recurrent layers compute in float32 whatever the dtype of the model.
 TOLERANCE = {"qwen3_5": 2e-4}
 
@@ -61,6 +77,43 @@ def test_a_batch_equals_its_rows_one_by_one(family, table):
         grad = q[1].grad
         if grad is not None:
             assert (p.grad - grad).norm() < 10 * rtol * grad.norm(), name
+
+
+def other_agent(family: str, name: str, chat: str):
+    """Untied embeddings, a tokenizer without a pad token, another chat template."""
+    tokenizer = make_tokenizer(name, chat)
+    tokenizer.pad_token = None
+    return make_family(family, name, tokenizer, tie_word_embeddings=False)
+
+
+@pytest.mark.parametrize("chat", [CHAT, NO_SYSTEM_CHAT, DEEPSEEK_CHAT])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_untied_without_pad_token_with_and_without_system_role(family, chat, table):
+    agents = {n: in_float64(other_agent(family, n, chat)) for n in ROLES}
+    assert all(a.tokenizer.pad_token_id is None for a in agents.values())
+    assert not any(a.model.config.tie_word_embeddings for a in agents.values())
+    team = make_team(agents)
+    for role, agent in agents.items():
+        source = team.topology.incoming(role)[0].source
+        texts = {"system": "be red", "user": f"<<question>> note <<message:{source}>> go"}
+        team.prompts[role] = Prompt(agent, texts)
+        (one,) = team.prompts[role].encode(ROWS[:1], 2, first=False)
+        assert agent.tokenizer.decode(one.ids).count("be red") == 1
+    rtol = TOLERANCE.get(family, 1e-7)
+    links = make_links(team).double()
+    loss = OuterObjective(team, links, table(ROWS), 2, 3)([0, 1, 2, 3], 2).sum()
+    total = sum(naive.loss(team, links, row, 2, 3) for row in ROWS)
+    torch.testing.assert_close(loss, total, rtol=rtol, atol=rtol)
+
+
+def test_gemmas_embeddings_are_scaled_inside_their_module():
+    """A message replaces what the module returns, so that is what its norm is matched to."""
+    agent = make_family("gemma3", "planner")
+    ids = torch.tensor([3, 4, 5])
+    scaled = agent.embed(ids)
+    torch.testing.assert_close(scaled, agent.model.get_input_embeddings().weight[ids] * 24**0.5)
+    norms = scaled.norm(dim=-1)
+    assert target_norm(agent, [3, 4, 5]) == pytest.approx(float(norms.median()), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
