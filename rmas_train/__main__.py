@@ -22,14 +22,19 @@ def main(argv: list[str]) -> int:
     """Run what was typed; 0, or 2 for what the user can mend."""
     # DeepSpeed's launcher adds it for every process; the environment says the same.
     argv = [a for a in argv if not a.startswith("--local_rank=")]
-    if {"-h", "--help"} & set(argv):
+    is_links = argv[:1] == ["links"]
+    if {"-h", "--help"} & set(argv) and not is_links:
         from rmas_train.reporting.help import print_help
 
         print_help()
         return 0
     try:
         check_typed(argv)
-        if {"-m", "--multirun"} & set(argv):
+        if is_links:
+            from rmas_train.link_commands import run_command
+
+            run_command(argv[1:])
+        elif {"-m", "--multirun"} & set(argv):
             from rmas_train.sweep import sweep
 
             sweep([a for a in argv if a not in ("-m", "--multirun")])

@@ -53,6 +53,10 @@ class LinksError(UserError):
     """A links folder that is missing, damaged, or made for other agents."""
 
 
+class HubError(UserError):
+    """A hub repository that cannot be read or written, or holds what it should not."""
+
+
 class AgentError(UserError):
     """An agent that cannot be loaded."""
 
@@ -99,6 +103,10 @@ class UnpinnedWarning(UserWarning):
 
 class RemoteCodeWarning(UserWarning):
     """An agent that runs Python which came with it."""
+
+
+class UnknownWeightsWarning(UserWarning):
+    """Links that do not say which weights they were trained with, so that nothing is compared."""
 
 
 class TargetLeakWarning(UserWarning):

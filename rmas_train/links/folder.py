@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rmas_train.config import LinksConfig, TopologyConfig
-from rmas_train.errors import LinksError
+from rmas_train.errors import LinksError, UnknownWeightsWarning
 from rmas_train.files import new_folder, write_json
 from rmas_train.links.linkset import LinkSet
 from rmas_train.links.trust import check_inside, check_names
@@ -35,6 +36,22 @@ class AgentCard(TypedDict):
     dtype: str
     width: int
     fingerprint: str
+
+
+class ReleasedFile(TypedDict):
+    """The released file that a link was imported from."""
+
+    file: str
+    dtype: str
+    sha256: str
+    commit: str | None
+
+
+class Origin(TypedDict, total=False):
+    """Of imported links: which task's files, and link -> file."""
+
+    task: str | None
+    files: dict[str, ReleasedFile]
 
 
 class Fields(TypedDict):
@@ -58,6 +75,7 @@ class MoreFields(Fields, total=False):
 
     options_hash: str
     alignment: dict[str, dict[str, Any]]
+    released: Origin
     seal: str
 
 
@@ -67,12 +85,14 @@ class Card:
 
     Attributes:
         stage: what was trained last: ``inner``, ``outer`` or ``start`` (nothing).
-        agents: name -> model, revision, dtype, width and fingerprint (sha256 of the weights).
+        agents: name -> model, revision, dtype, width and fingerprint (sha256 of the weights;
+            empty where nobody knows them, as for released links).
         topology, links: the options of these names.
         prompts: agent -> texts of its prompt file, so that a folder answers by itself.
         rounds, latent_length: as trained; None for inner links.
         data_fingerprint: sha256 of the training file.
         alignment: per edge, shared tokens and cosines of the aligned start.
+        released: what imported links were read from; empty for links trained here.
         seal: of all this and the tensors (``seal_of``); empty in older folders.
     """
 
@@ -89,6 +109,7 @@ class Card:
     prompts_hash: str
     options_hash: str = ""
     alignment: dict[str, dict[str, float]] = field(default_factory=dict)
+    released: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     seal: str = ""
 
@@ -138,16 +159,7 @@ def read_card(folder: Path) -> Card:
     Raises:
         LinksError: missing, not JSON, of another format, or with other keys.
     """
-    path = folder / CARD
-    check_inside(path)
-    try:
-        values = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LinksError(f"{path}: {error.strerror}; give a links folder.") from error
-    except ValueError as error:
-        raise LinksError(
-            f"{path}: not JSON ({error}); the folder is damaged, train again."
-        ) from error
+    path, values = folder / CARD, _read_values(folder)
     seen = values.get("format") if isinstance(values, dict) else None
     if type(seen) is not int or seen != FORMAT:
         raise LinksError(
@@ -161,6 +173,19 @@ def read_card(folder: Path) -> Card:
     except (TypeError, ValueError) as error:
         raise LinksError(
             f"{path}: {error}; the file is damaged, train or copy it again."
+        ) from error
+
+
+def _read_values(folder: Path) -> Any:
+    path = folder / CARD
+    check_inside(path)
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LinksError(f"{path}: {error.strerror}; give a links folder.") from error
+    except ValueError as error:
+        raise LinksError(
+            f"{path}: not JSON ({error}); the folder is damaged, train again."
         ) from error
 
 
@@ -216,8 +241,9 @@ def check_seal(folder: Path) -> None:
     Raises:
         LinksError: they are not.
     """
-    card = asdict(read_card(folder))
-    if card["seal"] and card["seal"] != seal_of(card, folder / TENSORS):
+    read_card(folder)
+    card = _read_values(folder)  # as written: older cards have fewer keys
+    if card.get("seal") and card["seal"] != seal_of(card, folder / TENSORS):
         raise LinksError(
             f"{folder}: {CARD} and {TENSORS} are not what was written together (key seal); copy "
             "the folder again, or train again."
@@ -225,7 +251,7 @@ def check_seal(folder: Path) -> None:
 
 
 def check_agents(folder: Path, card: Card, agents: Mapping[str, Mapping[str, Any]]) -> None:
-    """The links were made for these agents.
+    """The links were made for these agents; a warning where they do not say which weights.
 
     Raises:
         LinksError: names the agent and what differs.
@@ -236,9 +262,17 @@ def check_agents(folder: Path, card: Card, agents: Mapping[str, Mapping[str, Any
             f"{path}: made for agents {sorted(card.agents)}, this run has {sorted(agents)}; "
             "train links for these agents, or choose others with agents=."
         )
+    unknown = sorted(name for name, made in card.agents.items() if made["fingerprint"] == "")
+    if unknown:  # told once: Python shows a warning of one place and one text a single time
+        warnings.warn(
+            f"{path}: the links do not say which weights of {', '.join(unknown)} they were trained "
+            "with; only the widths are compared.",
+            UnknownWeightsWarning,
+            stacklevel=1,
+        )
     for name, seen in agents.items():
         made = card.agents[name]
-        for key in ("width", "fingerprint"):
+        for key in ("width",) if name in unknown else ("width", "fingerprint"):
             if made.get(key) != seen[key]:
                 raise LinksError(
                     f"{path}: made for {name} = {made.get('model')} ({key} "

@@ -12,6 +12,7 @@ USAGE = """\
 Usage: python -m rmas_train [stage=STAGE] [group=choice ...] [key=value ...]
        python -m rmas_train -m key=a,b,c ...        every combination: one table, one heat map
        torchrun --nproc-per-node N -m rmas_train ...
+       python -m rmas_train links import|export|report|push|pull ...   see `links --help`
 
 Examples:
   python -m rmas_train                                        all stages on the shipped relay

@@ -18,11 +18,11 @@ LAYERS = [
     {"config", "files", "reading"},
     {"pins"},
     {"compose", "topology", "agents", "links"},
-    {"recursion", "data"},
+    {"recursion", "data", "hub"},
     {"evaluation", "runtime", "training", "analysis"},
     {"system"},
     {"api", "stages", "reporting"},
-    {"launcher"},
+    {"launcher", "link_commands"},
     {"sweep"},
 ]
 
@@ -65,6 +65,7 @@ def test_imports_point_downwards():
         ("openai", {"rmas_train.data.endpoint"}),
         ("datasets", {"rmas_train.data.sources"}),
         ("pickle", set()),
+        ("huggingface_hub", {"rmas_train.hub", "rmas_train.reporting.model_card"}),
     ],
 )
 def test_edges_keep_their_libraries(library, allowed):

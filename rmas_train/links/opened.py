@@ -1,0 +1,49 @@
+"""A links folder as links, without its agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
+from rmas_train.errors import ConfigError, LinksError
+from rmas_train.links.folder import CARD, Card, load_tensors, read_card
+from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.topology import Topology, build_topology
+
+WIDEST = 1 << 16
+
+
+def card_topology(folder: Path, card: Card) -> tuple[Topology, LinksConfig]:
+    """Topology and link options that a card names.
+
+    Raises:
+        LinksError: they cannot work; names the file.
+    """
+    try:
+        edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
+        topology = build_topology(TopologyConfig(**card.topology | {"edges": edges}), card.agents)
+        return topology, LinksConfig(**card.links)
+    except ConfigError as error:
+        raise LinksError(f"{folder / CARD}: {error}") from error
+
+
+def open_links(folder: Path) -> tuple[Card, Topology, LinkSet]:
+    """Card, topology and links of a folder, whole and sealed.
+
+    Inner links only where the card says ``stage: inner``.
+
+    Raises:
+        LinksError: missing or damaged folder.
+    """
+    card = read_card(folder)
+    topology, options = card_topology(folder, card)
+    widths = {n: about["width"] for n, about in card.agents.items()}
+    if odd := [n for n, width in widths.items() if not 1 <= width <= WIDEST]:
+        raise LinksError(
+            f"{folder / CARD}: key agents.{odd[0]}.width is {widths[odd[0]]}; copy it again."
+        )
+    links = new_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    if card.stage == "inner":
+        links = LinkSet(dict(links.inner.items()), {})  # type: ignore[arg-type]
+    load_tensors(folder, links)
+    return card, topology, links.requires_grad_(False)
