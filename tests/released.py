@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from tiny import SEQUENTIAL
+
+from rmas_train.config import LinksConfig
+from rmas_train.links.folder import Card, save_links
+from rmas_train.links.linkset import new_links
+from rmas_train.topology import build_topology
 
 WIDTHS = {"planner": 24, "critic": 32, "solver": 28}
 EDGES = {
@@ -13,6 +20,7 @@ EDGES = {
     "outer_23": ("Critic", "Solver"),
     "outer_31": ("Solver", "Planner"),
 }
+TOPOLOGY = build_topology(SEQUENTIAL, WIDTHS)
 INNER_KEYS = ("pre_ln", "proj1", "proj2", "post_ln")
 OUTER_KEYS = ("ln_source", "proj1", "proj2", "residual_proj", "ln_target")
 
@@ -90,3 +98,29 @@ def edit_json(path: Path, change) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+
+
+def save(folder, topology, config, widths, released=None, scale=1.0, **options):
+    """A links folder of ours with drawn links and LayerNorms that are not 1 and 0."""
+    chosen = LinksConfig(init="default", **options)
+    links = new_links(chosen, topology, widths, dict.fromkeys(widths, scale), seed=3)
+    with torch.no_grad():
+        for parameter in links.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    about = {"model": "m", "revision": None, "dtype": "float32", "fingerprint": "f"}
+    card = Card(
+        stage="outer",
+        agents={a: about | {"width": w} for a, w in widths.items()},
+        topology=asdict(config),
+        links=asdict(chosen),
+        prompts={a: {"user": "x"} for a in widths},
+        rounds=2,
+        latent_length=4,
+        max_new_tokens=8,
+        data_fingerprint="",
+        package_version="0",
+        prompts_hash="",
+        released=released or {},
+    )
+    save_links(folder, links, card)
+    return folder

@@ -119,7 +119,11 @@ def _write_outer(
         suffix = f"({task})" if task else ""
         name = f"{source}-{target}-Outerlink{suffix}.pt" if layout == "hub" else f"{key}.pt"
         write_link(folder / name, link, _dtype(card, f"outer.{edge}"))
-        entry: dict[str, Any] = {"legacy_key": key, "filename": name, "adapter_type": OUTER_TYPES[0]}
+        entry: dict[str, Any] = {
+            "legacy_key": key,
+            "filename": name,
+            "adapter_type": OUTER_TYPES[0],
+        }
         entry |= {"in_dim": link.d_source, "out_dim": link.d_target}
         roles = {"source_role": source, "target_role": target} if layout == "hub" else {}
         entries.append(entry | roles)

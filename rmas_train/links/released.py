@@ -301,7 +301,7 @@ def outer_entries(repository: Repository, task: str | None) -> list[Adapter]:
         manifest = _of_task(where, manifest["tasks"], task)
     entries = manifest.get("adapters")
     _check(where, entries, list[Adapter], "adapters")
-    found: list[Adapter] = entries  # type: ignore[assignment]
+    found: list[Adapter] = entries
     return found
 
 

@@ -7,19 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from released import EDGES, WIDTHS, edit_json, inner_state, outer_state, write_released
+from released import (
+    EDGES,
+    TOPOLOGY,
+    WIDTHS,
+    edit_json,
+    inner_state,
+    outer_state,
+    save,
+    write_released,
+)
 from tiny import SEQUENTIAL
 
-from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
+from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.export import export_links
-from rmas_train.links.folder import Card, save_links
-from rmas_train.links.linkset import new_links
 from rmas_train.links.released import FAMILIES, find_repositories, read_released
 from rmas_train.links.released_file import fold_norm, read_link, write_link
 from rmas_train.topology import build_topology
 
-TOPOLOGY = build_topology(SEQUENTIAL, WIDTHS)
 OUTER = "Sequential-Light-Outerlinks"
 
 
@@ -95,34 +101,6 @@ def test_every_family_is_written_and_read(tmp_path, family):
         assert (f"{source}-{target}-Outerlink{suffix}.pt" in names) == (layout == "hub")
         assert (f"{key}.pt" in names) == (layout == "local")
         assert not list(out.rglob("*.safetensors"))
-
-
-def save(folder, topology, config, widths, released=None, scale=1.0, **options):
-    """A links folder of ours with drawn links and LayerNorms that are not 1 and 0."""
-    from dataclasses import asdict
-
-    chosen = LinksConfig(init="default", **options)
-    links = new_links(chosen, topology, widths, dict.fromkeys(widths, scale), seed=3)
-    with torch.no_grad():
-        for parameter in links.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    about = {"model": "m", "revision": None, "dtype": "float32", "fingerprint": "f"}
-    card = Card(
-        stage="outer",
-        agents={a: about | {"width": w} for a, w in widths.items()},
-        topology=asdict(config),
-        links=asdict(chosen),
-        prompts={a: {"user": "x"} for a in widths},
-        rounds=2,
-        latent_length=4,
-        max_new_tokens=8,
-        data_fingerprint="",
-        package_version="0",
-        prompts_hash="",
-        released=released or {},
-    )
-    save_links(folder, links, card)
-    return folder
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
