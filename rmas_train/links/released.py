@@ -186,6 +186,11 @@ def read_released(
     """
     family = family_of((e.key for e in topology.edges), f"topology '{topology.name}'")
     task = task_of(family, task)
+    if OUTER not in repositories:
+        raise LinksError(
+            f"no repository with outer links ({OUTER_MANIFEST}); give --repo outer=<folder or hub "
+            "id>."
+        )
     links = {}
     for agent in topology.agents:
         if agent not in repositories:
@@ -194,11 +199,6 @@ def read_released(
                 f"give --repo {agent}=<folder or hub id>."
             )
         links[f"inner.{agent}"] = read_inner(repositories[agent], task)
-    if OUTER not in repositories:
-        raise LinksError(
-            f"no repository with outer links ({OUTER_MANIFEST}); give --repo outer=<folder or hub "
-            "id>."
-        )
     outer = read_outer(repositories[OUTER], family, task)
     for edge in topology.edges:
         links[f"outer.{edge.key}"] = outer[edge.key]

@@ -73,7 +73,8 @@ def test_a_collapsing_link_is_seen():
     healthy = statistics(link, proxy_inputs(48, 0))
     link.residual_proj.bias.add_(20.0 * torch.randn(64))
     collapsed = statistics(link, proxy_inputs(48, 0))
-    assert healthy["neighbours_kept"] > 0.5 and abs(healthy["cosine_out"]) < 0.3
+    # At these widths a drawn link keeps about half; chance is one in 511.
+    assert healthy["neighbours_kept"] > 0.3 and abs(healthy["cosine_out"]) < 0.3
     assert collapsed["cosine_out"] > 0.9
 
 
