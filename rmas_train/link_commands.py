@@ -112,7 +112,7 @@ def run_import(typed: argparse.Namespace) -> None:
     config = import_config([a for a in typed.what if "=" in a])
     named = dict(_role(text, [*config.topology.order, "outer"]) for text in typed.repo)
     models = {n: config.agents[n].model for n in config.topology.order}
-    task = typed.task or task_of_data(getattr(config.data, "task", None))
+    task = typed.task or task_of_data(config.data.task)
     repositories = find_all(sources[0] if sources else None, named, models)
     folders = import_links(config, repositories, task)
     files = read_card(folders[1]).released["files"]

@@ -163,6 +163,16 @@ def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Pro
     Raises:
         DataError: names ``where`` and the key or slot.
     """
+    check_texts(agent.name, texts, where, sources)
+    return Prompt(agent, texts, where)
+
+
+def check_texts(name: str, texts: Any, where: str, sources: list[str]) -> None:
+    """The texts of an agent's prompt have the right keys, and a slot for each agent that sends.
+
+    Raises:
+        DataError: names ``where`` and the key or slot.
+    """
     if not isinstance(texts, dict) or not isinstance(texts.get("user"), str):
         raise DataError(f"{where}: needs a key `user` with the text of the user's turn; add it.")
     for key, value in texts.items():
@@ -170,17 +180,16 @@ def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Pro
             raise DataError(f"{where}: unknown key '{key}'. {did_you_mean(str(key), KEYS)}")
         if not isinstance(value, str | None):
             raise DataError(f"{where}: key '{key}' holds {short(value)}; put the text in quotes.")
-    prompt = Prompt(agent, texts, where)
+    slots = [p.value for p in split_marks(texts["user"]) if p.kind == "slot"]
     for source in sources:
-        if prompt.slots.count(source) != 1:
+        if slots.count(source) != 1:
             raise DataError(
-                f"{where}: {prompt.slots.count(source)} slots for {source}, which sends to "
-                f"{agent.name}; write <<message:{source}>> once where its message goes."
+                f"{where}: {slots.count(source)} slots for {source}, which sends to "
+                f"{name}; write <<message:{source}>> once where its message goes."
             )
-    for name in prompt.slots:
-        if name not in sources:
+    for slot in slots:
+        if slot not in sources:
             raise DataError(
-                f"{where}: slot <<message:{name}>>, but {name} sends nothing to {agent.name}; "
+                f"{where}: slot <<message:{slot}>>, but {slot} sends nothing to {name}; "
                 "remove the slot or add the edge."
             )
-    return prompt

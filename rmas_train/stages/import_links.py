@@ -11,17 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rmas_train.agents.prompts import split_marks
+from rmas_train.agents.prompts import check_texts
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
-from rmas_train.errors import ConfigError, DataError, LinksError
+from rmas_train.errors import ConfigError, LinksError
 from rmas_train.files import check_writable, locked
 from rmas_train.links.folder import Card, save_links
 from rmas_train.links.linkset import LinkSet
 from rmas_train.links.released import Released, Repository, read_released
-from rmas_train.reading import parse_yaml
 from rmas_train.stages.run_folder import stage_folder
-from rmas_train.stages.setup import prompts_folder
+from rmas_train.stages.setup import prompt_texts
 from rmas_train.topology import Topology, build_topology
 
 # What the released files are: the module, its scale, and what an edge's link is applied to.
@@ -147,22 +146,7 @@ def read_prompts(config: Config, topology: Topology) -> dict[str, dict[str, str 
     Raises:
         DataError: a file that is missing or malformed, or other slots; names it.
     """
-    folder, prompts = prompts_folder(config), {}
-    for agent in topology.agents:
-        path = folder / f"{agent}.yaml"
-        try:
-            texts = parse_yaml(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}; write it, or set data.prompts.") from error
-        except ValueError as error:
-            raise DataError(f"{path}: not valid YAML ({error}); mend the file.") from error
-        if not isinstance(texts, dict) or not isinstance(texts.get("user"), str):
-            raise DataError(f"{path}: needs a key `user` with the text of the user's turn; add it.")
-        slots = sorted(p.value for p in split_marks(texts["user"]) if p.kind == "slot")
-        if slots != sorted(topology.sources(agent)):
-            raise DataError(
-                f"{path}: slots for {slots}, but {agent} hears from {topology.sources(agent)}; "
-                "write <<message:agent>> once for each, or set data.prompts."
-            )
-        prompts[agent] = texts
+    prompts = prompt_texts(config, topology.agents)
+    for name, texts in prompts.items():
+        check_texts(name, texts, f"{config.data.prompts}/{name}.yaml", topology.sources(name))
     return prompts
