@@ -109,6 +109,10 @@ class UnknownWeightsWarning(UserWarning):
     """Links that do not say which weights they were trained with, so that nothing is compared."""
 
 
+class SandboxWarning(UserWarning):
+    """Something that a program which the decoder writes could reach on this system."""
+
+
 class TargetLeakWarning(UserWarning):
     """Training shows an agent what the loss asks for; its losses say nothing about inference."""
 

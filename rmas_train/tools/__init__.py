@@ -1,0 +1,1 @@
+"""Tools that the decoder may call while it writes its answer: Python and search."""

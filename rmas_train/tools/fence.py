@@ -1,0 +1,177 @@
+"""The sandbox's own small world of files, and what its processes use. Standard library only."""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kernel  # type: ignore[import-not-found]
+
+READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, DEEP, PRIVATE = (
+    *(1, 2, 4, 8),
+    *(32, 4096, 16384, 262144),
+)
+OPTIONS = {"nosuid": NO_SUID, "nodev": NO_DEVICES, "noexec": NO_EXEC}
+SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+
+
+@dataclass(frozen=True)
+class Walls:
+    """Where the program works, and what it may see.
+
+    Attributes:
+        work: its folder, the only one that it may write to.
+        readable, writable: for Landlock.
+        closed: nothing else is there.
+    """
+
+    work: str
+    readable: list[str]
+    writable: list[str]
+    closed: bool
+
+
+@functools.cache  # asked again where the outer files are gone
+def interpreter(packages: bool) -> list[str]:
+    """The program's interpreter, and the folders that it needs."""
+    program = sys.executable if packages else str(Path(sys.executable).resolve())
+    folders = [sys.base_prefix, sys.base_exec_prefix, str(Path(program).resolve().parent)]
+    folders += [sys.prefix, str(Path(program).parent)] if packages else []
+    kept = dict.fromkeys(f for f in folders if f not in ("/", os.path.expanduser("~")))  # noqa: PTH111
+    return [program, *kept]
+
+
+def all_may_read(paths: list[str]) -> bool:
+    """Whether a user without any rights could run the interpreter."""
+    every = {p for path in paths for p in (Path(path), *Path(path).parents)}
+    return all(p.stat().st_mode & stat.S_IXOTH for p in every)
+
+
+def none(job: Any) -> Walls:
+    """No file system of its own: what Landlock is told, if there is Landlock."""
+    readable = [*SYSTEM, *interpreter(job.packages)[1:], *DEVICES]
+    return Walls(job.folder, readable, [job.folder, "/dev/null"], closed=False)
+
+
+def build(job: Any, shield: Any) -> Walls:
+    """A root of its own: system and interpreter to read, ``/tmp`` in memory to write, no more.
+
+    Falls back on ``none`` where the system refuses a step.
+    """
+    root = f"{job.folder}/root"
+    owner = os.getuid() if shield.uid is None else shield.uid
+    try:
+        # Its own once more, as a change of root is one for all processes of a namespace.
+        if not kernel.unshare(kernel.NEWNS):
+            return none(job)
+        kernel.mount("none", "/", None, DEEP | PRIVATE)
+        Path(root).mkdir()
+        kernel.mount("none", root, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
+        for path in (*SYSTEM, *interpreter(job.packages)[1:]):
+            _show(root, path)
+        for device in DEVICES:
+            _bind(device, root + device, is_folder=False)
+        _lock(root)
+        _new_proc(root, shield.pids)
+        Path(f"{root}/tmp").mkdir()
+        size = f"size={job.file_mib}m,nr_inodes=4096,mode=700,uid={owner},gid={owner}"
+        flags = NO_SUID | NO_DEVICES
+        kernel.mount("none", f"{root}/tmp", "tmpfs", flags, size)
+        kernel.mount("none", root, None, REMOUNT | READ_ONLY | flags, "size=1m,mode=755")
+        kernel.change_root(root)
+    except OSError:
+        return none(job)
+    return Walls("/tmp", ["/"], ["/tmp", "/dev/null"], closed=True)
+
+
+def _show(root: str, path: str) -> None:
+    """The same path below the new root; a link stays a link."""
+    source, target = Path(path), Path(root + path)
+    if target.exists() or not source.exists():
+        return
+    if source.is_symlink():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source.readlink())
+        return
+    _bind(path, str(target), source.is_dir())
+
+
+def _bind(source: str, target: str, is_folder: bool) -> None:
+    Path(target if is_folder else str(Path(target).parent)).mkdir(parents=True, exist_ok=True)
+    if not is_folder:
+        Path(target).touch()
+    kernel.mount(source, target, None, BIND | DEEP)
+
+
+def _lock(root: str) -> None:
+    """Everything that was shown becomes read only, mounts within it too."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        place = fields[4].encode().decode("unicode_escape")
+        if place.startswith(f"{root}/"):
+            kept = sum(OPTIONS.get(option, 0) for option in fields[5].split(","))
+            devices = 0 if place.startswith(f"{root}/dev/") else NO_DEVICES
+            kernel.mount("none", place, None, REMOUNT | BIND | READ_ONLY | NO_SUID | devices | kept)
+
+
+def _new_proc(root: str, pids: bool) -> None:
+    """Its own processes in ``/proc``; without, it does without."""
+    if not pids:
+        return
+    Path(f"{root}/proc").mkdir()
+    try:
+        kernel.mount("none", f"{root}/proc", "proc", NO_SUID | NO_DEVICES | NO_EXEC)
+    except OSError:  # a container hides parts of the outer one
+        return
+
+
+def descendants(root: int) -> list[int]:
+    """All processes below this one, by what ``/proc`` says."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            try:
+                text = Path(f"/proc/{name}/stat").read_text(errors="replace")
+            except OSError:
+                continue
+            parent = int(text.rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(name))
+    found, todo = [], [root]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def use(pid: int) -> tuple[int, int]:
+    """Threads, and bytes of memory that are the process's own; 0, 0 if it is gone."""
+    try:
+        threads = len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+    except OSError:
+        return 0, 0
+    return threads, (int(resident) - int(shared)) * resource.getpagesize()
+
+
+def tasks_of_user() -> int:
+    """Threads that this user has already, as far as they can be seen; the limit counts them."""
+    found = 0
+    try:
+        names = [n for n in os.listdir("/proc") if n.isdigit()]  # noqa: PTH208
+    except OSError:
+        return 1
+    for name in names:
+        try:
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():  # noqa: PTH116
+                found += use(int(name))[0]
+        except OSError:
+            continue
+    return max(found, 1)

@@ -1,0 +1,189 @@
+"""What the Linux kernel offers to shut a process in. Standard library only: the sandbox imports it.
+
+Every function says whether it worked, since systems differ in what they allow; docs/tools.md says
+what follows where one does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Iterable
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
+    *(0x00020000, 0x04000000, 0x08000000),
+    *(0x10000000, 0x20000000, 0x40000000),
+)
+PR_DEATH_SIGNAL, PR_DUMPABLE, PR_SECCOMP, PR_FORGET_CAPABILITY = 1, 4, 22, 24
+PR_REAPER, PR_NO_NEW_PRIVS = 36, 38
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # the same on every machine
+LANDLOCK_FILE = 0b1100000000000111  # what a file, not a folder, may be asked for
+LANDLOCK_READ = 0b1101  # execute, read a file, list a folder
+# Per machine: seccomp's name for it, and the numbers of `socket` and `ptrace`.
+MACHINES = {"x86_64": (0xC000003E, 41, 101), "aarch64": (0xC00000B7, 198, 117)}
+IO_URING_SETUP, X32 = 425, 0x40000000
+EPERM, NOBODY = 1, 65534
+
+
+def prctl(option: int, value: int) -> bool:
+    return LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Get this signal when the parent ends, however it ends."""
+    prctl(PR_DEATH_SIGNAL, signal_number)
+
+
+def adopt_orphans() -> None:
+    """Descendants whose parent ends become children of this process."""
+    prctl(PR_REAPER, 1)
+
+
+def be_readable(yes: bool) -> None:
+    """Whether processes of the same user may look into this one."""
+    prctl(PR_DUMPABLE, int(yes))
+
+
+def unshare(flag: int) -> bool:
+    """A namespace of its own, of this kind."""
+    return LIBC.unshare(flag) == 0
+
+
+def own_user() -> bool:
+    """A user namespace in which this user is an ordinary one and nobody else exists."""
+    uid, gid = os.getuid(), os.getgid()
+    # Root is not root inside: its privileges there would let the program undo the walls.
+    inside = uid or NOBODY, gid or NOBODY
+    if not unshare(NEWUSER):
+        return False
+    be_readable(True)  # or the files below would be root's
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{inside[0]} {uid} 1")
+    _write("/proc/self/gid_map", f"{inside[1]} {gid} 1")
+    _write("/proc/sys/user/max_user_namespaces", "0", needed=False)  # counts in this one only
+    return True
+
+
+def become(uid: int) -> bool:
+    """Another user without groups or privileges, for good."""
+    try:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    except OSError:
+        return False
+    return True
+
+
+def no_new_privileges() -> None:
+    """Never again more rights than now, whatever is executed; and none of root's."""
+    prctl(PR_NO_NEW_PRIVS, 1)
+    for capability in range(64):
+        prctl(PR_FORGET_CAPABILITY, capability)
+    header, empty = struct.pack("Ii", 0x20080522, 0), bytes(24)
+    LIBC.capset(header, empty)
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    """See mount(2).
+
+    Raises:
+        OSError: refused.
+    """
+    arguments = [source.encode(), target.encode(), kind.encode() if kind else None]
+    if LIBC.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
+
+
+def change_root(folder: str) -> None:
+    """This folder becomes ``/``, and nothing else can be reached.
+
+    Raises:
+        OSError: refused.
+    """
+    os.chdir(folder)
+    pivot = {"x86_64": 155, "aarch64": 41}.get(platform.machine())
+    if pivot is None or LIBC.syscall(pivot, b".", b".") != 0:
+        raise OSError(ctypes.get_errno(), "pivot_root", folder)
+    if LIBC.umount2(b".", 2) != 0:  # MNT_DETACH
+        raise OSError(ctypes.get_errno(), "umount", folder)
+    os.chdir("/")
+
+
+def landlock(readable: Iterable[str], writable: Iterable[str]) -> int:
+    """Files only below these folders, no TCP, no signals out; the version that the kernel has, or 0.
+
+    Needs no rights, but ``no_new_privileges``. Version 6 brought the signals.
+    """
+    version = LIBC.syscall(LANDLOCK_CREATE, None, 0, 1)
+    if version < 1:
+        return 0
+    bits = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
+    everything = (1 << bits) - 1
+    attribute = struct.pack("QQQ", everything, 0b11 if version >= 4 else 0, 0b11)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    rules = LIBC.syscall(LANDLOCK_CREATE, attribute, size, 0)
+    if rules < 0:
+        return 0
+    for paths, rights in ((readable, LANDLOCK_READ), (writable, everything)):
+        for path in paths:
+            _allow(rules, path, rights & everything)
+    done = LIBC.syscall(LANDLOCK_RESTRICT, rules, 0) == 0
+    os.close(rules)
+    return version if done else 0
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
+    try:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    if not os.path.isdir(path):  # noqa: PTH112
+        rights &= LANDLOCK_FILE
+    LIBC.syscall(LANDLOCK_ADD, rules, 1, struct.pack("=Qi", rights, handle), 0)
+    os.close(handle)
+
+
+def no_sockets() -> bool:
+    """No socket of any family, and nobody's memory; needs ``no_new_privileges``.
+
+    A filter over system calls (seccomp): ``socket``, ``ptrace`` and ``io_uring`` (which opens
+    sockets too) fail; calls of another architecture end the process.
+    """
+    if platform.machine() not in MACHINES:
+        return False
+    name, socket, ptrace = MACHINES[platform.machine()]
+    load, equal, at_least, back = 0x20, 0x15, 0x35, 0x06
+    refuse, allow, kill = 0x00050000 | EPERM, 0x7FFF0000, 0x80000000
+    program = [
+        (load, 0, 0, 4),  # the architecture
+        (equal, 1, 0, name),
+        (back, 0, 0, kill),
+        (load, 0, 0, 0),  # the number of the call
+        (at_least, 3, 0, X32),
+        (equal, 2, 0, IO_URING_SETUP),
+        (equal, 1, 0, ptrace),
+        (equal, 0, 1, socket),
+        (back, 0, 0, refuse),
+        (back, 0, 0, allow),
+    ]
+    code = b"".join(struct.pack("HBBI", *line) for line in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
+    return LIBC.prctl(PR_SECCOMP, ctypes.c_ulong(2), header, 0, 0) == 0
+
+
+def _write(path: str, text: str, needed: bool = True) -> None:
+    try:
+        handle = os.open(path, os.O_WRONLY)
+        try:
+            os.write(handle, text.encode())
+        finally:
+            os.close(handle)
+    except OSError:
+        if needed:
+            raise

@@ -1,0 +1,254 @@
+"""The tool ``python``: runs a program that the decoder wrote in a sandbox of its own process.
+
+Off unless ``allow_code_execution=true``. What the sandbox can and cannot do: docs/tools.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from rmas_train.errors import ConfigError, SandboxWarning
+
+# The sandbox is imported by its file's folder, since the package would load much more.
+START = "import sys; sys.path.append({!r}); import sandbox; sandbox.main()"
+GRACE = 5.0  # seconds that the guard may take beyond the program's time
+FLOOD = 2**24  # bytes of output after which a program is ended
+PROTECTIONS = {
+    "network": "reach the network",
+    "files": "read and write your files",
+    "processes": "see and end your processes and read their environment",
+    "user": "act with your user's rights, root's",
+}
+REASONS = {"time": "after {seconds:g} s", "memory": "at {memory_mib} MiB of memory"} | {
+    "processes": "at {processes} processes",
+    "output": "because it wrote too much",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program may use; memory and processes for all of its processes together.
+
+    Attributes:
+        seconds: wall clock, and of processor for each process.
+        memory_mib, processes: together, and each process's address space; threads count.
+        file_mib: of one file, and of all where the sandbox has a file system of its own.
+        output_chars: what is kept of its output; beginning and end.
+        packages: installed packages may be imported, not the standard library alone.
+    """
+
+    seconds: float = 10.0
+    memory_mib: int = 512
+    processes: int = 16
+    file_mib: int = 64
+    output_chars: int = 6000
+    packages: bool = False
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a program.
+
+    Attributes:
+        output: of both streams together.
+        code: exit code as a shell gives it; None: it was ended.
+        why: the limit at which it was ended, a key of ``REASONS``.
+        active: which ``PROTECTIONS`` held.
+    """
+
+    output: str
+    code: int | None
+    why: str | None
+    active: frozenset[str]
+
+
+class Output:
+    """The beginning and the end of a stream, whatever its length."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._head, self._tail, self.seen = b"", b"", 0
+
+    def add(self, data: bytes) -> None:
+        self.seen += len(data)
+        room = self._most - len(self._head)
+        self._head += data[:room]
+        self._tail = (self._tail + data[room:])[-self._most :] if data[room:] else self._tail
+
+    def text(self) -> str:
+        left = self.seen - len(self._head) - len(self._tail)
+        gap = f"\n[{left} bytes left out]\n".encode() if left else b""
+        return (self._head + gap + self._tail).decode("utf-8", "replace")
+
+
+class PythonTool:
+    """Runs code, and says what it printed and how it ended.
+
+    Args:
+        limits: what a program may use.
+
+    Raises:
+        ConfigError: this system cannot run a sandbox at all.
+    """
+
+    name = "python"
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.active = check(limits)
+
+    def __call__(self, text: str) -> str:
+        ran = run_python(unfenced(text), self.limits)
+        parts = [ran.output.rstrip("\n")] if ran.output.strip() else []
+        if ran.why is not None:
+            parts.append(f"[stopped {REASONS[ran.why].format(**asdict(self.limits))}]")
+        elif ran.code:
+            parts.append(f"[exit code {ran.code}]")
+        return "\n".join(parts) or "(no output)"
+
+
+def check(limits: Limits) -> frozenset[str]:
+    """Try the sandbox once; which protections hold here, with a warning that names the others.
+
+    Raises:
+        ConfigError: it does not run.
+    """
+    if sys.platform != "linux":
+        raise ConfigError(
+            f"tools.names=[python] on {sys.platform}: the sandbox needs Linux; run in a container "
+            "(docs/tools.md), or leave python out."
+        )
+    ran = run_python("print(6 * 7)", limits)
+    if (ran.output, ran.code) != ("42\n", 0):
+        raise ConfigError(
+            f"tools.names=[python]: the sandbox cannot run a program here ({ran.why or ran.code}: "
+            f"{ran.output.strip()[:300]}); raise tools.memory_mib={limits.memory_mib} or "
+            f"tools.python_seconds={limits.seconds:g}, or use a container (docs/tools.md)."
+        )
+    missing = [what for name, what in PROTECTIONS.items() if name not in ran.active]
+    if missing:
+        warnings.warn(
+            f"tools.names=[python]: on this system a program that the decoder writes can "
+            f"{', '.join(missing)}. Run in a container (docs/tools.md).",
+            SandboxWarning,
+            stacklevel=2,
+        )
+    return ran.active
+
+
+def unfenced(text: str) -> str:
+    """Code without the Markdown fence that models like to put around it."""
+    lines = text.strip("\n").split("\n")
+    if len(lines) > 2 and lines[0].strip().startswith("```") and lines[-1].strip() == "```":
+        lines = lines[1:-1]
+    return "\n".join(lines) + "\n"
+
+
+def run_python(code: str, limits: Limits) -> Ran:
+    """Run a program in the sandbox; nothing of it is left when this returns."""
+    with _folder() as folder:
+        reads, writes = os.pipe()
+        with os.fdopen(reads, "rb", buffering=0) as notes:
+            try:
+                process = _start(folder, writes)
+            finally:
+                os.close(writes)
+            try:
+                _give(process, code, folder, limits)
+                output = Output(2 * limits.output_chars)
+                lines = _listen(process, notes, output, limits)
+            finally:
+                _end(process)
+    facts = [json.loads(line) for line in lines.splitlines()]
+    found = {key: value for fact in facts for key, value in fact.items()}
+    if "failed" in found or "exit" not in found:
+        why = found.get("failed", "no report")
+        return Ran(f"{why} {output.text()}", None, found.get("why"), frozenset())
+    return Ran(output.text(), found["exit"], found["why"], frozenset(found.get("active", [])))
+
+
+def _start(folder: str, pipe: int) -> subprocess.Popen[bytes]:
+    start = START.format(str(Path(__file__).parent))
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-B", "-c", start, str(pipe)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={},
+        cwd=folder,
+        pass_fds=[pipe],
+        start_new_session=True,
+    )
+
+
+def _give(process: subprocess.Popen[bytes], code: str, folder: str, limits: Limits) -> None:
+    """The job goes over stdin, which then closes."""
+    options = asdict(limits)
+    del options["output_chars"]
+    job = {"code": code, "folder": folder, "parent": os.getpid()} | options
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write(json.dumps(job).encode())
+
+
+def _listen(
+    process: subprocess.Popen[bytes], notes: IO[bytes], output: Output, limits: Limits
+) -> bytes:
+    """Read both pipes until they close; the guard's lines."""
+    assert process.stdout is not None
+    lines, end = b"", time.monotonic() + limits.seconds + GRACE
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(notes, selectors.EVENT_READ)
+        while selector.get_map() and (left := end - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is notes:
+                    lines += data
+                else:
+                    output.add(data)
+            if output.seen > FLOOD:
+                process.terminate()  # the guard ends everything
+    return lines
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Whatever happened: no process stays."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    """A folder that is gone afterwards, whatever a program did in it."""
+    folder = tempfile.mkdtemp(prefix="rmas_python_")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if Path(folder).exists():  # folders without rights, or thousands of them in each other
+            for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+                subprocess.run([*command, "--", folder], check=False, capture_output=True)

@@ -1,0 +1,225 @@
+"""Runs one Python program shut in. A process of its own, started by ``python_tool``.
+
+Three processes: the *guard* (this one, which ends everything in time), the *first* process of the
+new namespaces, and the program. Standard library only, so that it starts in milliseconds. What the
+guard finds goes to a pipe of its own as lines of JSON, which the program cannot reach.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import fence  # type: ignore[import-not-found]  # beside this file; see START in python_tool
+import kernel  # type: ignore[import-not-found]
+
+SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+FIRST_USER = 1_879_048_192  # with the process id added: users that nobody has
+LOOK = 0.1  # seconds between two looks at what the program uses
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run, and how much it may use; see ``python_tool.Limits``."""
+
+    code: str
+    folder: str
+    parent: int
+    seconds: float
+    memory_mib: int
+    processes: int
+    file_mib: int
+    packages: bool
+
+
+@dataclass(frozen=True)
+class Shield:
+    """What this system gave.
+
+    Attributes:
+        mounts, pids, network: namespaces.
+        uid: whom to become, in the first process; None: as is.
+        is_root, is_other: the caller is root; the program's user is not the caller.
+        tasks: threads that the user had before.
+    """
+
+    mounts: bool
+    pids: bool
+    network: bool
+    uid: int | None
+    is_root: bool
+    is_other: bool
+    tasks: int
+
+
+def main() -> None:
+    pipe = int(sys.argv[1])
+    os.umask(0o022)
+    job = Job(**json.load(sys.stdin))
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    kernel.die_with_parent(signal.SIGTERM)
+    if os.getppid() != job.parent:
+        return
+    kernel.adopt_orphans()
+    shield = shut_in(job)
+    kernel.die_with_parent(signal.SIGTERM)  # a change of user forgets it
+    first = os.fork()
+    if first == 0:
+        run_first(job, shield, pipe)
+    kernel.be_readable(False)
+    report(pipe, watch(first, job))
+
+
+def shut_in(job: Job) -> Shield:
+    """Namespaces: as root directly, else within a user namespace of one's own."""
+    is_root, uid = os.geteuid() == 0, None
+    program = fence.interpreter(job.packages)
+    direct = is_root and kernel.unshare(kernel.NEWNS)
+    is_other = is_root and (direct or fence.all_may_read(program))
+    if is_other:
+        uid = FIRST_USER + os.getpid() % MIB
+        os.chown(job.folder, uid, uid)
+    if is_other and not direct:
+        is_other = kernel.become(uid)
+        uid = None
+    mounts = direct or (kernel.own_user() and kernel.unshare(kernel.NEWNS))
+    for flag in (kernel.NEWIPC, kernel.NEWUTS):
+        kernel.unshare(flag)
+    network = kernel.unshare(kernel.NEWNET)
+    pids, tasks = kernel.unshare(kernel.NEWPID), fence.tasks_of_user()
+    return Shield(mounts, pids, network, uid, is_root, is_other, tasks)
+
+
+def run_first(job: Job, shield: Shield, pipe: int) -> None:
+    """Close the doors from inside, say which are closed, and run the program. Does not return."""
+    try:
+        kernel.die_with_parent(signal.SIGKILL)
+        walls = fence.build(job, shield) if shield.mounts else fence.none(job)
+        is_other = shield.is_other and (shield.uid is None or kernel.become(shield.uid))
+        Path(walls.work, "main.py").write_text(job.code, encoding="utf-8", errors="replace")
+        kernel.die_with_parent(signal.SIGKILL)
+        kernel.be_readable(False)
+        os.chdir(walls.work)
+        limit(job, shield.tasks)
+        kernel.no_new_privileges()
+        version = kernel.landlock(walls.readable, walls.writable)
+        sockets = kernel.no_sockets()
+        found = {
+            "network": shield.network or sockets,
+            "files": walls.closed or version > 0,
+            "processes": shield.pids or is_other or version >= 6,
+            "user": is_other or not shield.is_root,
+        }
+        report(pipe, {"active": sorted(k for k, yes in found.items() if yes)})
+        os.set_inheritable(pipe, False)
+        program(job, shield.pids)
+    except BaseException as error:  # only a fork of the guard is here; it must not go on as such
+        report(pipe, {"failed": f"{type(error).__name__}: {error}"})
+    os._exit(125)
+
+
+def limit(job: Job, tasks: int) -> None:
+    """Hard limits, which hold for each process; the guard adds up what all of them use.
+
+    ``tasks``: threads of the user outside, which systems before 5.14 count even inside a namespace.
+    """
+    is_old = tuple(map(int, os.uname().release.split(".")[:2])) < (5, 14)
+    tasks = tasks if is_old else fence.tasks_of_user()
+    wanted = {
+        resource.RLIMIT_AS: job.memory_mib * MIB,
+        resource.RLIMIT_CPU: int(job.seconds) + 1,
+        resource.RLIMIT_NPROC: tasks + job.processes,
+        resource.RLIMIT_FSIZE: job.file_mib * MIB,
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    for kind, value in wanted.items():
+        most = resource.getrlimit(kind)[1]
+        value = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(kind, (value, value))
+
+
+def program(job: Job, is_init: bool) -> None:
+    """Become the program; the first process of a namespace waits for it and buries the dead."""
+    command = [*fence.interpreter(job.packages)[:1], "-I", "-B", "-X", "utf8"]
+    command += [] if job.packages else ["-S"]
+    child = os.fork() if is_init else 0
+    if child == 0:
+        # A program that uses packages gets one variable: the number of their threads.
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if job.packages else {}
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        os.execve(command[0], [*command, "main.py"], threads)
+    os.closerange(0, 3)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            os._exit(exit_code(status))
+
+
+def exit_code(status: int) -> int:
+    """As a shell says it: 128 and the signal for who was killed."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def watch(first: int, job: Job) -> dict[str, object]:
+    """Wait for the program, end it at a limit, and end whatever it has left behind."""
+    end, look = time.monotonic() + job.seconds, 0.0
+    why: str | None = None
+    status: int | None = None
+    while why is None and status is None:
+        now = time.monotonic()
+        if now >= end:
+            why = "time"
+        elif now >= look:
+            began = time.monotonic()
+            why = over(job)
+            look = time.monotonic() + max(LOOK, 10 * (time.monotonic() - began))
+        pause = max(0.0, min(end, look) - time.monotonic())
+        got = signal.sigtimedwait(SIGNALS, pause) if why is None else None
+        if got is not None and got.si_signo != signal.SIGCHLD:
+            why = "output"
+        pid, found = os.waitpid(first, os.WNOHANG)
+        status = found if pid else None
+    found = end_all(first)
+    status = found if status is None else status
+    return {"why": why, "exit": None if why or status is None else exit_code(status)}
+
+
+def over(job: Job) -> str | None:
+    """Which limit all processes of the program together are over."""
+    uses = [fence.use(pid) for pid in fence.descendants(os.getpid())]
+    if sum(threads for threads, _ in uses) > 2 * job.processes + 2:
+        return "processes"  # where the system's own limit does not hold
+    return "memory" if sum(size for _, size in uses) > job.memory_mib * MIB else None
+
+
+def end_all(first: int) -> int | None:
+    """Kill until nothing is left; the status of the first process."""
+    status = None
+    while True:
+        for pid in {first, *fence.descendants(os.getpid())}:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        try:
+            pid, found = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return status
+        status = found if pid == first else status
+
+
+def report(pipe: int, facts: dict[str, object]) -> None:
+    os.write(pipe, (json.dumps(facts) + "\n").encode())
