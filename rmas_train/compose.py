@@ -158,15 +158,28 @@ def _read_saved(path: Path, overrides: list[str]) -> Any:
     except (ConfigError, *REFUSALS) as error:
         reason = str(error) if isinstance(error, ConfigError) else _explain(error, [])
         raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
-    for name, agent in config.agents.items():
-        key = f"agents.{name}.trust_remote_code"
-        is_typed = any(o.lstrip("+").startswith(f"{key}=") for o in overrides)
-        if agent.trust_remote_code and not is_typed:
+    for key, value, what in _asks(config):
+        if not any(o.lstrip("+").startswith(f"{key}=") for o in overrides):
             raise ConfigError(
-                f"{path}: {key} is on there, which runs Python that comes with the model; if you "
-                f"trust it, add {key}=true to this command."
+                f"{path}: {key} is on there, which {what}; if you trust it, add {key}={value} to "
+                "this command."
             )
     return node
+
+
+def _asks(config: Config) -> list[tuple[str, str, str]]:
+    """What a config asks for that only the person at the keyboard may allow: key, value, meaning."""
+    found = [
+        (f"agents.{name}.trust_remote_code", "true", "runs Python that comes with the model")
+        for name, agent in config.agents.items()
+        if agent.trust_remote_code
+    ]
+    if config.allow_code_execution:
+        found.append(("allow_code_execution", "true", "runs Python that the decoder writes"))
+    if config.tools.search_url is not None:
+        url, key = config.tools.search_url, config.tools.search_key_variable
+        found.append(("tools.search_url", url, f"sends searches and the value of {key} there"))
+    return found
 
 
 def to_config(node: Any) -> Config:

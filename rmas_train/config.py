@@ -12,6 +12,7 @@ from reprlib import repr as short
 from typing import Any
 
 from rmas_train.errors import ConfigError, did_you_mean
+from rmas_train.redact import SECRET_NAME
 
 STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan", "pin")
 VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
@@ -20,6 +21,8 @@ BACKENDS = ("auto", "single", "ddp", "zero1", "zero2", "zero3")
 PLACEMENTS = ("replicate", "per_agent", "sharded")
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MOST_ROUNDS, MOST_LENGTH, MOST_STEPS, MOST_ROWS = 10_000, 1_000_000, 10_000_000, 1_000_000
+TOOLS = ("python", "search")
+SAFE_URL = re.compile(r"https://[^\s/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
 CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
@@ -292,6 +295,54 @@ class EvaluationConfig:
 
 
 @dataclass(kw_only=True)
+class ToolsConfig:
+    """What the decoder may call while it writes its final text; docs/tools.md."""
+
+    names: list[str] = option([], "any of python, search; python needs allow_code_execution=true")
+    max_calls: int = option(5, "calls per answer; the next one is refused")
+    output_chars: int = option(6000, "longest result that the decoder reads, characters")
+    python_seconds: float = option(10.0, "how long a program may run")
+    python_packages: bool = option(False, "programs may import installed packages")
+    memory_mib: int = option(512, "MiB of memory that a program and its processes may use")
+    processes: int = option(16, "processes and threads that a program may have")
+    file_mib: int = option(64, "MiB that a program may write to its temporary folder")
+    search_index: str | None = option(None, "JSONL file with title and text, searched by BM25")
+    search_url: str | None = option(None, "web service instead, as https://api.tavily.com/search")
+    search_key_variable: str = option(
+        "TAVILY_API_KEY", "environment variable that holds the web service's key"
+    )
+    search_seconds: float = option(10.0, "how long the web service may take")
+    search_hits: int = option(4, "passages per search")
+    search_chars: int = option(320, "characters of each passage")
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            check_choice("tools.names", name, TOOLS)
+        for key in ("max_calls", "output_chars", "search_hits", "search_chars"):
+            check_least(f"tools.{key}", getattr(self, key), 1, MOST_LENGTH)
+        for key in ("python_seconds", "search_seconds"):
+            check_least(f"tools.{key}", getattr(self, key), 0.1, 3600)
+        check_least("tools.memory_mib", self.memory_mib, 64)
+        check_least("tools.processes", self.processes, 2, 4096)
+        check_least("tools.file_mib", self.file_mib, 1)
+        if self.search_url is not None and not SAFE_URL.match(self.search_url):
+            raise ConfigError(
+                f"tools.search_url={self.search_url}: the key would travel unprotected; give an "
+                "address that begins with https:// (http:// for this machine only)."
+            )
+        if not SECRET_NAME.match(self.search_key_variable):
+            raise ConfigError(
+                f"tools.search_key_variable={self.search_key_variable}: give the name of a "
+                "variable that ends in API_KEY or TOKEN, so that logs leave out its value."
+            )
+        if "search" in self.names and (self.search_index is None) == (self.search_url is None):
+            raise ConfigError(
+                f"tools.names=[search] with tools.search_index={self.search_index} and "
+                f"tools.search_url={self.search_url}: give one of the two."
+            )
+
+
+@dataclass(kw_only=True)
 class RuntimeConfig:
     backend: str = option(
         "auto", "auto (as launched) | single | ddp | zero1 | zero2 | zero3; docs/distributed.md"
@@ -355,6 +406,9 @@ class Config:
     pins: str = option(
         "pins.yaml", "hub commits that stage=pin found; used where no revision is given"
     )
+    allow_code_execution: bool = option(
+        False, "run the Python that the decoder writes (tools.names=[python]); docs/tools.md"
+    )
     tracking: list[str] = option([], "any of wandb, tensorboard; both work offline")
     agents: dict[str, AgentConfig] = option({}, "name -> agent")
     topology: TopologyConfig = field(default_factory=TopologyConfig)
@@ -362,6 +416,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     training: StagesConfig = field(default_factory=StagesConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tools: ToolsConfig = field(default_factory=ToolsConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
 
@@ -372,6 +427,8 @@ class Config:
         check_least("seed", self.seed, 0, 2**63 - 1)
         for tracker in self.tracking:
             check_choice("tracking", tracker, ("wandb", "tensorboard"))
+        check_tools(self.tools, self.allow_code_execution)
+        self._check_tools_fit()
         if self.latent_length == 0 and self.stage in ("outer", "pipeline"):
             raise ConfigError(
                 "latent_length=0 sends empty messages, which nothing can be trained through; "
@@ -383,9 +440,36 @@ class Config:
                     f"agents.{name}: an agent's name has to match {AGENT_NAME.pattern}; rename it."
                 )
 
+    def _check_tools_fit(self) -> None:
+        if not self.tools.names:
+            return
+        if self.evaluation.decoding == "static":
+            raise ConfigError(
+                f"evaluation.decoding=static with tools.names={self.tools.names}: the library's "
+                "loop cannot stop at a call; use evaluation.decoding=plain."
+            )
+        if self.runtime.placement == "sharded":
+            raise ConfigError(
+                f"runtime.placement=sharded with tools.names={self.tools.names}: every process "
+                "would run each call, and their results may differ; use placement=per_agent."
+            )
+
     @property
     def eval_rounds(self) -> list[int]:
         return self.evaluation.rounds or list(range(1, self.rounds + 1))
+
+
+def check_tools(tools: ToolsConfig, allow_code_execution: bool) -> None:
+    """No program is run that nobody has asked for.
+
+    Raises:
+        ConfigError: says what it would mean.
+    """
+    if "python" in tools.names and not allow_code_execution:
+        raise ConfigError(
+            "tools.names=[python] runs programs that a model writes, on this machine, in a sandbox "
+            "whose limits docs/tools.md states; if you want that, add allow_code_execution=true."
+        )
 
 
 def describe(config_class: type, prefix: str = "") -> list[tuple[str, str, str]]:

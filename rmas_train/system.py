@@ -17,6 +17,7 @@ from rmas_train.agents.answer import Text, write
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Deliver, Rows, Team, unroll
+from rmas_train.tools.calls import Call, Session, Toolbox
 
 Question = str | Mapping[str, Any]
 
@@ -29,11 +30,13 @@ class Answer:
         text: decoded, without special tokens.
         tokens: text tokens generated, end-of-text token included.
         latent_steps: latent steps of all agents in all rounds.
+        calls: of tools; neither they nor their results are in ``text``.
     """
 
     text: str
     tokens: int
     latent_steps: int
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass
@@ -44,6 +47,7 @@ class System:
         rounds, latent_length: what ``answer`` uses unless told otherwise (as trained).
         max_new_tokens: longest answer.
         decoding: see ``agents.answer.write``.
+        tools: what the decoder may call in its text; None: nothing.
     """
 
     team: Team
@@ -52,6 +56,7 @@ class System:
     latent_length: int
     max_new_tokens: int = 64
     decoding: str = "plain"
+    tools: Toolbox | None = None
 
     @torch.no_grad()
     def answer(
@@ -105,13 +110,14 @@ class System:
             fast=True,
         )
         turn = result.turn if self.decoding == "plain" else result.turn.whole()
-        answers: dict[int, Text] = {}
+        answers: dict[int, Answer] = {}
         for part in turn.parts(batch_size):
             opened = turn.open(part, result.inbox)
-            texts = write(turn, opened, self.max_new_tokens, self.decoding)
-            answers |= dict(zip(part, texts, strict=True))
-        steps = result.latent_steps
-        return [Answer(answers[i].text, answers[i].tokens, steps) for i in range(len(rows))]
+            sessions = open_sessions(self.tools, len(part))
+            texts = write(turn, opened, self.max_new_tokens, self.decoding, sessions)
+            found = answers_of(texts, result.latent_steps, sessions)
+            answers |= dict(zip(part, found, strict=True))
+        return [answers[i] for i in range(len(rows))]
 
     @torch.no_grad()
     def messages(
@@ -145,3 +151,16 @@ class System:
             if missing:
                 raise DataError(f"question {i}: no column {missing[0]}, which a prompt names.")
         return rows
+
+
+def open_sessions(tools: Toolbox | None, count: int) -> list[Session] | None:
+    """One for each answer, or None without tools."""
+    return None if tools is None else [tools.open() for _ in range(count)]
+
+
+def answers_of(
+    texts: Sequence[Text], latent_steps: int, sessions: Sequence[Session] | None
+) -> list[Answer]:
+    """Texts with the calls that were made in them."""
+    calls = [tuple(s.calls) for s in sessions] if sessions else [()] * len(texts)
+    return [Answer(t.text, t.tokens, latent_steps, c) for t, c in zip(texts, calls, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
+from rmas_train.agents.interrupt import Draft, Interrupt, decode, resume, together
 from rmas_train.agents.memory import Prefix, new_memory
 from rmas_train.agents.recompute import recompute
 from rmas_train.agents.rollout import at_least_float32
@@ -65,7 +66,13 @@ def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def write(turn: Turn, opened: Opened, max_new_tokens: int, decoding: str = "plain") -> list[Text]:
+def write(
+    turn: Turn,
+    opened: Opened,
+    max_new_tokens: int,
+    decoding: str = "plain",
+    interrupts: Sequence[Interrupt] | None = None,
+) -> list[Text]:
     """Greedy text of what ``turn.open`` or ``turn.open_text`` gave.
 
     Args:
@@ -74,11 +81,12 @@ def write(turn: Turn, opened: Opened, max_new_tokens: int, decoding: str = "plai
         max_new_tokens: where to stop at the latest.
         decoding: ``plain``: our loop, on the prefix; ``static``: the library's, with a static cache
             whose step it compiles on a GPU; the turn then has no prefix (``turn.whole()``).
+        interrupts: one per row, or None; with ``plain`` only.
     """
     batch, prefix = opened
     if decoding == "plain":
-        return generate(turn.agent, batch, prefix, max_new_tokens)
-    assert prefix is None
+        return generate(turn.agent, batch, prefix, max_new_tokens, interrupts)
+    assert prefix is None and interrupts is None
     return generate_static(turn.agent, batch, max_new_tokens)
 
 
@@ -99,36 +107,76 @@ def generate_static(agent: Agent, batch: Batch, max_new_tokens: int) -> list[Tex
         row[: row.index(agent.end_id) + 1] if agent.end_id in row else row
         for row in out_BL.tolist()
     ]
-    decode = agent.tokenizer.decode
-    return [Text(decode(ids, skip_special_tokens=True), len(ids)) for ids in written]
+    return [Text(decode(agent, ids), len(ids)) for ids in written]
 
 
 @torch.no_grad()
-def generate(agent: Agent, batch: Batch, prefix: Prefix | None, max_new_tokens: int) -> list[Text]:
+def generate(
+    agent: Agent,
+    batch: Batch,
+    prefix: Prefix | None,
+    max_new_tokens: int,
+    interrupts: Sequence[Interrupt] | None = None,
+) -> list[Text]:
     """Greedy text after a batch of prompts; rows that have ended leave the batch.
+
+    A row that is interrupted leaves it too. When the others have ended, those rows read what they
+    were given and go on together, until none is interrupted any more.
 
     Args:
         agent: who writes.
         batch: what it reads.
         prefix: what it has read before.
-        max_new_tokens: where to stop at the latest.
+        max_new_tokens: where to stop at the latest; what an interrupt adds does not count.
+        interrupts: one per row, or None.
     """
-    memory = new_memory(agent, prefix, room=max_new_tokens)
-    written: list[list[int]] = [[] for _ in batch.real]
+    count = len(batch.real)
+    if interrupts is None:
+        written = _greedy(agent, batch, prefix, [max_new_tokens] * count)
+        return [Text(decode(agent, ids), len(ids)) for ids in written]
+    drafts = [Draft(agent, interrupt, max_new_tokens) for interrupt in interrupts]
+    todo = list(range(count))
+    while todo:
+        going = []
+        for part in together(agent, prefix, todo, drafts):
+            own = [drafts[i] for i in part]
+            opened = batch, prefix
+            if any(draft.read for draft in own):
+                opened = resume(agent, batch, prefix, part, [draft.read for draft in own])
+            written = _greedy(agent, *opened, [d.room for d in own], [d.is_due for d in own])
+            going += [i for i, ids in zip(part, written, strict=True) if drafts[i].add(ids)]
+        todo = sorted(going)
+    return [Text("".join(draft.kept), draft.tokens) for draft in drafts]
+
+
+def _greedy(
+    agent: Agent,
+    batch: Batch,
+    prefix: Prefix | None,
+    rooms: Sequence[int],
+    stops: Sequence[Callable[[list[int]], bool]] | None = None,
+) -> list[list[int]]:
+    """Token ids of each row, until it ends, has so many, or its ``stops`` says so."""
+    memory = new_memory(agent, prefix, room=max(rooms))
+    written: list[list[int]] = [[] for _ in rooms]
     active = list(range(len(written)))
-    for step in range(max_new_tokens):
+    while True:
         hidden_BD = memory.read(batch)[:, -1]
         tokens_B = agent.logits(hidden_BD).argmax(-1)
         tokens = tokens_B.tolist()
         for row, token in zip(active, tokens, strict=True):
             written[row].append(token)
-        going = [i for i, token in enumerate(tokens) if token != agent.end_id]
-        if not going or step + 1 == max_new_tokens:
-            break
+        going = [
+            i
+            for i, (row, token) in enumerate(zip(active, tokens, strict=True))
+            if token != agent.end_id
+            and len(written[row]) < rooms[row]
+            and not (stops and stops[row](written[row]))
+        ]
+        if not going:
+            return written
         batch = batch.next(agent.embed(tokens_B))
         if len(going) < len(active):
             index = torch.tensor(going, device=agent.device)
             memory.keep(index)
             batch, active = batch.keep(index), [active[i] for i in going]
-    decode = agent.tokenizer.decode
-    return [Text(decode(ids, skip_special_tokens=True), len(ids)) for ids in written]

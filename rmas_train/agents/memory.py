@@ -29,6 +29,11 @@ class Prefix:
     def bytes(self) -> int:
         return sum(x.numel() * x.element_size() for state in self.states for x in state)
 
+    def rows(self, index: Tensor) -> Prefix:
+        """These rows only."""
+        states = [(first[index], second[index]) for first, second in self.states]
+        return Prefix(self.span.rows(index), states)
+
 
 class Memory:
     """A KV cache that grows by ``read``.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rmas_train.agents.answer import Text, write
+from rmas_train.agents.interrupt import Interrupt
 from rmas_train.agents.memory import is_recurrent
 from rmas_train.agents.prefix import Prefixes
 from rmas_train.agents.prompts import tokenise
@@ -24,6 +25,7 @@ def answer_in_text(
     batch_size: int,
     translations: Translations | None = None,
     decoding: str = "plain",
+    interrupts: Sequence[Interrupt] | None = None,
 ) -> list[Text]:
     """Each agent writes text into the slots of the agents it sends to; the decoder answers.
 
@@ -35,6 +37,7 @@ def answer_in_text(
         batch_size: rows per forward.
         translations: "source-target" -> word for word dictionary for what crosses that edge.
         decoding: see ``agents.answer.write``.
+        interrupts: one per row, of the decoder's answer alone.
 
     Returns:
         per row the answer, with the tokens of all agents in all rounds.
@@ -42,7 +45,9 @@ def answer_in_text(
     written: list[Text] = []
     for begin in range(0, len(rows), batch_size):
         part = rows[begin : begin + batch_size]
-        written += _answer_batch(team, part, rounds, max_new_tokens, translations or {}, decoding)
+        own = interrupts and interrupts[begin : begin + batch_size]
+        how = (max_new_tokens, translations or {}, decoding, own)
+        written += _answer_batch(team, part, rounds, *how)
     return written
 
 
@@ -53,6 +58,7 @@ def _answer_batch(
     max_new_tokens: int,
     translations: Translations,
     decoding: str,
+    interrupts: Sequence[Interrupt] | None,
 ) -> list[Text]:
     calls = team.topology.live_calls(rounds)
     prefixes = Prefixes()
@@ -62,7 +68,8 @@ def _answer_batch(
     for call in calls:
         round_, name = call
         turn = take_turn(team, rows, call, calls, prefixes, inboxes[call])
-        written = _write(turn, inboxes[call], max_new_tokens, decoding)
+        own = interrupts if call == calls[-1] else None
+        written = _write(turn, inboxes[call], max_new_tokens, decoding, own)
         tokens = [t + w.tokens for t, w in zip(tokens, written, strict=True)]
         for edge in team.topology.sends(call, inboxes):
             words = translations.get(edge.key, {})
@@ -76,11 +83,15 @@ def translate(text: str, words: Mapping[str, str]) -> str:
 
 
 def _write(
-    turn: Turn, inbox: Mapping[str, list[str]], max_new_tokens: int, decoding: str
+    turn: Turn,
+    inbox: Mapping[str, list[str]],
+    max_new_tokens: int,
+    decoding: str,
+    interrupts: Sequence[Interrupt] | None,
 ) -> list[Text]:
     slots = {s: tokenise(turn.agent, texts, plain=True) for s, texts in inbox.items()}
     # In recurrent agents, texts of unequal length would need padding behind the prefix.
     if decoding == "static" or is_recurrent(turn.agent):
         turn = turn.whole()
     opened = turn.open_text(range(len(turn.prompts)), slots)
-    return write(turn, opened, max_new_tokens, decoding)
+    return write(turn, opened, max_new_tokens, decoding, interrupts)

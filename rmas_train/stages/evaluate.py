@@ -16,7 +16,8 @@ from rmas_train.evaluation.statistics import wilson
 from rmas_train.evaluation.text_recursion import answer_in_text
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team
-from rmas_train.system import Answer, System
+from rmas_train.system import Answer, System, answers_of, open_sessions
+from rmas_train.tools.calls import Toolbox
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,13 @@ class Variant:
     answer: Callable[[], list[Answer]]
 
 
-def variants(config: Config, team: Team, links: dict[str, LinkSet], table: Table) -> list[Variant]:
+def variants(
+    config: Config,
+    team: Team,
+    links: dict[str, LinkSet],
+    table: Table,
+    tools: Toolbox | None = None,
+) -> list[Variant]:
     """Everything that ``evaluation.controls`` asks for.
 
     Args:
@@ -38,18 +45,20 @@ def variants(config: Config, team: Team, links: dict[str, LinkSet], table: Table
         team: agents, prompts, topology.
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
         table: test rows.
+        tools: what the decoder may call, the same in every variant.
     """
     rows, length, wanted = table.rows, config.latent_length, config.evaluation.controls
     batch, limit = config.evaluation.batch_size, config.evaluation.max_new_tokens
     scramble = shuffled(len(rows), config.seed)
 
     def latent(control: str | None, depth: int, m: int, of: str, deliver: Any = None) -> Variant:
-        system = System(team, links[of], depth, m, limit, config.evaluation.decoding)
+        system = System(team, links[of], depth, m, limit, config.evaluation.decoding, tools)
         run = lambda: system.answer(rows, batch_size=batch, deliver=deliver)  # noqa: E731
         return Variant("latent", control, depth, m, run)
 
     def text(depth: int) -> Variant:
         def run() -> list[Answer]:
+            sessions = open_sessions(tools, len(rows))
             written = answer_in_text(
                 team,
                 rows,
@@ -58,8 +67,9 @@ def variants(config: Config, team: Team, links: dict[str, LinkSet], table: Table
                 batch_size=batch,
                 translations=config.data.translations,
                 decoding=config.evaluation.decoding,
+                interrupts=sessions,
             )
-            return [Answer(w.text, w.tokens, 0) for w in written]
+            return answers_of(written, 0, sessions)
 
         return Variant("text", None, depth, 0, run)
 
@@ -76,27 +86,35 @@ def variants(config: Config, team: Team, links: dict[str, LinkSet], table: Table
         if "text" in wanted:
             found.append(text(depth))
         if "decoder_alone" in wanted:
-            run = lambda: decoder_alone(team, table, batch, limit)  # noqa: E731
+            run = lambda: decoder_alone(team, table, batch, limit, tools)  # noqa: E731
             found.append(Variant("decoder_alone", None, depth, 0, run))
     return found
 
 
-def decoder_alone(team: Team, table: Table, batch_size: int, max_new_tokens: int) -> list[Answer]:
+def decoder_alone(
+    team: Team,
+    table: Table,
+    batch_size: int,
+    max_new_tokens: int,
+    tools: Toolbox | None = None,
+) -> list[Answer]:
     """The decoder with no message at all, as in a first round."""
     name = team.topology.decoder
     agent, answers = team.agents[name], []
     for begin in range(0, len(table), batch_size):
         chosen = table.rows[begin : begin + batch_size]
         prompts = team.prompts[name].encode(list(chosen), 1, first=True)
-        texts = generate(agent, embed_prompts(agent, prompts, {}), None, max_new_tokens)
-        answers += [Answer(t.text, t.tokens, 0) for t in texts]
+        sessions = open_sessions(tools, len(prompts))
+        batch = embed_prompts(agent, prompts, {})
+        texts = generate(agent, batch, None, max_new_tokens, sessions)
+        answers += answers_of(texts, 0, sessions)
     return answers
 
 
 def evaluate_variant(
     config: Config, table: Table, variant: Variant
-) -> tuple[dict[str, Any], list[str]]:
-    """One row of ``results.json`` (docs/results.md) and the answers' texts."""
+) -> tuple[dict[str, Any], list[Answer]]:
+    """One row of ``results.json`` (docs/results.md) and the answers."""
     began = time.perf_counter()
     answers = variant.answer()
     seconds = (time.perf_counter() - began) / len(answers)
@@ -107,8 +125,9 @@ def evaluate_variant(
     return score(config, table, variant, right) | {
         "tokens": sum(a.tokens for a in answers) / len(answers),
         "latent_steps": sum(a.latent_steps for a in answers) / len(answers),
+        "tool_calls": sum(not c.refused for a in answers for c in a.calls) / len(answers),
         "seconds": seconds,
-    }, [a.text for a in answers]
+    }, answers
 
 
 def score(config: Config, table: Table, variant: Variant, right: list[bool]) -> dict[str, Any]:

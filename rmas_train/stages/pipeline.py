@@ -30,6 +30,7 @@ from rmas_train.stages.run_eval import run_eval
 from rmas_train.stages.run_training import check_layout, run_training
 from rmas_train.stages.setup import Setup, set_up
 from rmas_train.stages.spread import spread
+from rmas_train.tools.toolbox import make_toolbox
 from rmas_train.topology import build_topology
 
 
@@ -146,6 +147,9 @@ def run(config: Config, runtime: Runtime) -> None:
         say(f"{config.run_dir} is finished; nothing is left to do.")
         return
     names = inner_share(config, runtime)[0] if stage == "inner" else None
+    tools = None
+    if stage in ("eval", "pipeline"):  # what is missing is told before anything is trained
+        tools = make_toolbox(config.tools, config.allow_code_execution)
     setup = set_up(config, runtime, names)
     if stage in ("inner", "pipeline"):
         twin = runtime.broadcast(equal_inner(config, setup)) if stage == "pipeline" else None
@@ -156,7 +160,7 @@ def run(config: Config, runtime: Runtime) -> None:
     if stage in ("outer", "pipeline"):
         run_outer(config, setup, runtime)
     if stage in ("eval", "pipeline"):
-        run_eval(config, setup, runtime)
+        run_eval(config, setup, runtime, tools)
 
 
 def is_finished(config: Config) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from rmas_train.stages.handover import read_links
 from rmas_train.stages.make_links import make_links
 from rmas_train.stages.run_folder import environment, stage_folder
 from rmas_train.stages.setup import Setup
+from rmas_train.system import Answer
+from rmas_train.tools.calls import Toolbox
 
 
-def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
+def run_eval(config: Config, setup: Setup, runtime: Runtime, tools: Toolbox | None = None) -> None:
     """Evaluate trained links and controls; writes ``run_dir/eval``."""
     folder = find_links(Path(config.run or config.run_dir))
     lines = references(config)
@@ -35,15 +38,15 @@ def run_eval(config: Config, setup: Setup, runtime: Runtime) -> None:
         link_set.requires_grad_(False)
     table = setup.test
     table.rows[:] = table.rows[: config.evaluation.max_rows]
-    todo = variants(config, setup.team, links, table)
+    todo = variants(config, setup.team, links, table, tools)
     mine = range(runtime.rank, len(todo), runtime.world)
     if runtime.placement == "sharded":  # all ranks run the same forwards, or they wait for ever
         mine = range(len(todo))
     done = []
     for i in mine:
-        row, texts = evaluate_variant(config, table, todo[i])
+        row, answers = evaluate_variant(config, table, todo[i])
         say(describe_row(row))
-        done.append((i, row, texts))
+        done.append((i, row, [_record(answer) for answer in answers]))
     is_double = runtime.placement == "sharded" and not runtime.is_main
     done = sorted(runtime.gather([] if is_double else done))
     setup.assert_unchanged()
@@ -81,19 +84,22 @@ def references(config: Config) -> dict[str, Any]:
 
 
 def write_answers(
-    path: Path, done: Sequence[tuple[int, dict[str, Any], list[str]]], setup: Setup
+    path: Path, done: Sequence[tuple[int, dict[str, Any], list[dict[str, Any]]]], setup: Setup
 ) -> None:
     """What each variant answered, row by row, for whoever wants to look."""
     with path.open("w", encoding="utf-8") as file:
-        for _, row, texts in done:
+        for _, row, answers in done:
             variant = {k: row[k] for k in ("system", "control", "rounds", "latent_length")}
-            for problem, text in zip(setup.test.rows, texts, strict=True):
-                record = variant | {
-                    "line": problem["_line"],
-                    "answer": problem["answer"],
-                    "text": text,
-                }
+            for problem, answer in zip(setup.test.rows, answers, strict=True):
+                known = {"line": problem["_line"], "answer": problem["answer"]}
+                record = variant | known | answer
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _record(answer: Answer) -> dict[str, Any]:
+    """Its text, and its calls where there are some; half surrogate pairs cannot be written."""
+    calls = [asdict(call) for call in answer.calls]
+    return {"text": answer.text} | ({"calls": calls} if calls else {})
 
 
 def describe_row(row: dict[str, Any]) -> str:

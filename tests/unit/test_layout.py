@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "resources", "log", "redact"},
     {"config", "files", "reading"},
     {"pins"},
-    {"compose", "topology", "agents", "links"},
+    {"compose", "topology", "agents", "links", "tools"},
     {"recursion", "data", "hub"},
     {"evaluation", "runtime", "training", "analysis"},
     {"system"},

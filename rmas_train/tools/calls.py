@@ -1,0 +1,133 @@
+"""The protocol of tool calls: what the decoder writes, when it is stopped, what it reads next.
+
+A call is ``<name>input</name>`` in the text that the decoder writes. Generation stops after the token
+that completes the closing tag, the result is read as plain text, and generation goes on.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rmas_train.agents.interrupt import Reply
+
+NAMES = ("python", "search")
+OPENING = re.compile(rf"<({'|'.join(NAMES)})>")
+
+
+class Tool(Protocol):
+    """What is called by its name."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, text: str) -> str:
+        """The result, or in words why there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call in an answer.
+
+    Attributes:
+        name: of the tool.
+        input: what stood between the tags.
+        result: what the decoder read.
+        seconds: how long the tool took.
+        refused: it came after the last one that was allowed, and nothing was run.
+    """
+
+    name: str
+    input: str
+    result: str
+    seconds: float
+    refused: bool = False
+
+
+def find_call(text: str) -> tuple[int, int, str, str] | None:
+    """Beginning, end, name and input of the first complete call.
+
+    From an opening tag on nothing but its own closing tag counts, so that a program may hold any
+    other tag; other names and closing tags by themselves are ordinary text.
+    """
+    opening = OPENING.search(text)
+    if opening is None:
+        return None
+    closing = f"</{opening[1]}>"
+    end = text.find(closing, opening.end())
+    if end < 0:
+        return None
+    return opening.start(), end + len(closing), opening[1], text[opening.end() : end]
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters: the beginning, the end, and how much is missing between them."""
+    if len(text) <= most:
+        return text
+    gap = "\n[{} characters left out]\n"
+    room = max(0, most - len(gap) - len(str(len(text))))
+    head, tail = (room + 1) // 2, room // 2
+    middle = gap.format(len(text) - head - tail)
+    return (text[:head] + middle + text[len(text) - tail :])[:most]
+
+
+@dataclass
+class Session:
+    """The calls of one answer; an ``agents.answer.Interrupt``.
+
+    Attributes:
+        tools: by name; a known name that is not among them is switched off.
+        max_calls: calls that are run; the next one is refused, once.
+        result_chars: longest result that the decoder reads.
+        calls: so far, the refused one included.
+    """
+
+    tools: Mapping[str, Tool]
+    max_calls: int
+    result_chars: int
+    calls: list[Call] = field(default_factory=list)
+
+    ends = ">"
+
+    def is_due(self, text: str) -> bool:
+        """Whether the text since the last result holds a call to answer."""
+        return len(self.calls) <= self.max_calls and find_call(text) is not None
+
+    def reply(self, text: str) -> Reply:
+        """Run the call that is due."""
+        found = find_call(text)
+        assert found is not None
+        begin, end, name, given = found
+        began, refused = time.perf_counter(), len(self.calls) == self.max_calls
+        result = self._refusal() if refused else self._run(name, given)
+        result = cut(result, self.result_chars)
+        self.calls.append(Call(name, given, result, time.perf_counter() - began, refused))
+        return Reply(text[:begin] + "\n" + text[end:], f"<result>\n{result}\n</result>\n")
+
+    def _refusal(self) -> str:
+        return (
+            f"refused: at most {self.max_calls} calls in an answer. Answer without further calls."
+        )
+
+    def _run(self, name: str, given: str) -> str:
+        if name not in self.tools:
+            return f"error: the tool {name} is off. Tools that are on: {', '.join(self.tools)}."
+        if not given.strip():
+            return f"error: the call of {name} is empty."
+        return self.tools[name](given)
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The tools of a run. Each answer opens a session of its own."""
+
+    tools: Mapping[str, Tool]
+    max_calls: int = 5
+    result_chars: int = 6000
+
+    def open(self) -> Session:
+        return Session(self.tools, self.max_calls, self.result_chars)
