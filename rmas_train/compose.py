@@ -168,7 +168,7 @@ def _read_saved(path: Path, overrides: list[str]) -> Any:
 
 
 def _asks(config: Config) -> list[tuple[str, str, str]]:
-    """What a config asks for that only the person at the keyboard may allow: key, value, meaning."""
+    """What a config asks for that the person at the keyboard alone may allow: key, value, why."""
     found = [
         (f"agents.{name}.trust_remote_code", "true", "runs Python that comes with the model")
         for name, agent in config.agents.items()

@@ -1,7 +1,7 @@
 """The protocol of tool calls: what the decoder writes, when it is stopped, what it reads next.
 
-A call is ``<name>input</name>`` in the text that the decoder writes. Generation stops after the token
-that completes the closing tag, the result is read as plain text, and generation goes on.
+A call is ``<name>input</name>`` in the decoder's text. Generation stops after the token that
+completes the closing tag, the result is read as plain text, and generation goes on.
 """
 
 from __future__ import annotations

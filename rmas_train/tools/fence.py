@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kernel  # type: ignore[import-not-found]
+import kernel
 
 READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, DEEP, PRIVATE = (
     *(1, 2, 4, 8),

@@ -115,7 +115,7 @@ def change_root(folder: str) -> None:
 
 
 def landlock(readable: Iterable[str], writable: Iterable[str]) -> int:
-    """Files only below these folders, no TCP, no signals out; the version that the kernel has, or 0.
+    """Files only below these folders, no TCP, no signals out; the kernel's version, or 0.
 
     Needs no rights, but ``no_new_privileges``. Version 6 brought the signals.
     """

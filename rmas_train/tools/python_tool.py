@@ -116,7 +116,7 @@ class PythonTool:
         parts = [ran.output.rstrip("\n")] if ran.output.strip() else []
         if ran.why is not None:
             parts.append(f"[stopped {REASONS[ran.why].format(**asdict(self.limits))}]")
-        elif ran.code:
+        elif ran.code != 0:
             parts.append(f"[exit code {ran.code}]")
         return "\n".join(parts) or "(no output)"
 
@@ -175,10 +175,10 @@ def run_python(code: str, limits: Limits) -> Ran:
                 _end(process)
     facts = [json.loads(line) for line in lines.splitlines()]
     found = {key: value for fact in facts for key, value in fact.items()}
-    if "failed" in found or "exit" not in found:
-        why = found.get("failed", "no report")
-        return Ran(f"{why} {output.text()}", None, found.get("why"), frozenset())
-    return Ran(output.text(), found["exit"], found["why"], frozenset(found.get("active", [])))
+    if "failed" in found:
+        return Ran(f"{found['failed']} {output.text()}", None, None, frozenset())
+    active = frozenset(found.get("active", []))  # no last line: the guard itself ran out of time
+    return Ran(output.text(), found.get("exit"), found.get("why", "time"), active)
 
 
 def _start(folder: str, pipe: int) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ guard finds goes to a pipe of its own as lines of JSON, which the program cannot
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -16,8 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import fence  # type: ignore[import-not-found]  # beside this file; see START in python_tool
-import kernel  # type: ignore[import-not-found]
+import fence  # beside this file; see START in python_tool
+import kernel
 
 SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 FIRST_USER = 1_879_048_192  # with the process id added: users that nobody has
@@ -146,6 +147,7 @@ def limit(job: Job, tasks: int) -> None:
         most = resource.getrlimit(kind)[1]
         value = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(kind, (value, value))
+    os.nice(10)  # the guard, and the run itself, come first
 
 
 def program(job: Job, is_init: bool) -> None:
@@ -190,10 +192,9 @@ def watch(first: int, job: Job) -> dict[str, object]:
         got = signal.sigtimedwait(SIGNALS, pause) if why is None else None
         if got is not None and got.si_signo != signal.SIGCHLD:
             why = "output"
-        pid, found = os.waitpid(first, os.WNOHANG)
-        status = found if pid else None
-    found = end_all(first)
-    status = found if status is None else status
+        pid, ended = os.waitpid(first, os.WNOHANG)
+        status = ended if pid else None
+    end_all()
     return {"why": why, "exit": None if why or status is None else exit_code(status)}
 
 
@@ -205,20 +206,16 @@ def over(job: Job) -> str | None:
     return "memory" if sum(size for _, size in uses) > job.memory_mib * MIB else None
 
 
-def end_all(first: int) -> int | None:
-    """Kill until nothing is left; the status of the first process."""
-    status = None
+def end_all() -> None:
+    """Kill until nothing is left; orphans have become children of the guard."""
     while True:
-        for pid in {first, *fence.descendants(os.getpid())}:
-            try:
+        for pid in fence.descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
         try:
-            pid, found = os.waitpid(-1, 0)
+            os.waitpid(-1, 0)
         except ChildProcessError:
-            return status
-        status = found if pid == first else status
+            return
 
 
 def report(pipe: int, facts: dict[str, object]) -> None:
