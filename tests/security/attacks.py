@@ -1,4 +1,4 @@
-"""Real attacks on the sandbox, run where ``test_sandbox.py`` says; prints JSON of what came of them.
+"""Real attacks on the sandbox, run where ``test_sandbox.py`` says; prints what came of them.
 
 ``attacks.py <folder that anybody may write to>``. Standard library and the sandbox alone, so that
 it also runs as another user and with another interpreter.
@@ -16,7 +16,7 @@ from pathlib import Path
 from rmas_train.tools.python_tool import Limits, check, run_python
 
 SECRET = "planted-in-the-environment"
-LIMITS = Limits(seconds=3.0, memory_mib=256, processes=12, file_mib=8, output_chars=2000)
+LIMITS = Limits(seconds=2.0, memory_mib=256, processes=12, file_mib=8, output_chars=2000)
 
 # What each protection has to stop: name -> program; {...} is filled in by ``main``.
 AGAINST = {
@@ -45,7 +45,8 @@ AGAINST = {
         "own_world": "import ctypes, os; c = ctypes.CDLL(None); c.unshare(0x10020000); "
         "c.mount(b'none', b'/usr', None, 32 | 4096, None); c.umount2(b'/', 2); "
         "c.chroot(b'/proc/1/root'); open('{folder}/written', 'w').write('x')",
-        "other_roots": "import os\nfor p in os.listdir('/proc'):\n  if p.isdigit() and int(p) > 2:\n"
+        "other_roots": "import os\nfor p in os.listdir('/proc'):\n"
+        "  if p.isdigit() and int(p) > 2:\n"
         "    open('/proc/' + p + '/root{folder}/written', 'w').write('x')\n"
         "open('/proc/1/root{folder}/written', 'w').write('x')",
     },
@@ -91,7 +92,7 @@ LIMITED = {
     "while True: open('f', 'ab').write(bytes(2**20))",
     "deep": "import os\nfor i in range(3000):\n  os.mkdir('d'); os.chdir('d')",
     "no_rights": "import os; os.makedirs('a/b/c'); os.chmod('a/b', 0); os.chmod('a', 0)",
-    "report": "import os\nfor f in range(3, 64):\n  try: os.write(f, b'{{\"exit\": 7}}\\n')\n"
+    "report": "import os\nfor f in range(3, 64):\n  try: os.write(f, b'{\"exit\": 7}\\n')\n"
     "  except OSError: pass\nos._exit(9)",
     "input": "import sys; assert sys.stdin.read() == ''; sys.exit(3)",
     "recursion": "f = lambda: f()\nimport sys; sys.setrecursionlimit(10**9)\nf()",
@@ -127,46 +128,54 @@ def heard(every: list[socket.socket]) -> bool:
     return False
 
 
+def attack_walls(
+    active: frozenset[str], names: dict[str, object], every: list[socket.socket], victim: object
+) -> dict[str, object]:
+    """Every attack on a protection that is promised, and whether any sign of success was seen."""
+    folder, found = Path(str(names["folder"])), {}
+    shared = folder / "shared"
+    for protection in sorted(active):
+        for name, program in AGAINST[protection].items():
+            shared.write_text("shared")
+            ran = run_python(program.format(**names), LIMITS)
+            signs = {
+                "heard": heard(every),
+                "changed": not shared.is_file() or shared.read_text() != "shared",
+                "written": {p.name for p in folder.iterdir()} != {"shared", "s"},
+                "secret": SECRET in ran.output,
+                "read": "shared" in ran.output.replace("/shared", ""),
+                "killed": victim.poll() is not None,
+                "system": Path("/usr/rmas_written").exists(),
+            }
+            signs["became"] = protection == "user" and ran.code == 0
+            found[f"{protection}: {name}"] = {"signs": signs, "output": ran.output[-400:]}
+    return found
+
+
+def attack_limits() -> dict[str, object]:
+    found = {}
+    for name, program in LIMITED.items():
+        began = time.monotonic()
+        ran = run_python(program, LIMITS)
+        facts = {"code": ran.code, "why": ran.why, "seconds": time.monotonic() - began}
+        found[name] = facts | {"chars": len(ran.output), "output": ran.output[-400:]}
+    return found
+
+
 def main() -> None:
     folder = sys.argv[1]
     os.environ["PLANTED_API_KEY"] = SECRET
-    shared = Path(folder, "shared")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         active = check(LIMITS)
     every, ports = servers(folder)
-    environment = dict(os.environ)
-    with subprocess.Popen(["sleep", "1000"], env=environment) as victim:
-        names = {"folder": folder, "victim": victim.pid, "guard_parent": os.getpid()} | ports
-        stopped, limited = {}, {}
-        for protection in sorted(active):
-            for name, program in AGAINST[protection].items():
-                shared.write_text("shared")
-                ran = run_python(program.format(**names), LIMITS)
-                signs = [
-                    heard(every),
-                    not shared.is_file() or shared.read_text() != "shared",
-                    {p.name for p in Path(folder).iterdir()} != {"shared", "s"},
-                    SECRET in ran.output,
-                    "shared" in ran.output.replace("/shared", ""),
-                    victim.poll() is not None,
-                    Path("/usr/rmas_written").exists(),
-                ]
-                stopped[f"{protection}: {name}"] = {
-                    "signs": signs,
-                    "code": ran.code,
-                    "why": ran.why,
-                    "output": ran.output[-400:],
-                }
-        for name, program in LIMITED.items():
-            began = time.monotonic()
-            ran = run_python(program.replace("{{", "{").replace("}}", "}"), LIMITS)
-            seconds = time.monotonic() - began
-            limited[name] = {"code": ran.code, "why": ran.why, "seconds": seconds} | {
-                "chars": len(ran.output),
-                "output": ran.output[-400:],
-            }
-        victim.kill()
+    with subprocess.Popen(["sleep", "1000"], env=dict(os.environ)) as victim:
+        try:
+            names = {"folder": folder, "victim": victim.pid, "guard_parent": os.getpid()} | ports
+            stopped = attack_walls(active, names, every, victim)
+            limited = attack_limits()
+        finally:
+            victim.kill()
     told_lines = [str(w.message) for w in told]
     facts = {"active": sorted(active), "warnings": told_lines, "stopped": stopped}
     print(json.dumps(facts | {"limited": limited}))

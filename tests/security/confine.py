@@ -1,8 +1,8 @@
 """Runs a command with less than this system gives: ``confine.py <uid> <what is missing> command``.
 
 What may be missing, with commas: ``namespaces`` (as in a common container), ``landlock`` and
-``seccomp`` (as on an old kernel), or nothing (``-``). Run by root, the command gets the user ``uid``
-of a machine with all users; run by another, it stays that one. Standard library only.
+``seccomp`` (as on an old kernel), or nothing (``-``). Run by root, the command gets the user
+``uid`` of a machine with all users; run by another, it stays that one. Standard library only.
 """
 
 import ctypes

@@ -10,14 +10,18 @@ import torch
 from tiny import make_agent, make_family, make_links, make_rows, make_team
 from torch.nn import functional as F
 
+from rmas_train.__main__ import main
 from rmas_train.agents.agent import freeze
 from rmas_train.agents.answer import generate
 from rmas_train.agents.memory import Memory
 from rmas_train.agents.prompts import tokenise
 from rmas_train.agents.sequences import embed_ids
-from rmas_train.config import ToolsConfig
+from rmas_train.config import Config, ToolsConfig
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.evaluation.text_recursion import answer_in_text
+from rmas_train.log import stop_log
+from rmas_train.stages.evaluate import Variant, decoder_alone, evaluate_variant
+from rmas_train.stages.run_eval import _record
 from rmas_train.system import System, answers_of, open_sessions
 from rmas_train.tools.calls import Session, Toolbox, cut, find_call
 from rmas_train.tools.search import LocalIndex, Passage, SearchTool, WebService
@@ -190,7 +194,7 @@ def test_special_tokens_in_a_result_stay_text(fitted, monkeypatch):
     monkeypatch.setattr(
         type(agent), "embed", lambda self, ids: (read.append(ids), original(self, ids))[1]
     )
-    run(agent, [prompts["two"]], evil, 20)
+    run(agent, [prompts["two"]], evil)
     resumed = max((ids for ids in read if ids.dim() == 1), key=len)
     assert not {agent.end_id, agent.tokenizer.convert_tokens_to_ids("<|s|>")} & set(
         resumed.tolist()
@@ -291,6 +295,41 @@ def test_text_recursion_calls_in_the_decoders_last_text_only(calling_team):
     called = [bool(s.calls) for s in sessions]
     for text, other, has in zip(texts, plain, called, strict=True):
         assert has or text == other
+
+
+def test_results_count_calls_and_answers_keep_them(calling_team, table):
+    team, rows = calling_team
+    system = System(team, make_links(team), 2, 0, 40, tools=BOX)
+    graded = table([row | {"answer": "go"} for row in rows])
+    variant = Variant("latent", None, 2, 0, lambda: system.answer(graded.rows))
+    row, answers = evaluate_variant(Config(), graded, variant)
+    assert row["tool_calls"] == 4 / 5
+    assert row["accuracy"] == 1 / 5, "calls and results are no part of what is graded"
+    kept = [_record(answer) for answer in answers]
+    assert "calls" not in kept[0] and json.dumps(kept)
+    assert kept[2]["calls"][1] | {"seconds": 0} == {
+        "name": "python",
+        "input": "b",
+        "result": "B",
+        "seconds": 0,
+        "refused": False,
+    }
+    alone = decoder_alone(team, graded, 2, 40, BOX)
+    assert len(alone) == 5 and any(answer.calls for answer in alone)
+
+
+def test_a_run_with_search(overrides, workspace, capsys):
+    """What is missing is told before anything is trained; then a run counts calls."""
+    typed = [*overrides, "tools.names=[search]", "tools.search_index=docs.jsonl"]
+    assert main(typed) == 2
+    assert "tools.search_index=docs.jsonl: cannot be read" in capsys.readouterr().err
+    assert not (workspace / "run" / "inner").exists()
+    (workspace / "docs.jsonl").write_text("".join(json.dumps(d) + "\n" for d in DOCS))
+    assert main(typed) == 0
+    stop_log()
+    found = json.loads((workspace / "run" / "eval" / "results.json").read_text())
+    assert {row["tool_calls"] for row in found["rows"]} == {0.0}
+    assert found["config"]["tools"]["search_index"] == "docs.jsonl"
 
 
 def test_search_finds_the_right_passage(tmp_path):
