@@ -30,7 +30,7 @@ from rmas_train.stages.run_eval import run_eval
 from rmas_train.stages.run_training import check_layout, run_training
 from rmas_train.stages.setup import Setup, set_up
 from rmas_train.stages.spread import spread
-from rmas_train.tools.toolbox import make_toolbox
+from rmas_train.tools.toolbox import describe_tools, make_toolbox
 from rmas_train.topology import build_topology
 
 
@@ -150,6 +150,8 @@ def run(config: Config, runtime: Runtime) -> None:
     tools = None
     if stage in ("eval", "pipeline"):  # what is missing is told before anything is trained
         tools = make_toolbox(config.tools, config.allow_code_execution)
+        if tools is not None and runtime.is_main:
+            say(describe_tools(tools))
     setup = set_up(config, runtime, names)
     if stage in ("inner", "pipeline"):
         twin = runtime.broadcast(equal_inner(config, setup)) if stage == "pipeline" else None

@@ -30,6 +30,15 @@ def make_toolbox(config: ToolsConfig, allow_code_execution: bool = False) -> Too
     return Toolbox(made, config.max_calls, config.output_chars) if made else None
 
 
+def describe_tools(tools: Toolbox) -> str:
+    """A line for the log: which tools, and what holds a program."""
+    python = tools.tools.get("python")
+    held = sorted(python.active) if isinstance(python, PythonTool) else None
+    return f"tools of the decoder: {', '.join(tools.tools)}" + (
+        f"; sandbox: {', '.join(held) or 'limits alone'}" if held is not None else ""
+    )
+
+
 def limits(config: ToolsConfig) -> Limits:
     return Limits(
         seconds=config.python_seconds,

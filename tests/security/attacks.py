@@ -88,9 +88,9 @@ LIMITED = {
     "stopped": "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
     "quiet": "import os, time; os.closerange(0, 1000); time.sleep(1000)",
     "file": "open('big', 'wb').write(bytes(64 * 2**20))",
-    "files": "import os\nfor i in range(10000): open(f'f{i}', 'wb').write(bytes(2**13))\n"
+    "files": "import os\nfor i in range(3000): open(f'f{i}', 'wb').write(bytes(2**13))\n"
     "while True: open('f', 'ab').write(bytes(2**20))",
-    "deep": "import os\nfor i in range(3000):\n  os.mkdir('d'); os.chdir('d')",
+    "deep": "import os\nfor i in range(1200):\n  os.mkdir('d'); os.chdir('d')",
     "no_rights": "import os; os.makedirs('a/b/c'); os.chmod('a/b', 0); os.chmod('a', 0)",
     "report": "import os\nfor f in range(3, 64):\n  try: os.write(f, b'{\"exit\": 7}\\n')\n"
     "  except OSError: pass\nos._exit(9)",

@@ -91,6 +91,12 @@ def test_training_and_runtime_import_nothing_of_agents_or_links():
             )
 
 
+def test_agents_know_no_tools():
+    for path, name in modules():
+        if name.startswith("rmas_train.agents"):
+            assert not any(t.startswith("rmas_train.tools") for t in imports(path))
+
+
 def test_the_library_knows_nothing_of_the_relay():
     for path, name in modules():
         code = path.read_text().lower()
