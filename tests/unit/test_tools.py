@@ -90,7 +90,7 @@ def fit(agent, prompts: dict[str, list[int]], pieces=TAUGHT, added=results, step
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if loss.item() < 2e-3:
+        if loss.item() < 0.01:
             break
     assert loss.item() < 0.05, f"not learnt by heart: {loss.item()}"
     return freeze(agent)
