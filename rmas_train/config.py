@@ -22,7 +22,7 @@ PLACEMENTS = ("replicate", "per_agent", "sharded")
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MOST_ROUNDS, MOST_LENGTH, MOST_STEPS, MOST_ROWS = 10_000, 1_000_000, 10_000_000, 1_000_000
 TOOLS = ("python", "search")
-SAFE_URL = re.compile(r"https://[^\s/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")
+SAFE_URL = re.compile(r"(https://[^\s/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?")
 CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
@@ -325,7 +325,7 @@ class ToolsConfig:
         check_least("tools.memory_mib", self.memory_mib, 64)
         check_least("tools.processes", self.processes, 2, 4096)
         check_least("tools.file_mib", self.file_mib, 1)
-        if self.search_url is not None and not SAFE_URL.match(self.search_url):
+        if self.search_url is not None and not SAFE_URL.fullmatch(self.search_url):
             raise ConfigError(
                 f"tools.search_url={self.search_url}: the key would travel unprotected; give an "
                 "address that begins with https:// (http:// for this machine only)."

@@ -211,7 +211,7 @@ def test_the_sixth_call_is_refused_once():
     added = lambda _: [RESULT.format("A")] * 2 + [RESULT.format(refusal), "\n"]  # noqa: E731
     fit(agent, {"two": prompt}, pieces, added, steps=500)
     box = Toolbox(BOX.tools, max_calls=2)
-    (answer,) = run(agent, [prompt], box, most=60)
+    (answer,) = run(agent, [prompt], box, most=120)
     assert [c.refused for c in answer.calls] == [False, False, True]
     assert answer.calls[2].result == refusal and "at most 2 calls" in refusal
     assert answer.text.count("<python>a</python>") == 1, "the fourth one stays text"
@@ -450,6 +450,7 @@ def test_a_missing_key_is_one_line(monkeypatch):
         ({"names": ["search"], "search_index": "a", "search_url": "https://b"}, "one of the two"),
         ({"search_url": "http://api.tavily.com"}, "begins with https://"),
         ({"search_url": "https://user:pw@host"}, "begins with https://"),
+        ({"search_url": "http://localhost:80@host"}, "begins with https://"),
         ({"search_key_variable": "HOME"}, "ends in API_KEY"),
         ({"max_calls": 0}, "too small"),
         ({"memory_mib": 1}, "too small"),
