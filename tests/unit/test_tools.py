@@ -207,14 +207,14 @@ def test_the_sixth_call_is_refused_once():
     agent = make_agent("solver")
     prompt = tokenise(agent, ["two note go"])[0]
     piece, refusal = " <python>a</python>", Session({}, 2, 6000)._refusal()
-    pieces = {"two": [piece] * 4 + [" go"]}
-    added = lambda _: [RESULT.format("A")] * 2 + [RESULT.format(refusal), "\n"]  # noqa: E731
+    pieces = {"two": [piece] * 3 + [f"{piece} go"]}
+    added = lambda _: [RESULT.format(r) for r in ("A", "A", refusal)]  # noqa: E731
     fit(agent, {"two": prompt}, pieces, added, steps=500)
     box = Toolbox(BOX.tools, max_calls=2)
     (answer,) = run(agent, [prompt], box, most=120)
     assert [c.refused for c in answer.calls] == [False, False, True]
     assert answer.calls[2].result == refusal and "at most 2 calls" in refusal
-    assert answer.text.count("<python>a</python>") == 1, "the fourth one stays text"
+    assert answer.text.split() == ["<python>a</python>", "go"], "the fourth one stays text"
 
 
 def test_the_limit_counts_own_tokens_and_a_call_at_it_is_not_run(fitted):
