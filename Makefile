@@ -4,7 +4,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTHON := $(VENV)/bin/python
 
-.PHONY: setup demo test test-slow bench bench-full check format clean
+.PHONY: setup demo replicas test test-slow bench bench-full check format clean
 
 # A comma in the text of a call would end its argument there.
 EXTRAS := [dev,track,deepspeed,slurm,endpoint,tools]
@@ -32,6 +32,9 @@ $(VENV)/.stamp-all: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 
 demo: $(VENV)/.stamp-core  ## the relay in its three settings: outputs/demo
 	$(PYTHON) -m rmas_train -m experiment=relay,relay_scrambled,relay_dialect run_dir=outputs/demo
+
+replicas: $(VENV)/.stamp-core  ## the five published systems, tiny: outputs/replicas
+	OMP_NUM_THREADS=2 $(PYTHON) scripts/replicas.py
 
 test: $(VENV)/.stamp-dev  ## on two cores, one thread each
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
