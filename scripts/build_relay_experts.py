@@ -129,7 +129,7 @@ def train(agent: str, out: Path) -> None:
 
 
 @torch.no_grad()
-def measure(agent: str, folder: Path, problems_per_position: int = 3000) -> dict[str, float]:
+def measure(agent: str, folder: Path, problems_per_position: int = 1000) -> dict[str, float]:
     """One-step accuracy of generated text, by the position that the system holds."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -175,7 +175,7 @@ def main() -> None:
         return
     record = {
         "command": "python scripts/build_relay_experts.py --measure",
-        "problems_per_position": 3000,
+        "problems_per_position": 1000,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "one_step_accuracy": {agent: measure(agent, args.out / agent) for agent in args.agents},
     }
