@@ -37,11 +37,15 @@ class Journal:
         self._file = path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._entries = self._read()
         except BlockingIOError as error:
+            self._file.close()
             raise DataError(
                 f"journal={path} is in use by another build; wait for it, or stop it."
             ) from error
-        self._entries = self._read()
+        except DataError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Journal:
         return self
