@@ -192,7 +192,7 @@ class LocalWriter:
             do_sample=heat > 0,
             eos_token_id=self._ends,
             pad_token_id=pad,
-            **({"temperature": heat, "top_k": 0} if heat > 0 else {}),
+            **({"temperature": float(heat), "top_k": 0} if heat > 0 else {}),
         )
         device = self._agent.device
         out_BL = self._agent.model.generate(

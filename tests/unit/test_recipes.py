@@ -300,7 +300,7 @@ def test_an_endpoint_answers_refuses_and_fails(monkeypatch):
         assert writer.write([Request("no")], 3) == [Written(None, REFUSED)]
         assert server.asked[0]["temperature"] == 0 and server.asked[0]["max_tokens"] == 1024
         assert server.asked[0]["messages"][0] == {"role": "system", "content": "sys"}
-        assert server.headers[0]["Authorization"] == "Bearer planted-key-of-the-test"
+        assert server.headers[0]["authorization"] == "Bearer planted-key-of-the-test"
         with pytest.raises(DataError, match="BadRequestError") as caught:
             writer.write([Request("bad")], 3)
         assert "planted-key" not in str(caught.value)
