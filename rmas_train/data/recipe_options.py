@@ -132,6 +132,9 @@ def run_script(build: Callable[[list[str]], None]) -> int:
         line = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk."
         print(f"error: {one_line(line)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished texts are kept in the journal", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -99,12 +99,13 @@ def hub_source(
     def rows() -> Iterator[Placed]:
         try:
             stream = load_dataset(hub, config, split=split, revision=commit, streaming=True)
-        except (ValueError, OSError) as error:
+            for number, row in enumerate(stream):
+                yield f"{hub}, split {split}, row {number}", dict(row)
+        except Exception as error:  # of many libraries, from the network to the file's format
             raise DataError(
-                f"{hub}: {one_line(error)} (config {config}, split {split}); check both."
+                f"{hub}, config {config}, split {split}: {type(error).__name__}: "
+                f"{one_line(error)}; check config, split and network, and start again."
             ) from error
-        for number, row in enumerate(stream):
-            yield f"{hub}, split {split}, row {number}", dict(row)
 
     name = hub if config is None else f"{hub}/{config}"
     return Source(name, rows(), split, commit, card.licence)

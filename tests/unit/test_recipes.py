@@ -229,6 +229,8 @@ def test_a_local_writer_writes_whole_texts_or_says_why_not(speaker, tmp_path):
     asked = [Request("one"), Request("two <|e|> three " * 3), Request("x" * 300, system="go")]
     writer = open_writer(options(speaker, max_prompt_tokens=200))
     assert writer.write(asked, 1) == [Written("go so"), Written("go so"), Written(None, TOO_LONG)]
+    with pytest.raises(ConfigError, match="max_new_tokens=4096: .* reads 4096 tokens"):
+        open_writer(options(speaker, max_new_tokens=4096))
     assert open_writer(options(speaker, max_new_tokens=2)).write(asked[:1], 1)[0].dropped == CUT
     silent = make_speaker(tmp_path / "silent", text=" ")
     assert open_writer(options(silent)).write(asked[:1], 1) == [Written(None, EMPTY)]
