@@ -134,11 +134,14 @@ class LocalWriter:
         self.options, self.batch_size = options, options.batch_size
         self._agent = _load(options)
         model = self._agent.model
-        known = getattr(model.config, "max_position_embeddings", None)
-        room = (
-            known or options.max_prompt_tokens + options.max_new_tokens
-        ) - options.max_new_tokens
-        self._longest = min(options.max_prompt_tokens, room)
+        self._longest = options.max_prompt_tokens
+        if (known := getattr(model.config, "max_position_embeddings", None)) is not None:
+            self._longest = min(self._longest, known - options.max_new_tokens)
+        if self._longest < 1:
+            raise ConfigError(
+                f"max_new_tokens={options.max_new_tokens}: {options.writer} reads {known} tokens, "
+                "so no room is left for a prompt; give less."
+            )
         self._ends = _end_ids(self._agent)
         # Only what is asked for here: families ship sampling settings of their own.
         model.generation_config = GenerationConfig(
