@@ -77,7 +77,7 @@ def run(argv: list[str]) -> None:
         "task": {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
         "settings": vars(settings),
         "counts": {**told, "kept": len(clean)},
-        "labels_kept": dict(sorted(Counter(row["answer"] for row in clean).items())),
+        "labels_kept": dict(sorted(Counter(row["answer_field"] for row in clean).items())),
         "dimensions_kept": dict(sorted(Counter(row["dimension"] for row in clean).items())),
         "contamination": overlap.summary(),
         "writer": writer.describe(),
@@ -92,7 +92,7 @@ def _distinct(rows: list[dict[str, Any]], counts: Counter[str]) -> list[dict[str
     """One row per question; a question that was kept with two labels is not kept at all."""
     labels: dict[str, set[str]] = {}
     for row in rows:
-        labels.setdefault(question_key(row["question"]), set()).add(row["answer"])
+        labels.setdefault(question_key(row["question"]), set()).add(row["answer_field"])
     first: dict[str, dict[str, Any]] = {}
     for row in rows:
         key = question_key(row["question"])

@@ -548,7 +548,8 @@ def test_labels_that_every_verdict_confirms_survive(tmp_path):
     assert debate.counts["label_not_confirmed"] == intended.count("no_advice")
     assert debate.counts["refined"] == intended.count("no_advice")
     row = debate.row(kept[0])
-    assert row["answer"] == "advice" and row["plan"] == "I speak for advice"
+    assert row["answer"] == r"\boxed{advice}" and row["answer_field"] == "advice"
+    assert row["plan"] == "I speak for advice"
     assert row["refined_plan"].startswith("Clear.") and row["dimension"].startswith(("to", "tone"))
     assert kept[0].sample in row["question"] and "advice, no_advice" in row["question"]
 
