@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rmas_train.config import AGENT_NAME
+from rmas_train.config.run import AGENT_NAME
 from rmas_train.errors import LinksError
 from rmas_train.redact import CONTROL
 

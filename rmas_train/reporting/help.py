@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rmas_train.compose import groups
-from rmas_train.config import STAGES, Config, describe
+from rmas_train.config import Config, describe
+from rmas_train.config.run import STAGES
 
 USAGE = """\
 Usage: python -m rmas_train [stage=STAGE] [group=choice ...] [key=value ...]

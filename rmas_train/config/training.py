@@ -1,0 +1,124 @@
+"""Options of the two training stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rmas_train.config.options import MOST_ROWS, MOST_STEPS, check_choice, check_least, option
+from rmas_train.errors import ConfigError
+
+GRADIENTS = ("full", "window", "first_step", "parallel")
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """What both stages share. Release: AdamW, betas 0.9, 0.95, weight decay 0, 10 warm-up steps."""
+
+    steps: int = option(1000, "optimizer steps")
+    batch_size: int = option(64, "rows per optimizer step, over all ranks and micro-batches")
+    micro_batch_size: int | None = option(None, "rows per forward and rank; null: all of a rank's")
+    lr: float = option(5e-4, "peak learning rate")
+    warmup_steps: int = option(10, "linear warm-up, then cosine to 0")
+    weight_decay: float = option(0.0, "AdamW weight decay")
+    betas: list[float] = option([0.9, 0.95], "AdamW betas")
+    eps: float = option(
+        1e-8, "AdamW epsilon; near the converged gradient's entries it stops Adam's random walk"
+    )
+    clip_norm: float = option(1.0, "largest gradient norm; 0 turns clipping off")
+    clip_scope: str = option("link", "link: each link by itself | global: all as one vector")
+    log_every: int = option(10, "steps between lines of metrics.jsonl")
+    save_every: int = option(200, "steps between checkpoints; also after the last step")
+    save_minutes: float = option(10.0, "minutes after which a checkpoint is due earlier")
+    keep: int = option(2, "newest checkpoints that stay")
+
+    def __post_init__(self) -> None:
+        for key in ("micro_batch_size", "log_every", "save_every", "keep"):
+            check_least(f"training.<stage>.{key}", getattr(self, key), 1)
+        check_least("training.<stage>.steps", self.steps, 1, MOST_STEPS)
+        check_least("training.<stage>.batch_size", self.batch_size, 1, MOST_ROWS)
+        for key in ("lr", "warmup_steps", "weight_decay", "eps", "clip_norm", "save_minutes"):
+            check_least(f"training.<stage>.{key}", getattr(self, key), 0)
+        check_choice("training.<stage>.clip_scope", self.clip_scope, ("link", "global"))
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise ConfigError(f"training.<stage>.betas={self.betas}; give two numbers in [0, 1).")
+
+
+@dataclass(kw_only=True)
+class InnerConfig(TrainingConfig):
+    inner_states: str = option(
+        "teacher_forced", "teacher_forced (release) | rollout (the paper's formula, literally)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = ("teacher_forced", "rollout")
+        check_choice("training.inner.inner_states", self.inner_states, known)
+
+
+@dataclass(kw_only=True)
+class OuterConfig(TrainingConfig):
+    depth: str = option(
+        "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
+    )
+    train_inner: bool = option(False, "train the inner links too")
+    checkpoint: str = option(
+        "none", "none | agent: run each call again in backward, flat memory over rounds | auto"
+    )
+    latents: str = option(
+        "rollout", "rollout | teacher_forced: send states of data.role_texts instead (release)"
+    )
+    feedback: str = option(
+        "rollout",
+        "decoder if teacher_forced: rollout | gold_answer (release; a leak)",
+    )
+    gradient: str = option(
+        "full",
+        "through a rollout: full | window | first_step | parallel; docs/gradients.md",
+    )
+    gradient_steps: int | None = option(
+        None, "latent steps per window, or sweeps of parallel; parallel is exact at latent_length"
+    )
+    gradient_rounds: int | None = option(
+        None, "gradient goes back through this many of the last rounds only; null: all"
+    )
+    prefix_cache_gib: float = option(
+        0.0, "GiB of frozen prefixes kept over steps and epochs, per process; 0: none"
+    )
+    clip_message: float = option(
+        0.0, "largest gradient norm of a row's loss at each of its messages; 0: exact gradient"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent", "auto"))
+        check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
+        check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))
+        if self.latents == "rollout" and self.feedback != "rollout":
+            raise ConfigError(
+                f"training.outer.feedback={self.feedback} belongs to "
+                "training.outer.latents=teacher_forced; set both, or neither."
+            )
+        check_choice("training.outer.gradient", self.gradient, GRADIENTS)
+        if self.latents == "teacher_forced" and self.gradient != "full":
+            raise ConfigError(
+                f"training.outer.gradient={self.gradient} is a way back through a rollout, and "
+                "training.outer.latents=teacher_forced rolls nothing out; use gradient=full."
+            )
+        for key in ("gradient_steps", "gradient_rounds"):
+            check_least(f"training.outer.{key}", getattr(self, key), 1)
+        needs_steps = self.gradient in ("window", "parallel")
+        if needs_steps != (self.gradient_steps is not None):
+            raise ConfigError(
+                f"training.outer.gradient={self.gradient} with gradient_steps="
+                f"{self.gradient_steps}; window and parallel need gradient_steps, the others "
+                "take none."
+            )
+        check_least("training.outer.prefix_cache_gib", self.prefix_cache_gib, 0)
+        check_least("training.outer.clip_message", self.clip_message, 0)
+        check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
+
+
+@dataclass(kw_only=True)
+class StagesConfig:
+    inner: InnerConfig = field(default_factory=InnerConfig)
+    outer: OuterConfig = field(default_factory=OuterConfig)
