@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
@@ -39,15 +39,14 @@ def read_pins(path: Path) -> Pins:
     if not path.is_file():
         return {}
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8")) or {}
-        check_type(values, Pins, "")
-        pins: Pins = values
+        pins = parse_yaml(path.read_text(encoding="utf-8")) or {}
+        check_type(pins, Pins, "")
         for repository, pin in [*pins.get("models", {}).items(), *pins.get("datasets", {}).items()]:
             if not COMMIT.fullmatch(pin["revision"]):
                 raise ValueError(f"{repository}: revision {pin['revision']!r} is no commit")
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{path}: {error}; mend it, or make it again with stage=pin.") from error
-    return pins
+    return cast(Pins, pins)
 
 
 def apply_pins(config: Config) -> Config:

@@ -19,7 +19,7 @@ from rmas_train.pins import Pin, Pins, read_pins
 from rmas_train.resources import find_path
 
 # The HTTP library below huggingface_hub, whose errors it passes on, differs by version.
-REFUSALS = (OSError, OfflineModeIsEnabled, *HfHubHTTPError.__bases__)  # type: ignore[misc]
+REFUSALS: tuple[Any, ...] = (OSError, OfflineModeIsEnabled, *HfHubHTTPError.__bases__)
 HEAD = (
     "# Written by stage=pin: the hub's commits, and the licences of their cards, on the day seen.\n"
 )
