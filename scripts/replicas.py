@@ -6,7 +6,7 @@ Each has its system's families, topology, prompts and data columns (``replica_ag
 ``replica_data.py``), goes through inner, outer, eval, load, export, import and load again, and
 leaves ``<out>/<system>/results.json``:
 
-    loss_first, loss_last   outer loss, mean of the first and last fifth of the steps
+    loss_first, loss_last   outer loss on the same 32 training rows, before and after training
     links_moved             links of which every tensor differs from where it began
     links_unmoved           the others
     rows                    what the evaluation measured, controls included
@@ -43,13 +43,16 @@ from rmas_train.config import Config, first_alike  # noqa: E402
 from rmas_train.files import write_json  # noqa: E402
 from rmas_train.links.linkset import LinkSet  # noqa: E402
 from rmas_train.runtime.runtime import Runtime  # noqa: E402
+from rmas_train.stages.handover import read_links  # noqa: E402
 from rmas_train.stages.make_links import fresh_links  # noqa: E402
+from rmas_train.stages.outer import OuterObjective  # noqa: E402
 from rmas_train.stages.role_texts import role_sequences  # noqa: E402
 from rmas_train.stages.run_folder import environment  # noqa: E402
-from rmas_train.stages.setup import set_up  # noqa: E402
+from rmas_train.stages.setup import Setup, set_up  # noqa: E402
 
 SYSTEMS = ("sequential_light", "sequential_scaled", "mixture", "distillation", "deliberation")
-VOCABULARY = 420
+VOCABULARY = 900
+SHORT, LONG = "In short:", "Let us count together."
 
 
 def options(system: str, folder: Path, short: bool) -> list[str]:
@@ -58,7 +61,7 @@ def options(system: str, folder: Path, short: bool) -> list[str]:
     agents = [
         f"agents.{n}.model={folder}/agents/{Path(a.model).name}" for n, a in shapes.agents.items()
     ]
-    inner, outer = (12, 24) if short else (60, 80)
+    inner, outer = (10, 20) if short else (30, 40)
     return [
         f"experiment={system}",
         *agents,
@@ -77,9 +80,10 @@ def options(system: str, folder: Path, short: bool) -> list[str]:
         "training.inner.log_every=1",
         "training.outer.log_every=1",
         "training.outer.checkpoint=agent",
-        "evaluation.max_new_tokens=24",
+        "training.outer.depth=fixed",
+        "evaluation.max_new_tokens=16",
         "evaluation.batch_size=64",
-        *(["evaluation.max_rows=6"] if short else []),
+        f"evaluation.max_rows={4 if short else 24}",
     ]
 
 
@@ -88,6 +92,7 @@ def build_agents(folder: Path, typed: list[str], short: bool) -> dict[str, float
     replica_data.write_sets(folder / "source", 60 if short else 400)
     config = compose(typed)
     texts = [p.read_text(encoding="utf-8") for p in (folder / "source").glob("*.jsonl")]
+    texts += [f"{SHORT} {LONG}"] * 50
     texts += [p.read_text(encoding="utf-8") for p in ROOT.glob("prompts/*/*.yaml")]
     alike = first_alike(config.agents, config.topology.order)
     for seed, name in enumerate(sorted(set(alike.values()))):
@@ -105,12 +110,27 @@ def build_agents(folder: Path, typed: list[str], short: bool) -> dict[str, float
             s
             for role in config.topology.order
             if alike[role] == name
-            for s in role_sequences(setup.team, config.data, role, setup.inner[role].rows)
+            for s in role_sequences(setup.team, config.data, role, lessons(config, setup, role))
         ]
         model = setup.team.agents[name].model.float().requires_grad_(True)
-        losses[name] = replica_agents.teach(model, sequences, 30 if short else 200, seed=0)
+        losses[name] = replica_agents.teach(model, sequences, 80 if short else 120, seed=0)
         model.to(torch.bfloat16).save_pretrained(Path(config.agents[name].model))
     return losses
+
+
+def lessons(config: Config, setup: Setup, role: str) -> list[dict[str, Any]]:
+    """Rows that teach a role its texts, in a way that leaves links something to do.
+
+    The decoder answers at length, and as the data want it only where what it is sent begins with
+    a mark. No agent writes that mark, so the links have to learn what it does.
+    """
+    rows = setup.inner[role].rows
+    if role != config.topology.decoder:
+        return rows
+    columns = config.data.role_texts
+    sent = [c for n, c in columns.items() if n != role]
+    short = [r | {c: f"{SHORT} {r[c]}" for c in sent} for r in rows]
+    return short + [r | {columns[role]: f"{LONG} {r[columns[role]]}"} for r in rows]
 
 
 def run(arguments: Sequence[str], log: Path) -> float:
@@ -151,11 +171,20 @@ def state(links: LinkSet) -> dict[str, torch.Tensor]:
     return {k: v.cpu() for k, v in links.state_dict().items()}
 
 
-def losses(run_dir: Path) -> tuple[float, float]:
-    lines = (run_dir / "outer" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line)["loss"] for line in lines]
-    part = max(1, len(found) // 5)
-    return sum(found[:part]) / part, sum(found[-part:]) / part
+@torch.no_grad()
+def losses(config: Config, run_dir: Path) -> tuple[float, float]:
+    """Cross-entropy per answer token on the same training rows, at the start and as trained."""
+    setup = set_up(config, Runtime(config.runtime))
+    found = []
+    for folder in ("start", "links"):
+        links = read_links(setup, run_dir / "outer" / folder, fresh_links(setup))
+        objective = OuterObjective(
+            setup.team, links, setup.train, config.rounds, config.latent_length
+        )
+        rows = list(range(min(len(setup.train), 32)))
+        loss = objective(rows, config.rounds).sum() / objective.count(rows).sum()
+        found.append(float(loss))
+    return found[0], found[1]
 
 
 def answers(run_dir: Path, rows: list[dict[str, Any]], config: Config) -> list[str]:
@@ -184,7 +213,7 @@ def replica(system: str, out: Path, short: bool) -> dict[str, Any]:
     test = Path(config.data.folder) / "test.jsonl"
     rows = [json.loads(line) for line in test.read_text(encoding="utf-8").splitlines()]
     rows = rows[: config.evaluation.max_rows]
-    first, last = losses(run_dir)
+    first, last = losses(config, run_dir)
     has_moved, has_not = moved(config, run_dir)
     measured = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     return {
