@@ -43,7 +43,8 @@ def interpreter(packages: bool) -> list[str]:
     """The program's interpreter, and the folders that it needs."""
     program = sys.executable if packages else str(Path(sys.executable).resolve())
     folders = [sys.base_prefix, sys.base_exec_prefix, str(Path(program).resolve().parent)]
-    folders += [sys.prefix, str(Path(program).parent)] if packages else []
+    if packages:
+        folders += [sys.prefix, str(Path(sys.prefix).resolve()), str(Path(program).parent)]
     kept = dict.fromkeys(f for f in folders if f not in ("/", os.path.expanduser("~")))  # noqa: PTH111
     return [program, *kept]
 
@@ -74,8 +75,11 @@ def build(job: Any, shield: Any) -> Walls:
         kernel.mount("none", "/", None, DEEP | PRIVATE)
         Path(root).mkdir()
         kernel.mount("none", root, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
-        for path in (*SYSTEM, *interpreter(job.packages)[1:]):
-            _show(root, path)
+        shown = [*SYSTEM, *interpreter(job.packages)[1:]]
+        hidden = [path for path in shown if path.startswith("/tmp/")]  # by the mount below
+        for path in shown:
+            if path not in hidden:
+                _show(root, path)
         for device in DEVICES:
             _bind(device, root + device, is_folder=False)
         _lock(root)
@@ -84,6 +88,9 @@ def build(job: Any, shield: Any) -> Walls:
         size = f"size={job.file_mib}m,nr_inodes=4096,mode=700,uid={owner},gid={owner}"
         flags = NO_SUID | NO_DEVICES
         kernel.mount("none", f"{root}/tmp", "tmpfs", flags, size)
+        for path in hidden:
+            _show(root, path)
+            _lock(str(Path(root + path).parent))
         kernel.mount("none", root, None, REMOUNT | READ_ONLY | flags, "size=1m,mode=755")
         kernel.change_root(root)
     except OSError:

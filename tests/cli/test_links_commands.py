@@ -91,7 +91,7 @@ def test_what_import_refuses(theirs, options, workspace, capsys):
     fails(capsys, ["links"], "COMMAND")
     fails(capsys, ["links", "export", "nowhere", "out"], "nowhere", "links.json")
     (workspace / "prompts" / "critic.yaml").write_text("user: <<question>>\n")
-    fails(capsys, base, "critic.yaml", "hears from ['planner']")
+    fails(capsys, base, "critic.yaml", "0 slots for planner")
     assert not (workspace / "run").exists()
 
 

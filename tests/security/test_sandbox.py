@@ -164,8 +164,14 @@ def test_nothing_stays_from_call_to_call():
 def test_packages_are_there_only_if_asked_for():
     code = "import numpy; print(numpy.arange(3).sum())"
     assert "ModuleNotFoundError" in run_python(code, LIMITS).output
-    found = run_python(code, Limits(seconds=60.0, memory_mib=2048, packages=True))
+    limits = Limits(seconds=60.0, memory_mib=2048, packages=True)
+    found = run_python(code, limits)
     assert (found.output, found.code) == ("3\n", 0)
+    write = "import numpy, pathlib; pathlib.Path(numpy.__file__).with_name('planted').touch()"
+    assert "Error" in run_python(write, limits).output
+    import numpy
+
+    assert not Path(numpy.__file__).with_name("planted").exists()
 
 
 def test_what_the_decoder_reads():

@@ -203,6 +203,6 @@ def test_the_mixtures_agents_take_their_own_steps_only(name):
     written = tokenizer.batch_decode(
         out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
     )
-    right = sum(t.strip() == w for t, w in zip(written, wanted, strict=True))
-    wrong = [(c[0]["content"], t, w) for c, t, w in zip(chats, written, wanted, strict=True) if t.strip() != w]
-    assert right >= 46, wrong
+    pairs = zip(texts, written, wanted, strict=True)
+    wrong = [(chat, said, pair) for chat, said, pair in pairs if said.strip() != pair]
+    assert len(wrong) <= 1, wrong
