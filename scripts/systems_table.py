@@ -3,15 +3,16 @@
     python scripts/systems_table.py [--json docs/results/systems.json]
 
 Everything is composed from ``experiment=<system> agents=<system>_shapes`` and counted on the meta
-device; no weights and no hub are needed. Plans: rounds and latent length of the experiment, prompts
-of 400 + 40 tokens, answers of 400, 8 rows a step (8 on one GPU, 1 on each of 8), checkpoint=agent.
+device; no weights and no hub are needed. Plans: two rounds, as memory hardly grows with more under
+checkpoint=agent; latent length 16, prompts of 400 + 40 tokens, answers of 400, 8 rows a step: 1 on
+each of 8 GPUs, counted; 8 on one GPU, the activations of one times eight.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from rmas_train.analysis.shapes import Tokens, read_shape, shape_agent, shape_links
 from rmas_train.compose import compose
 from rmas_train.files import write_json
-from rmas_train.stages.plan import make_plan
+from rmas_train.stages.plan import Plan, make_plan
 from rmas_train.stages.run_folder import environment
 from rmas_train.topology import build_topology
 
@@ -35,7 +36,8 @@ def describe(system: str) -> dict[str, Any]:
             f"experiment={system}",
             f"agents={system}_shapes",
             "training.outer.checkpoint=agent",
-            "training.outer.batch_size=8",
+            "rounds=2",
+            "latent_length=16",
         ]
     )
     real = compose([f"experiment={system}"])
@@ -43,7 +45,7 @@ def describe(system: str) -> dict[str, Any]:
     shapes = {n: read_shape(n, config.agents[n]) for n in topology.agents}
     agents = {n: shape_agent(n, shapes[n], config.agents[n]) for n in topology.agents}
     links = shape_links(config.links, topology, agents).links()
-    tokens = dict.fromkeys(topology.agents, TOKENS)
+    plan = make_plan(config, dict.fromkeys(topology.agents, TOKENS), 1)
     return {
         "system": system,
         "agents": {n: real.agents[n].model for n in topology.agents},
@@ -52,12 +54,14 @@ def describe(system: str) -> dict[str, Any]:
         "rounds": config.rounds,
         "latent_length": config.latent_length,
         "parameters": {n: sum(p.numel() for p in link.parameters()) for n, link in links.items()},
-        "plans": {
-            str(devices): asdict(plan) | {"total": plan.total}
-            for devices in (1, 8)
-            for plan in [make_plan(config, tokens, 8 // devices)]
-        },
+        "plans": {str(8 // rows): asdict(p) | {"total": p.total} for rows, p in by_rows(plan)},
     }
+
+
+def by_rows(plan: Plan) -> list[tuple[int, Plan]]:
+    return [
+        (rows, replace(plan, rows=rows, activations=plan.activations * rows)) for rows in (8, 1)
+    ]
 
 
 def millions(record: dict[str, Any], kind: str) -> float:

@@ -222,6 +222,7 @@ def test_contaminated_and_repeated_rows_are_left_out_unasked(tmp_path):
     assert checked["evaluation_sets"]["nobody/nothing"]["status"] == "not checked"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["s1k", pytest.param("debate", marks=pytest.mark.slow)])
 def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(tmp_path, recipe):
     slow = {"seconds": 0.0}
@@ -312,6 +313,7 @@ def test_released_rows_are_copied_and_held_out(tmp_path):
     check_answers(read_table(out / "train.jsonl"), config)
 
 
+@pytest.mark.slow
 def test_from_a_config_and_its_journal_outlives_a_failure(tmp_path, capfd):
     broken = {"on": True}
 

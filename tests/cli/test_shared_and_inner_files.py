@@ -38,6 +38,7 @@ def test_two_roles_of_one_model_are_loaded_once(overrides, agent_folders, worksp
     assert loaded["planner"].model is loaded["critic"].model
 
 
+@pytest.mark.slow
 def test_sharing_changes_no_number(overrides, agent_folders, workspace, tmp_path):
     """The same model from two folders is two models; every link is bit-equal all the same."""
     copy = tmp_path / "copy"

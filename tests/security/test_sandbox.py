@@ -129,6 +129,7 @@ def folders() -> set[str]:
     return {p.name for p in Path("/tmp").glob("rmas_python_*")}
 
 
+@pytest.mark.slow
 def test_attacks_on_this_system(place):
     before = folders()
     found = attack(place, [], sys.executable)

@@ -318,6 +318,7 @@ def test_results_count_calls_and_answers_keep_them(calling_team, table):
     assert len(alone) == 5 and any(answer.calls for answer in alone)
 
 
+@pytest.mark.slow
 def test_a_run_with_search(overrides, workspace, capsys):
     """What is missing is told before anything is trained; then a run counts calls."""
     typed = [*overrides, "tools.names=[search]", "tools.search_index=docs.jsonl"]
