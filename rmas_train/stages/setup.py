@@ -89,10 +89,12 @@ def set_up(config: Config, runtime: Runtime, names: Sequence[str] | None = None)
         train.require(prompt.columns, f"named in {prompt.file}")
         test.require(prompt.columns, f"named in {prompt.file}")
     team = Team(agents, prompts, topology, config.links.edge_input, runtime.agree)
-    for name in own:
-        inner[name].require(
-            needed_columns(team, config.data, name) | prompts[name].columns,
-            f"for the inner link of {name}; name other columns with "
+    for table in {t.path: t for t in inner.values()}.values():  # all that one file lacks, at once
+        readers = [n for n in own if inner[n] is table]
+        columns = set().union(*(needed_columns(team, config.data, n) for n in readers))
+        table.require(
+            columns.union(*(prompts[n].columns for n in readers)),
+            f"for the inner links of {', '.join(readers)}; name other columns with "
             "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
         )
     loaded = {n: described[n]["fingerprint"] for n in own}
