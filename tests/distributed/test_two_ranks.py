@@ -6,7 +6,7 @@ import pytest
 from launching import assert_same_curves, launch, lines
 
 
-@pytest.mark.parametrize("micro", ["null", "1"])
+@pytest.mark.parametrize("micro", ["null", pytest.param("1", marks=pytest.mark.slow)])
 def test_two_ranks_equal_one(overrides, workspace, micro):
     base = [
         *overrides,
