@@ -1,5 +1,6 @@
 """Programs that the decoder writes stay in the sandbox: real attacks, layer by layer."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -129,7 +130,16 @@ def folders() -> set[str]:
     return {p.name for p in Path("/tmp").glob("rmas_python_*")}
 
 
+@pytest.fixture
+def alone():
+    """One attack at a time on this machine: each looks for what it has left behind anywhere."""
+    with (Path(tempfile.gettempdir()) / "rmas_attacks.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_attacks_on_this_system(place):
     before = folders()
     found = attack(place, [], sys.executable)
@@ -137,6 +147,7 @@ def test_attacks_on_this_system(place):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_attacks_where_the_system_gives_less(place, system):
     """As root of a machine every case is real; as another user, its own user is everyone."""
