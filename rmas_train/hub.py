@@ -19,6 +19,7 @@ from huggingface_hub.utils import disable_progress_bars
 
 from rmas_train.errors import HubError, LinksError
 from rmas_train.files import new_folder, write_json
+from rmas_train.hub_errors import HUB_ERRORS
 from rmas_train.links.folder import CARD, TENSORS, read_card
 from rmas_train.links.opened import open_links
 from rmas_train.links.released import OUTER
@@ -124,10 +125,7 @@ def told(what: str) -> Iterator[None]:
             f"{what}: no such repository on the hub, or no access to it; check the name, and log "
             "in (`hf auth login`) where it is private or gated."
         ) from error
-    except Exception as error:
-        kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-        if not isinstance(error, OSError | ValueError) and not kinds & {"httpx", "httpx2"}:
-            raise
+    except (*HUB_ERRORS, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HubError(
             f"{what}: {reason.rstrip('.')}; check the connection, the name and your access."

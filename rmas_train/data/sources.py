@@ -74,15 +74,12 @@ def open_source(
 def check_hub(hub: str, revision: str | None) -> Card | None:
     """Commit and licence of a set, or None if the hub does not answer for it."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    from rmas_train.hub_errors import HUB_ERRORS
 
     try:
         info = HfApi().dataset_info(hub, revision=revision, timeout=TIMEOUT)
-    except (HfHubHTTPError, HFValidationError, OSError):
-        return None
-    except Exception as error:  # the client's HTTP library differs by version
-        if not type(error).__module__.startswith("http"):
-            raise
+    except HUB_ERRORS:
         return None
     data = info.card_data.to_dict() if info.card_data else {}
     return Card(info.sha, data.get("license"))

@@ -9,17 +9,16 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
 from rmas_train.files import write_text
+from rmas_train.hub_errors import HUB_ERRORS
 from rmas_train.log import say
 from rmas_train.pins import Pin, Pins, read_pins
 from rmas_train.resources import find_path
 
-# The HTTP library below huggingface_hub, whose errors it passes on, differs by version.
-REFUSALS: tuple[Any, ...] = (OSError, OfflineModeIsEnabled, *HfHubHTTPError.__bases__)
 HEAD = (
     "# Written by stage=pin: the hub's commits, and the licences of their cards, on the day seen.\n"
 )
@@ -57,7 +56,7 @@ def _look(repositories: Iterable[str], ask: Callable[[str], Any]) -> dict[str, P
     for repository in sorted(repositories):
         try:
             info = ask(repository)
-        except REFUSALS as error:
+        except HUB_ERRORS as error:
             what = "not there, or private" if isinstance(error, RepositoryNotFoundError) else ""
             reason = what or (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(

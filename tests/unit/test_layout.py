@@ -16,7 +16,7 @@ PACKAGE = ROOT / "rmas_train"
 LAYERS = [
     {"errors", "resources", "log", "redact"},
     {"config", "files", "reading"},
-    {"pins"},
+    {"pins", "hub_errors"},
     {"compose", "topology", "agents", "links", "tools"},
     {"recursion", "data", "hub"},
     {"evaluation", "runtime", "training", "analysis"},
@@ -69,6 +69,7 @@ def test_imports_point_downwards():
             "huggingface_hub",
             {
                 "rmas_train.hub",
+                "rmas_train.hub_errors",
                 "rmas_train.reporting.model_card",
                 "rmas_train.data.sources",
                 "rmas_train.stages.pin",
