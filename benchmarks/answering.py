@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from systems import Size, build, rows
 
-from rmas_train.evaluation.text_recursion import answer_in_text
-from rmas_train.files import write_json
-from rmas_train.stages.run_folder import environment
-from rmas_train.system import System
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
+from rmas_train.systems.latent import System
+from rmas_train.systems.text import answer_in_text
 
 ROUNDS, BATCH = 2, 8
 TEXT_LENGTHS = (4, 8, 16, 32, 64)

@@ -21,11 +21,11 @@ from typing import Any
 
 from rmas_train.compose import compose
 from rmas_train.data.sampling import Sampler
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.runs.folder import environment
+from rmas_train.runs.load import set_up
+from rmas_train.runs.starting_links import make_links
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.make_links import make_links
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.run_folder import environment
-from rmas_train.stages.setup import set_up
 from rmas_train.training.callbacks import Callback, Step
 from rmas_train.training.loop import train
 from rmas_train.training.saver import Saver

@@ -21,24 +21,24 @@ import torch
 from outer import compare
 from transformers import PretrainedConfig
 
-from rmas_train.agents.answer import generate
-from rmas_train.analysis.shapes import (
+from rmas_train.compose import compose
+from rmas_train.config import Config, LinksConfig
+from rmas_train.data.rows import Table
+from rmas_train.engine.answer import generate
+from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.planning.plan import make_plan
+from rmas_train.planning.planning import find_tokens, measured_rates
+from rmas_train.planning.shapes import (
     NoTokenizer,
     Tokens,
     read_shape,
     shape_agent,
     shape_team,
 )
-from rmas_train.compose import compose
-from rmas_train.config import Config, LinksConfig
-from rmas_train.data.rows import Table
-from rmas_train.files import write_json
-from rmas_train.links.linkset import LinkSet, new_links
 from rmas_train.recursion import Backward, Team, unroll
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.plan import make_plan
-from rmas_train.stages.planning import find_tokens, measured_rates
-from rmas_train.stages.run_folder import environment
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
 from rmas_train.topology import build_topology
 
 PROMPT, SUFFIX, TEXT, LATENT, ROUNDS, BATCH = 400, 20, 100, 32, 3, 4

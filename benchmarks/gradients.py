@@ -20,17 +20,17 @@ import torch
 from systems import Size, build, rows
 from torch import Tensor
 
-from rmas_train.agents.gradient import Gradient
 from rmas_train.compose import compose
-from rmas_train.files import write_json
+from rmas_train.engine.gradient import Gradient
 from rmas_train.links.folder import load_tensors
 from rmas_train.links.linkset import LinkSet
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Backward
+from rmas_train.runs.folder import environment
+from rmas_train.runs.load import set_up
+from rmas_train.runs.starting_links import make_links
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.make_links import make_links
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.run_folder import environment
-from rmas_train.stages.setup import set_up
+from rmas_train.support.files import write_json
 
 Objective = Callable[[Backward], OuterObjective]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from systems import Size, build, rows
 
-from rmas_train.files import write_json
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Backward
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.run_folder import environment
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
 
 SIZE, BATCH = Size(), 2
 

@@ -28,15 +28,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import tokenise
-from rmas_train.agents.rollout import at_least_float32
-from rmas_train.agents.sequences import embed_prompts
-from rmas_train.analysis.cost import ATTENTION_FLOPS
 from rmas_train.data.rows import Table
-from rmas_train.files import write_json
+from rmas_train.engine.rollout import at_least_float32
+from rmas_train.engine.sequences import embed_prompts
 from rmas_train.links.linkset import LinkSet
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.planning.cost import ATTENTION_FLOPS
 from rmas_train.recursion import Team
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.run_folder import environment
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
 
 TEXTS = {"planner": "plan", "critic": "refined_plan", "solver": "answer"}
 Row = dict[str, Any]

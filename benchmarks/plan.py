@@ -25,12 +25,12 @@ from memory import resident
 from systems import Size, build, rows
 
 from rmas_train.compose import compose
-from rmas_train.files import write_json
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.planning.plan import make_plan
+from rmas_train.planning.planning import find_tokens
 from rmas_train.recursion import Backward
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.plan import make_plan
-from rmas_train.stages.planning import find_tokens
-from rmas_train.stages.run_folder import environment
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
 
 SETTINGS: dict[str, tuple[Size, int, int, str]] = {
     "agent": (Size(), 4, 3, "agent"),

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rmas_train.files import write_json
+from rmas_train.support.files import write_json
 
 HERE = Path(__file__).resolve().parent
 BENCHMARKS = ("rollout", "memory", "plan", "outer", "slopes", "answering")

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from systems import NAMES, Size, build, rows
 
-from rmas_train.files import write_json
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.stages.run_folder import environment
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
 
 BASE = {"batch": 4, "latent_length": 16, "rounds": 2}
 SWEEPS = {"batch": (1, 2, 4, 8), "latent_length": (4, 8, 16, 32), "rounds": (1, 2, 4)}

@@ -5,6 +5,6 @@ system = rmas_train.load("outputs/relay") # the trained system, ready to answer
 """
 
 from rmas_train.api import load
-from rmas_train.system import Answer, System
+from rmas_train.systems.latent import Answer, System
 
 __all__ = ["Answer", "System", "load"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.loading import load_agent
 from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig, first_alike
+from rmas_train.engine.loading import load_agent
 from rmas_train.errors import ConfigError, DataError, LinksError
 from rmas_train.links.folder import (
     CARD,
@@ -24,7 +24,7 @@ from rmas_train.links.folder import (
 )
 from rmas_train.links.linkset import new_links
 from rmas_train.recursion import Team
-from rmas_train.system import System
+from rmas_train.systems.latent import System
 from rmas_train.topology import build_topology
 
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.gradient import FULL, Gradient, Outputs, parallel
-from rmas_train.agents.prefix import Agree, PrefixCache, Prefixes
 from rmas_train.agents.prompts import Prompt
-from rmas_train.agents.recompute import recompute
-from rmas_train.agents.rollout import read_text, reread, rollout
-from rmas_train.agents.turn import Turn, make_turn
+from rmas_train.engine.gradient import FULL, Gradient, Outputs, parallel
+from rmas_train.engine.prefix import Agree, PrefixCache, Prefixes
+from rmas_train.engine.prompt_batch import Turn, make_turn
+from rmas_train.engine.recompute import recompute
+from rmas_train.engine.rollout import read_text, reread, rollout
 from rmas_train.links.linkset import LinkSet
 from rmas_train.topology import Call, Topology
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from rmas_train.stages.run_folder import environment
+from rmas_train.runs.folder import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 24

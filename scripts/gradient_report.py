@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rmas_train.files import write_json
-from rmas_train.stages.run_folder import environment
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
 
 MODES = {
     "full": [],

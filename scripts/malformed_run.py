@@ -20,8 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from hostile.generate import covered, make_case  # noqa: E402
 from hostile.harness import COUNTS, run_cases  # noqa: E402
 
-from rmas_train.files import write_json  # noqa: E402
-from rmas_train.stages.run_folder import environment  # noqa: E402
+from rmas_train.runs.folder import environment  # noqa: E402
+from rmas_train.support.files import write_json  # noqa: E402
 
 
 def tell(case: Any, found: dict[str, Any]) -> None:

@@ -40,15 +40,15 @@ import replica_data  # noqa: E402
 import rmas_train  # noqa: E402
 from rmas_train.compose import compose  # noqa: E402
 from rmas_train.config import Config, first_alike  # noqa: E402
-from rmas_train.files import write_json  # noqa: E402
 from rmas_train.links.linkset import LinkSet  # noqa: E402
+from rmas_train.objectives.outer import OuterObjective  # noqa: E402
+from rmas_train.runs.folder import environment  # noqa: E402
+from rmas_train.runs.handover import read_links  # noqa: E402
+from rmas_train.runs.load import Setup, set_up  # noqa: E402
+from rmas_train.runs.role_texts import role_sequences  # noqa: E402
+from rmas_train.runs.starting_links import fresh_links  # noqa: E402
 from rmas_train.runtime.runtime import Runtime  # noqa: E402
-from rmas_train.stages.handover import read_links  # noqa: E402
-from rmas_train.stages.make_links import fresh_links  # noqa: E402
-from rmas_train.stages.outer import OuterObjective  # noqa: E402
-from rmas_train.stages.role_texts import role_sequences  # noqa: E402
-from rmas_train.stages.run_folder import environment  # noqa: E402
-from rmas_train.stages.setup import Setup, set_up  # noqa: E402
+from rmas_train.support.files import write_json  # noqa: E402
 
 SYSTEMS = ("sequential_light", "sequential_scaled", "mixture", "distillation", "deliberation")
 VOCABULARY = 900

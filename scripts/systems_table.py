@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from rmas_train.analysis.shapes import Tokens, read_shape, shape_agent, shape_links
 from rmas_train.compose import compose
-from rmas_train.files import write_json
-from rmas_train.stages.plan import Plan, make_plan
-from rmas_train.stages.run_folder import environment
+from rmas_train.planning.plan import Plan, make_plan
+from rmas_train.planning.shapes import Tokens, read_shape, shape_agent, shape_links
+from rmas_train.runs.folder import environment
+from rmas_train.support.files import write_json
 from rmas_train.topology import build_topology
 
 SYSTEMS = ("sequential_light", "sequential_scaled", "mixture", "distillation", "deliberation")

@@ -6,11 +6,11 @@ import re
 import sys
 from typing import Any
 
-from rmas_train.data.building import Recipe, build, writing_parser
-from rmas_train.data.problems import Problem, Skip, final_of, text_of
-from rmas_train.data.recipe_options import run_script
 from rmas_train.errors import DataError
-from rmas_train.reading import short
+from rmas_train.recipes.building import Recipe, build, writing_parser
+from rmas_train.recipes.options import run_script
+from rmas_train.recipes.problems import Problem, Skip, final_of, text_of
+from rmas_train.support.reading import short
 
 ASKS, WRITES, FRAMES = ("human", "user"), ("gpt", "assistant", "function_call"), ("system",)
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)

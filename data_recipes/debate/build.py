@@ -9,12 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rmas_train.data.debate import Debate
-from rmas_train.data.debate_task import Settings, load_debate_prompts, read_task
-from rmas_train.data.journal import Journal, Scribe
-from rmas_train.data.overlap import index_evaluations
-from rmas_train.data.packing import check_out, question_key, write_data
-from rmas_train.data.recipe_options import (
+from rmas_train.errors import DataError
+from rmas_train.recipes.debate import Debate
+from rmas_train.recipes.debate_task import Settings, load_debate_prompts, read_task
+from rmas_train.recipes.journal import Journal, Scribe
+from rmas_train.recipes.options import (
     Parser,
     add_split_options,
     add_writer_options,
@@ -23,9 +22,10 @@ from rmas_train.data.recipe_options import (
     run_script,
     writer_options,
 )
-from rmas_train.data.writers import open_writer
-from rmas_train.errors import DataError
-from rmas_train.resources import find_path
+from rmas_train.recipes.overlap import index_evaluations
+from rmas_train.recipes.packing import check_out, question_key, write_data
+from rmas_train.recipes.writers import open_writer
+from rmas_train.support.resources import find_path
 
 HERE = Path(__file__).resolve().parent
 

@@ -6,9 +6,9 @@ import re
 import sys
 from typing import Any
 
-from rmas_train.data.building import Recipe, build, writing_parser
-from rmas_train.data.problems import Problem, Skip, last_boxed, text_of
-from rmas_train.data.recipe_options import run_script
+from rmas_train.recipes.building import Recipe, build, writing_parser
+from rmas_train.recipes.options import run_script
+from rmas_train.recipes.problems import Problem, Skip, last_boxed, text_of
 
 LETTER = re.compile(r"^[A-Z]$")
 

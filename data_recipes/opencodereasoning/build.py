@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rmas_train.data.building import Recipe, build, writing_parser
-from rmas_train.data.problems import Problem, Skip, text_of
-from rmas_train.data.recipe_options import run_script
+from rmas_train.recipes.building import Recipe, build, writing_parser
+from rmas_train.recipes.options import run_script
+from rmas_train.recipes.problems import Problem, Skip, text_of
 
 
 def problem(row: dict[str, Any], where: str) -> Problem:

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmas_train.data.building import Recipe, copy
-from rmas_train.data.problems import Problem, final_of, text_of
-from rmas_train.data.recipe_options import (
+from rmas_train.errors import ConfigError, DataError, did_you_mean
+from rmas_train.recipes.building import Recipe, copy
+from rmas_train.recipes.options import (
     Parser,
     add_source_options,
     add_split_options,
     names,
     run_script,
 )
-from rmas_train.data.role_columns import STYLES
-from rmas_train.errors import ConfigError, DataError, did_you_mean
+from rmas_train.recipes.problems import Problem, final_of, text_of
+from rmas_train.recipes.role_columns import STYLES
 
 TASKS = ("math", "code", "choice", "qa")
 KEPT = ("task_family", "domain", "type", "source", "source_idx", "tool_type")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rmas_train.errors import AgentError
+
 
 @dataclass(frozen=True)
 class Agent:
@@ -17,7 +19,7 @@ class Agent:
     Attributes:
         name: role in the topology.
         source: folder or hub id, as typed.
-        attends_to_blocks: its layers work with ``agents.attention``, which frozen prefixes need.
+        attends_to_blocks: its layers work with ``engine.attention``, which frozen prefixes need.
         width: width d of the input embeddings (not ``config.hidden_size``, which may differ).
     """
 
@@ -110,3 +112,15 @@ def assert_frozen(agents: dict[str, Agent]) -> None:
     for agent in agents.values():
         trainable = [n for n, p in agent.model.named_parameters() if p.requires_grad]
         assert not trainable, f"agent {agent.name} is not frozen: {trainable[:3]}"
+
+
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The stack of a causal LM: its outermost list with as many modules as its config says."""
+    count = model.config.num_hidden_layers
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise AgentError(
+        f"{type(model).__name__} has no list of {count} decoder layers, so that what sharding it "
+        "moves cannot be counted; use a decoder-only causal LM of transformers."
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import DataError, did_you_mean
-from rmas_train.reading import parse_yaml, short
+from rmas_train.support.reading import parse_yaml, short
 
 TASK_MARK = re.compile(r"<<task:(?P<key>[A-Za-z_][A-Za-z0-9_]*)>>")
 

@@ -20,7 +20,7 @@ from jinja2.exceptions import TemplateError
 
 from rmas_train.agents.agent import Agent
 from rmas_train.errors import DataError, did_you_mean
-from rmas_train.reading import short
+from rmas_train.support.reading import short
 
 MARK = re.compile(r"<<(?P<kind>message:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)>>")
 KEYS = ("system", "user", "user_first")

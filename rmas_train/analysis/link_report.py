@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rmas_train.links.modules import Link
-from rmas_train.links.released_file import DTYPES
+from rmas_train.links.modules import DTYPES, Link
 
 VECTORS, FACTORS = 512, 16
 SLACK = 2.0  # a fresh range is widened by this many times its spread, each side

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rmas_train.config.options import MOST_LENGTH, MOST_ROUNDS, check_choice, check_least, option
 from rmas_train.errors import ConfigError
-from rmas_train.redact import SECRET_NAME
+from rmas_train.support.redact import SECRET_NAME
 
 TOOLS = ("python", "search")
 SAFE_URL = re.compile(r"(https://[^\s/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?")

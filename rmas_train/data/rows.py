@@ -13,7 +13,7 @@ from typing import Any
 
 from rmas_train.config import DataConfig
 from rmas_train.errors import DataError, did_you_mean
-from rmas_train.reading import parse_json, short
+from rmas_train.support.reading import parse_json, short
 
 Row = dict[str, Any]
 

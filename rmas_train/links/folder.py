@@ -19,10 +19,10 @@ from torch import Tensor
 
 from rmas_train.config import LinksConfig, TopologyConfig
 from rmas_train.errors import LinksError, UnknownWeightsWarning
-from rmas_train.files import new_folder, write_json
 from rmas_train.links.linkset import LinkSet
 from rmas_train.links.trust import check_inside, check_names
-from rmas_train.reading import check_type, parse_json, short
+from rmas_train.support.files import new_folder, write_json
+from rmas_train.support.reading import check_type, parse_json, short
 
 FORMAT = 1
 TENSORS, CARD = "links.safetensors", "links.json"

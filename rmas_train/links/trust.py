@@ -9,7 +9,7 @@ from typing import Any
 
 from rmas_train.config.run import AGENT_NAME
 from rmas_train.errors import LinksError
-from rmas_train.redact import CONTROL
+from rmas_train.support.redact import CONTROL
 
 LONGEST = 4096  # characters of a path
 HUB_REPOSITORY = re.compile(r"models--[\w.-]+")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from rmas_train.errors import UserError
-from rmas_train.reading import check_type, parse_json, short
 from rmas_train.reporting.tables import RANK, system_name
+from rmas_train.support.reading import check_type, parse_json, short
 
 Row = dict[str, Any]
 

@@ -11,8 +11,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from rmas_train.redact import printable
 from rmas_train.reporting.tables import system_name
+from rmas_train.support.redact import printable
 
 Row = dict[str, Any]
 

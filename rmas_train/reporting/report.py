@@ -8,8 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-from rmas_train.files import write_json, write_text
-from rmas_train.redact import clean
 from rmas_train.reporting.collect import collect, read_metrics
 from rmas_train.reporting.pictures import (
     accuracy_picture,
@@ -18,6 +16,8 @@ from rmas_train.reporting.pictures import (
     training_picture,
 )
 from rmas_train.reporting.tables import HEADER, system_name, table_rows, terminal_table
+from rmas_train.support.files import write_json, write_text
+from rmas_train.support.redact import clean
 
 STYLE = (
     "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"

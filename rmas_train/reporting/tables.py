@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rmas_train.redact import clean
+from rmas_train.support.redact import clean
 
 Row = dict[str, Any]
 HEADER = (

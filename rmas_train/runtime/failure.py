@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from rmas_train.redact import clean
+from rmas_train.support.redact import clean
 
 CLAIM = ".failed"
 

@@ -5,31 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rmas_train.analysis.shapes import count_parameters
 from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig
 from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import ConfigError
 from rmas_train.links.folder import CARD, load_tensors, save_links
-from rmas_train.log import say
-from rmas_train.reading import parse_json
-from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.handover import (
+from rmas_train.objectives.inner import InnerObjective
+from rmas_train.objectives.outer import OuterObjective, backward_of
+from rmas_train.planning.planning import run_plan, settle_checkpoint
+from rmas_train.planning.shapes import count_parameters
+from rmas_train.release.pin import run_pin
+from rmas_train.runs.handover import (
     equal_inner,
     find_inner,
     inner_only,
     inner_options_hash,
     make_card,
 )
-from rmas_train.stages.inner import InnerObjective
-from rmas_train.stages.make_links import fresh_links, make_links, place_links
-from rmas_train.stages.outer import OuterObjective, backward_of
-from rmas_train.stages.pin import run_pin
-from rmas_train.stages.planning import run_plan, settle_checkpoint
+from rmas_train.runs.load import Setup, set_up
+from rmas_train.runs.starting_links import fresh_links, make_links, place_links
+from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.assignment import spread
 from rmas_train.stages.run_eval import run_eval
 from rmas_train.stages.run_training import check_layout, run_training
-from rmas_train.stages.setup import Setup, set_up
-from rmas_train.stages.spread import spread
+from rmas_train.support.log import say
+from rmas_train.support.reading import parse_json
 from rmas_train.tools.toolbox import describe_tools, make_toolbox
 from rmas_train.topology import build_topology
 

@@ -11,18 +11,18 @@ from typing import Any
 from rmas_train.compose import to_dict
 from rmas_train.config import Config
 from rmas_train.errors import DataError
-from rmas_train.files import write_json
+from rmas_train.evaluation.evaluate import evaluate_variant, variants
 from rmas_train.links.folder import find_links, read_card
-from rmas_train.log import say
-from rmas_train.reading import parse_json
 from rmas_train.reporting.collect import check_references
+from rmas_train.runs.folder import environment, stage_folder
+from rmas_train.runs.handover import read_links
+from rmas_train.runs.load import Setup
+from rmas_train.runs.starting_links import make_links
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.evaluate import evaluate_variant, variants
-from rmas_train.stages.handover import read_links
-from rmas_train.stages.make_links import make_links
-from rmas_train.stages.run_folder import environment, stage_folder
-from rmas_train.stages.setup import Setup
-from rmas_train.system import Answer
+from rmas_train.support.files import write_json
+from rmas_train.support.log import say
+from rmas_train.support.reading import parse_json
+from rmas_train.systems.latent import Answer
 from rmas_train.tools.calls import Toolbox
 
 

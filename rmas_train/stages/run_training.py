@@ -9,12 +9,12 @@ from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler
 from rmas_train.errors import ConfigError, NonFiniteError
-from rmas_train.files import write_json
-from rmas_train.log import say
+from rmas_train.runs.folder import stage_folder
+from rmas_train.runs.handover import run_identity
+from rmas_train.runs.load import Setup
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.handover import run_identity
-from rmas_train.stages.run_folder import stage_folder
-from rmas_train.stages.setup import Setup
+from rmas_train.support.files import write_json
+from rmas_train.support.log import say
 from rmas_train.training.callbacks import Callback, LinkWatch, MetricsFile, ProgressBar, Tracker
 from rmas_train.training.loop import train
 from rmas_train.training.saver import Saver

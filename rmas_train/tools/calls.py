@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rmas_train.agents.interrupt import Reply
+from rmas_train.engine.interrupt import Reply
 
 NAMES = ("python", "search")
 OPENING = re.compile(rf"<({'|'.join(NAMES)})>")
@@ -77,7 +77,7 @@ def cut(text: str, most: int) -> str:
 
 @dataclass
 class Session:
-    """The calls of one answer; an ``agents.answer.Interrupt``.
+    """The calls of one answer; an ``engine.interrupt.Interrupt``.
 
     Attributes:
         tools: by name; a known name that is not among them is switched off.

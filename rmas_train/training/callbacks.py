@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rmas_train.errors import ConfigError
-from rmas_train.files import write_text
-from rmas_train.log import file_only, say
-from rmas_train.reading import check_type, parse_json
+from rmas_train.support.files import write_text
+from rmas_train.support.log import file_only, say
+from rmas_train.support.reading import check_type, parse_json
 from rmas_train.training.gradients import DeadLinkWatch
 
 

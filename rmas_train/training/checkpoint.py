@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rmas_train.errors import CheckpointError
-from rmas_train.files import new_folder, remove_leftovers, write_json
-from rmas_train.reading import check_type, parse_json, short
+from rmas_train.support.files import new_folder, remove_leftovers, write_json
+from rmas_train.support.reading import check_type, parse_json, short
 
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.json"

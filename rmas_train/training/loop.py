@@ -23,8 +23,8 @@ from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training.callbacks import Callback, Step
 from rmas_train.training.gradients import gradient_norms
-from rmas_train.training.memory import explained_memory
 from rmas_train.training.optimizer import LinkAdamW, clip_factors
+from rmas_train.training.out_of_memory import explained_memory
 from rmas_train.training.saver import Saver
 from rmas_train.training.signals import SIGNALS, StopSignals
 

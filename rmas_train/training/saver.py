@@ -13,11 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rmas_train.config import TrainingConfig
 from rmas_train.errors import CheckpointError
-from rmas_train.log import say
-from rmas_train.reading import short
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.randomness import get_random_state, set_random_state
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.support.log import say
+from rmas_train.support.reading import short
 from rmas_train.training import checkpoint
 from rmas_train.training.callbacks import Callback
 from rmas_train.training.checkpoint import Checkpoint

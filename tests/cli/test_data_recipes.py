@@ -20,10 +20,10 @@ from chat_server import ChatServer, make_speaker
 
 from rmas_train.compose import compose
 from rmas_train.config import DataConfig
-from rmas_train.data.packing import check_manifest
-from rmas_train.data.recipes import prepare
 from rmas_train.data.rows import check_answers, read_table
 from rmas_train.errors import DataError
+from rmas_train.recipes.packing import check_manifest
+from rmas_train.recipes.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "data_recipes"
@@ -157,7 +157,7 @@ def solved(messages):
     ],
 )
 def test_every_recipe_and_style_by_an_endpoint(tmp_path, recipe, style, kept):
-    from rmas_train.data.role_columns import STYLES
+    from rmas_train.recipes.role_columns import STYLES
 
     out = tmp_path / "data"
     with ChatServer(solved).running() as server:

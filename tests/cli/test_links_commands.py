@@ -10,7 +10,7 @@ from released import EDGES, WIDTHS, edit_json, write_released
 import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.errors import UnknownWeightsWarning
-from rmas_train.log import stop_log
+from rmas_train.support.log import stop_log
 
 OUTER = "Sequential-Light-Outerlinks"
 
@@ -145,7 +145,7 @@ def test_from_the_hub_only_link_files_are_fetched(theirs, options, workspace, mo
 def fresh(root, names):
     """Outer links as they are drawn, in bfloat16; the others stay as they are."""
     from rmas_train.links.modules import Link
-    from rmas_train.links.released_file import write_link
+    from rmas_train.release.released_file import write_link
 
     torch.manual_seed(11)
     for name in names:

@@ -66,7 +66,7 @@ def test_what_a_plan_lacks_is_named(shapes, capsys):
 
 @pytest.mark.parametrize(("memory", "choice"), [(2**30, "none"), (2**18, "agent")])
 def test_auto_checkpoints_where_the_plan_says_so(overrides, capsys, monkeypatch, memory, choice):
-    monkeypatch.setattr("rmas_train.stages.planning._memory_of", lambda device: float(memory))
+    monkeypatch.setattr("rmas_train.planning.planning._memory_of", lambda device: float(memory))
     typed = [*overrides, "training.outer.checkpoint=auto", "evaluation.controls=[]"]
     assert main(typed) == 0
     assert f"checkpoint=auto: {choice}" in capsys.readouterr().out

@@ -11,9 +11,9 @@ import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.compose import compose
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.log import stop_log
+from rmas_train.runs.load import set_up
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.setup import set_up
+from rmas_train.support.log import stop_log
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import sys
 import pytest
 from launching import assert_same_curves, launch, run, torchrun
 
-from rmas_train.stages.spread import spread
+from rmas_train.stages.assignment import spread
 
 SMALL = [
     "training.inner.steps=4",

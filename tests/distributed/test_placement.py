@@ -10,11 +10,11 @@ from tiny import make_links, make_rows, make_team
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
-from rmas_train.agents.answer import answer_loss
+from rmas_train.engine.answer import answer_loss
 from rmas_train.errors import ConfigError
 from rmas_train.recursion import Backward, unroll
+from rmas_train.runs.starting_links import place_links
 from rmas_train.runtime import placement
-from rmas_train.stages.make_links import place_links
 
 
 def move(module, mode, device):

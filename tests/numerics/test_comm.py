@@ -21,8 +21,15 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rmas_train.agents.gradient import Gradient
-from rmas_train.analysis.comm import (
+from rmas_train.compose import compose
+from rmas_train.data.rows import Table
+from rmas_train.engine.gradient import Gradient
+from rmas_train.errors import AgentError
+from rmas_train.links.linkset import new_links
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.planning.cost import count
+from rmas_train.planning.shapes import read_shape
+from rmas_train.planning.traffic import (
     Sizes,
     all_reduce_sent,
     communication,
@@ -30,14 +37,7 @@ from rmas_train.analysis.comm import (
     padded_shard,
     sizes_of,
 )
-from rmas_train.analysis.cost import count
-from rmas_train.analysis.shapes import read_shape
-from rmas_train.compose import compose
-from rmas_train.data.rows import Table
-from rmas_train.errors import AgentError
-from rmas_train.links.linkset import new_links
 from rmas_train.recursion import Backward
-from rmas_train.stages.outer import OuterObjective
 from rmas_train.topology import build_topology
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"

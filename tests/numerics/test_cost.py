@@ -10,13 +10,13 @@ import torch
 from tiny import SEQUENTIAL, TINY, make_agent
 from torch.utils.flop_counter import FlopCounterMode
 
-from rmas_train.agents.answer import answer_loss
-from rmas_train.analysis.cost import ATTENTION_FLOPS, Cost, count, extrapolate
-from rmas_train.analysis.shapes import NoTokenizer, Tokens, shape_agent, shape_links, shape_team
 from rmas_train.config import AgentConfig, LinksConfig
 from rmas_train.data.rows import Table
+from rmas_train.engine.answer import answer_loss
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.planning.cost import ATTENTION_FLOPS, Cost, count, extrapolate
+from rmas_train.planning.shapes import NoTokenizer, Tokens, shape_agent, shape_links, shape_team
 from rmas_train.recursion import Backward, unroll
-from rmas_train.stages.outer import OuterObjective
 from rmas_train.topology import build_topology
 
 TOKENS = Tokens(prefix=12, suffix=3, answer=4)

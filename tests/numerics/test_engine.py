@@ -7,14 +7,14 @@ import pytest
 import torch
 from tiny import TINY, in_float64, make_agent, make_family, make_links, make_rows, make_team
 
-from rmas_train.agents import answer, prefix
-from rmas_train.agents.memory import new_memory
-from rmas_train.agents.rollout import rollout
-from rmas_train.agents.sequences import embed_ids
-from rmas_train.evaluation.text_recursion import answer_in_text
+from rmas_train.engine import answer, prefix
+from rmas_train.engine.kv_cache import new_memory
+from rmas_train.engine.rollout import rollout
+from rmas_train.engine.sequences import embed_ids
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Backward
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.system import System
+from rmas_train.systems.latent import System
+from rmas_train.systems.text import answer_in_text
 
 ROWS = [0, 1, 2, 3, 4]
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}

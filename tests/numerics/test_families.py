@@ -19,14 +19,14 @@ from tiny import (
     make_tokenizer,
 )
 
-from rmas_train.agents.loading import checked
-from rmas_train.agents.prefix import PrefixCache, read_prefix, stack
 from rmas_train.agents.prompts import Prompt
-from rmas_train.agents.vocabulary import target_norm
+from rmas_train.engine.loading import checked
+from rmas_train.engine.prefix import PrefixCache, read_prefix, stack
+from rmas_train.engine.vocabulary import target_norm
 from rmas_train.errors import PrefixReuseWarning
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Team, unroll
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.system import System
+from rmas_train.systems.latent import System
 
 DEEPSEEK_CHAT = (  # the system text has no mark of its own
     "{% for m in messages %}{% if m.role == 'user' %}<|s|>user {% endif %}{{ m.content }}"

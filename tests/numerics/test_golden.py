@@ -14,8 +14,8 @@ from tiny import TINY, make_agent, make_links, make_rows, make_team
 from rmas_train.config import RuntimeConfig, TrainingConfig
 from rmas_train.data.rows import Table
 from rmas_train.data.sampling import Sampler, depth_at
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.outer import OuterObjective
 from rmas_train.training.loop import train
 
 GOLDEN = Path(__file__).parent / "golden_outer.json"

@@ -9,10 +9,10 @@ import torch
 from tiny import make_links, make_rows, make_team
 from transformers import DynamicCache
 
-from rmas_train.agents.gradient import Gradient
+from rmas_train.engine.gradient import Gradient
 from rmas_train.errors import AgentError
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Backward, unroll
-from rmas_train.stages.outer import OuterObjective
 
 M = 5
 

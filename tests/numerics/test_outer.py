@@ -10,12 +10,12 @@ from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt, tokenise
-from rmas_train.agents.sequences import embed_prompts
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.data.rows import Table
+from rmas_train.engine.sequences import embed_prompts
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Backward, Team, unroll
-from rmas_train.stages.outer import OuterObjective
-from rmas_train.system import System
+from rmas_train.systems.latent import System
 from rmas_train.topology import build_topology
 
 VARIANTS = ["ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer"]
@@ -34,7 +34,7 @@ def record_messages(monkeypatch) -> list[dict]:
         messages.append(result.messages)
         return result
 
-    monkeypatch.setattr("rmas_train.stages.outer.unroll", spy)
+    monkeypatch.setattr("rmas_train.objectives.outer.unroll", spy)
     return messages
 
 

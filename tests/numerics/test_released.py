@@ -21,9 +21,9 @@ from tiny import SEQUENTIAL
 
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.errors import LinksError
-from rmas_train.links.export import export_links
-from rmas_train.links.released import FAMILIES, find_repositories, read_released
-from rmas_train.links.released_file import fold_norm, read_link, write_link
+from rmas_train.release.export import export_links
+from rmas_train.release.released import FAMILIES, find_repositories, read_released
+from rmas_train.release.released_file import fold_norm, read_link, write_link
 from rmas_train.topology import build_topology
 
 OUTER = "Sequential-Light-Outerlinks"
@@ -133,7 +133,7 @@ def test_the_norm_scalar_is_folded_into_the_closing_layer_norm(tmp_path, scale):
     folder = save(tmp_path / "ours", TOPOLOGY, SEQUENTIAL, WIDTHS, scale=scale)
     notes = export_links(folder, tmp_path / "out", None, "hub")
     assert any("closing LayerNorm" in note for note in notes)
-    from rmas_train.links.opened import open_links
+    from rmas_train.links.restore import open_links
 
     ours = open_links(folder)[2].links()
     for name, one in load(tmp_path / "out").links.items():

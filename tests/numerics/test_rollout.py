@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
 
-from rmas_train.agents.rollout import rollout
-from rmas_train.agents.sequences import embed_prompts
+from rmas_train.engine.rollout import rollout
+from rmas_train.engine.sequences import embed_prompts
 from rmas_train.recursion import unroll
 
 

@@ -12,10 +12,10 @@ from rmas_train.agents.prompt_files import read_prompt
 from rmas_train.agents.prompts import make_prompt
 from rmas_train.compose import compose
 from rmas_train.config import Config, OuterConfig
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Team
-from rmas_train.stages.outer import OuterObjective
+from rmas_train.runs.load import Setup
 from rmas_train.stages.pipeline import taught_texts
-from rmas_train.stages.setup import Setup
 from rmas_train.topology import build_topology
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ from tiny import make_family, make_links, make_rows, make_team
 from rmas_train.agents.prompts import tokenise
 from rmas_train.config import Config, DataConfig, OuterConfig
 from rmas_train.errors import ConfigError, TargetLeakWarning
-from rmas_train.stages.outer import OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.runs.load import Setup
 from rmas_train.stages.pipeline import taught_texts
-from rmas_train.stages.setup import Setup
 
 M = 2
 TEXTS = {"planner": "plan", "critic": "refined_plan"}
@@ -60,7 +60,7 @@ def test_loss_and_gradient_are_the_naive_ones(agents64, table, gold, recurrent):
 
 def test_only_gold_feedback_leaks_the_answer(team, table, monkeypatch):
     """Another gold answer: no message changes, unless feedback asks for it."""
-    from rmas_train.stages import outer
+    from rmas_train.objectives import outer
 
     sent, unroll = [], outer.unroll
 

@@ -12,9 +12,9 @@ from rmas_train.config import DataConfig, RuntimeConfig, TrainingConfig
 from rmas_train.data.rows import Table
 from rmas_train.data.sampling import Sampler
 from rmas_train.errors import CheckpointError, StoppedError
+from rmas_train.objectives.inner import InnerObjective
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.inner import InnerObjective
-from rmas_train.stages.outer import OuterObjective
 from rmas_train.training.callbacks import Callback, LinkWatch, MetricsFile
 from rmas_train.training.checkpoint import list_checkpoints, read
 from rmas_train.training.loop import train

@@ -11,9 +11,9 @@ import pytest
 from launching import environment, run, torchrun
 
 from rmas_train.__main__ import main
-from rmas_train.files import locked
+from rmas_train.support.files import locked
 from rmas_train.training.checkpoint import list_checkpoints, verify
-from rmas_train.training.memory import explained_memory
+from rmas_train.training.out_of_memory import explained_memory
 from rmas_train.training.signals import StopSignals
 
 # Patches that make a real fault at a chosen step, then the real entry point.
@@ -47,7 +47,7 @@ def broken(workspace: Path, fault: str) -> str:
 def tracebacks(text: str) -> list[str]:
     """Ours; torchrun ends with one of its own, which names the rank."""
     every = text.split("Traceback (most recent call last)")[1:]
-    return [t for t in every if "rmas_train/__main__.py" in t]
+    return [t for t in every if "rmas_train/command/run.py" in t]
 
 
 def checkpoints(workspace: Path) -> list[str]:
@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_dumps_the_step_and_keeps_the_checkpoint(
     fault = "[p.data.fill_(float('nan')) for p in LINKS]"
     script = Path(broken(workspace, fault))
     spy = (
-        "from rmas_train.stages.outer import OuterObjective\n"
+        "from rmas_train.objectives.outer import OuterObjective\n"
         "LINKS, init = [], OuterObjective.__init__\n"
         "def spied(self, *a, **k):\n"
         "    init(self, *a, **k); LINKS.extend(p for p in self.parameters() if p.requires_grad)\n"

@@ -11,8 +11,8 @@ import torch
 from planted import ROOT
 
 from rmas_train.__main__ import main
-from rmas_train.agents.loading import load_agent
 from rmas_train.config import AgentConfig
+from rmas_train.engine.loading import load_agent
 from rmas_train.errors import AgentError
 
 FOLDERS = ("rmas_train", "scripts", "benchmarks", "data_recipes")
@@ -23,7 +23,7 @@ CALLS = {
     *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "subprocess.getoutput"),
 }
 # The one module for the released `.pt` layout: tensors alone are read from it.
-RELEASED = {"rmas_train/links/released_file.py": ["torch.load", "torch.save"]}
+RELEASED = {"rmas_train/release/released_file.py": ["torch.load", "torch.save"]}
 # What a run folder holds; a new kind of file is added here after a look at its format.
 ALLOWED = {
     *(".yaml", ".json", ".jsonl", ".safetensors", ".log", ".txt", ".html", ".png", ".lock"),

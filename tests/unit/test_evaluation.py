@@ -3,10 +3,10 @@
 import pytest
 from tiny import make_rows, make_tokenizer
 
-from rmas_train.evaluation.controls import derangement
 from rmas_train.evaluation.statistics import wilson
-from rmas_train.evaluation.text_recursion import answer_in_text, translate
 from rmas_train.links.start import shared_tokens, token_bytes
+from rmas_train.systems.controls import derangement
+from rmas_train.systems.text import answer_in_text, translate
 
 
 @pytest.mark.parametrize(

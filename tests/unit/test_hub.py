@@ -183,7 +183,7 @@ def header(text):
 
 def test_the_model_card_says_what_the_run_says(finished_run):
     from rmas_train.links.folder import read_card
-    from rmas_train.reporting.model_card import model_card
+    from rmas_train.release.model_card import model_card
 
     folder = finished_run / "outer" / "links"
     os.utime(finished_run / "eval" / "results.json")
@@ -203,7 +203,7 @@ def test_the_model_card_says_what_the_run_says(finished_run):
 
 @pytest.fixture
 def finished_run(overrides, workspace):
-    from rmas_train.log import stop_log
+    from rmas_train.support.log import stop_log
 
     assert main([*overrides, "evaluation.rounds=[1]"]) == 0
     stop_log()

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 from chat_server import ChatServer, make_speaker
 
-from rmas_train.data.debate import Debate, verdict_of
-from rmas_train.data.debate_task import Settings, load_debate_prompts, read_task
-from rmas_train.data.journal import Journal, Scribe
-from rmas_train.data.overlap import Overlap, index_evaluations, words
-from rmas_train.data.packing import check_manifest, question_key, split_rows, write_data
-from rmas_train.data.problems import Problem, Skip, final_of, keeps_final, last_boxed, with_final
-from rmas_train.data.role_columns import STYLES, load_prompts, read_prompt
-from rmas_train.data.sources import read_rows
-from rmas_train.data.writers import (
+from rmas_train.errors import AgentError, ConfigError, ContaminationWarning, DataError
+from rmas_train.recipes.debate import Debate, verdict_of
+from rmas_train.recipes.debate_task import Settings, load_debate_prompts, read_task
+from rmas_train.recipes.journal import Journal, Scribe
+from rmas_train.recipes.overlap import Overlap, index_evaluations, words
+from rmas_train.recipes.packing import check_manifest, question_key, split_rows, write_data
+from rmas_train.recipes.problems import Problem, Skip, final_of, keeps_final, last_boxed, with_final
+from rmas_train.recipes.role_columns import STYLES, load_prompts, read_prompt
+from rmas_train.recipes.row_sources import read_rows
+from rmas_train.recipes.writers import open_writer
+from rmas_train.recipes.writing import (
     CUT,
     EMPTY,
     REFUSED,
@@ -26,10 +28,8 @@ from rmas_train.data.writers import (
     Request,
     WriterOptions,
     Written,
-    open_writer,
     visible,
 )
-from rmas_train.errors import AgentError, ConfigError, ContaminationWarning, DataError
 
 RECIPES = Path(__file__).resolve().parents[2] / "data_recipes"
 

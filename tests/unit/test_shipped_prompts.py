@@ -10,9 +10,9 @@ from rmas_train.agents.prompts import make_prompt
 from rmas_train.compose import compose
 from rmas_train.config import DataConfig
 from rmas_train.errors import DataError
-from rmas_train.reading import parse_yaml
 from rmas_train.recursion import Team
-from rmas_train.stages.role_texts import role_sequences
+from rmas_train.runs.role_texts import role_sequences
+from rmas_train.support.reading import parse_yaml
 from rmas_train.topology import build_topology
 
 ROOT = Path(__file__).parents[2]

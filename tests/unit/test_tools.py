@@ -12,17 +12,17 @@ from torch.nn import functional as F
 
 from rmas_train.__main__ import main
 from rmas_train.agents.agent import freeze
-from rmas_train.agents.answer import generate
-from rmas_train.agents.memory import Memory
 from rmas_train.agents.prompts import tokenise
-from rmas_train.agents.sequences import embed_ids
 from rmas_train.config import Config, ToolsConfig
+from rmas_train.engine.answer import generate
+from rmas_train.engine.kv_cache import Memory
+from rmas_train.engine.sequences import embed_ids
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.evaluation.text_recursion import answer_in_text
-from rmas_train.log import stop_log
-from rmas_train.stages.evaluate import Variant, decoder_alone, evaluate_variant
+from rmas_train.evaluation.evaluate import Variant, decoder_alone, evaluate_variant
 from rmas_train.stages.run_eval import _record
-from rmas_train.system import System, answers_of, open_sessions
+from rmas_train.support.log import stop_log
+from rmas_train.systems.latent import System, answers_of, open_sessions
+from rmas_train.systems.text import answer_in_text
 from rmas_train.tools.calls import Session, Toolbox, cut, find_call
 from rmas_train.tools.search import LocalIndex, Passage, SearchTool, WebService
 from rmas_train.tools.toolbox import make_toolbox

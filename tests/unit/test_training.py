@@ -11,9 +11,9 @@ from rmas_train.config import DataConfig, RuntimeConfig, TrainingConfig
 from rmas_train.data.rows import Table
 from rmas_train.data.sampling import Sampler
 from rmas_train.errors import ConfigError, DeadLinkError, NonFiniteError
+from rmas_train.objectives.inner import InnerObjective
+from rmas_train.objectives.outer import OuterObjective
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.inner import InnerObjective
-from rmas_train.stages.outer import OuterObjective
 from rmas_train.training.callbacks import LinkWatch
 from rmas_train.training.gradients import DeadLinkWatch, gradient_norms
 from rmas_train.training.loop import micro_batches, train

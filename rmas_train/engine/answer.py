@@ -1,0 +1,182 @@
+"""What the decoder answers after its prompt: the loss of a given answer, or greedy text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rmas_train.agents.agent import Agent
+from rmas_train.engine.interrupt import Draft, Interrupt, decode, resume, together
+from rmas_train.engine.kv_cache import Prefix, new_memory
+from rmas_train.engine.prompt_batch import Opened, Turn
+from rmas_train.engine.recompute import recompute
+from rmas_train.engine.rollout import at_least_float32
+from rmas_train.engine.sequences import Batch, take_first
+
+LOGITS_BYTES = 2**26  # of one chunk of float32 logits
+
+
+@dataclass(frozen=True)
+class Text:
+    """Generated text and its number of tokens, end-of-text token included."""
+
+    text: str
+    tokens: int
+
+
+def answer_loss(
+    agent: Agent, batch: Batch, prefix: Prefix | None, answers: Sequence[list[int]]
+) -> Tensor:
+    """Summed cross-entropy of the answers, which end the batch (padded at the right).
+
+    Logits exist at answer positions only; when they are many, a chunk at a time, and again in
+    backward, so that a large vocabulary does not decide the peak of memory.
+
+    Args:
+        agent: the decoder.
+        batch: what it reads, answers included.
+        prefix: what it has read before.
+        answers: token ids, per row.
+    """
+    longest = max(map(len, answers))
+    hidden_BLD = new_memory(agent, prefix).read(batch)
+    # The state before each answer token; the last token predicts nothing.
+    hidden_BAD = hidden_BLD[:, -longest - 1 : -1]
+    hidden_ND = take_first(hidden_BAD, [len(a) for a in answers])
+    labels_N = torch.tensor([i for a in answers for i in a], device=hidden_ND.device)
+    return _cross_entropy(agent, hidden_ND, labels_N)
+
+
+def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
+    vocabulary = agent.model.get_output_embeddings().weight.shape[0]
+    size = max(1, LOGITS_BYTES // (4 * vocabulary))
+
+    def part(hidden_ND: Tensor, labels_N: Tensor) -> tuple[Tensor]:
+        logits_NV = at_least_float32(agent.logits(hidden_ND))
+        return (F.cross_entropy(logits_NV, labels_N, reduction="sum"),)
+
+    if len(labels_N) <= size:
+        return part(hidden_ND, labels_N)[0]
+    pairs = zip(hidden_ND.split(size), labels_N.split(size), strict=True)
+    return torch.stack([recompute(part, pair, [])[0] for pair in pairs]).sum()
+
+
+@torch.no_grad()
+def write(
+    turn: Turn,
+    opened: Opened,
+    max_new_tokens: int,
+    decoding: str = "plain",
+    interrupts: Sequence[Interrupt] | None = None,
+) -> list[Text]:
+    """Greedy text of what ``turn.open`` or ``turn.open_text`` gave.
+
+    Args:
+        turn: whose.
+        opened: what it reads, and the prefix it has read.
+        max_new_tokens: where to stop at the latest.
+        decoding: ``plain``: our loop, on the prefix; ``static``: the library's, with a static cache
+            whose step it compiles on a GPU; the turn then has no prefix (``turn.whole()``).
+        interrupts: one per row, or None; with ``plain`` only.
+    """
+    batch, prefix = opened
+    if decoding == "plain":
+        return generate(turn.agent, batch, prefix, max_new_tokens, interrupts)
+    assert prefix is None and interrupts is None
+    return generate_static(turn.agent, batch, max_new_tokens)
+
+
+@torch.no_grad()
+def generate_static(agent: Agent, batch: Batch, max_new_tokens: int) -> list[Text]:
+    """Greedy text by the library's ``generate`` on a static cache."""
+    out_BL = agent.model.generate(
+        inputs_embeds=batch.embeds,
+        attention_mask=batch.real.long(),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        cache_implementation="static",
+        eos_token_id=agent.end_id,
+        pad_token_id=agent.pad_id,
+        repetition_penalty=1.0,
+    )
+    written = [
+        row[: row.index(agent.end_id) + 1] if agent.end_id in row else row
+        for row in out_BL.tolist()
+    ]
+    return [Text(decode(agent, ids), len(ids)) for ids in written]
+
+
+@torch.no_grad()
+def generate(
+    agent: Agent,
+    batch: Batch,
+    prefix: Prefix | None,
+    max_new_tokens: int,
+    interrupts: Sequence[Interrupt] | None = None,
+) -> list[Text]:
+    """Greedy text after a batch of prompts; rows that have ended leave the batch.
+
+    A row that is interrupted leaves it too. When the others have ended, those rows read what they
+    were given and go on together, until none is interrupted any more.
+
+    Args:
+        agent: who writes.
+        batch: what it reads.
+        prefix: what it has read before.
+        max_new_tokens: where to stop at the latest; what an interrupt adds does not count.
+        interrupts: one per row, or None.
+    """
+    count = len(batch.real)
+    if interrupts is None:
+        written = _greedy(agent, batch, prefix, [max_new_tokens] * count)
+        return [Text(decode(agent, ids), len(ids)) for ids in written]
+    drafts = [Draft(agent, interrupt, max_new_tokens) for interrupt in interrupts]
+    todo = list(range(count))
+    while todo:
+        going = []
+        for part in together(agent, prefix, todo, drafts):
+            own = [drafts[i] for i in part]
+            opened = batch, prefix
+            if any(draft.read for draft in own):
+                opened = resume(agent, batch, prefix, part, [draft.read for draft in own])
+            written = _greedy(agent, *opened, [d.room for d in own], [d.is_due for d in own])
+            going += [i for i, ids in zip(part, written, strict=True) if drafts[i].add(ids)]
+        todo = sorted(going)
+    return [Text("".join(draft.kept), draft.tokens) for draft in drafts]
+
+
+def _greedy(
+    agent: Agent,
+    batch: Batch,
+    prefix: Prefix | None,
+    rooms: Sequence[int],
+    stops: Sequence[Callable[[list[int]], bool]] | None = None,
+) -> list[list[int]]:
+    """Token ids of each row, until it ends, has so many, or its ``stops`` says so."""
+    memory = new_memory(agent, prefix, room=max(rooms))
+    written: list[list[int]] = [[] for _ in rooms]
+    active = list(range(len(written)))
+    while True:
+        hidden_BD = memory.read(batch)[:, -1]
+        tokens_B = agent.logits(hidden_BD).argmax(-1)
+        tokens = tokens_B.tolist()
+        for row, token in zip(active, tokens, strict=True):
+            written[row].append(token)
+        going = [
+            i
+            for i, (row, token) in enumerate(zip(active, tokens, strict=True))
+            if token != agent.end_id
+            and len(written[row]) < rooms[row]
+            and not (stops and stops[row](written[row]))
+        ]
+        if not going:
+            return written
+        batch = batch.next(agent.embed(tokens_B))
+        if len(going) < len(active):
+            index = torch.tensor(going, device=agent.device)
+            memory.keep(index)
+            batch, active = batch.keep(index), [active[i] for i in going]

@@ -1,0 +1,189 @@
+"""Stage plan: does the outer stage fit, what will a step cost? Before any weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmas_train.agents.agent import Agent
+from rmas_train.config import Config, first_alike
+from rmas_train.data.rows import Table
+from rmas_train.engine.answer import answer_loss
+from rmas_train.links.linkset import LinkSet
+from rmas_train.objectives.outer import OuterObjective, backward_of
+from rmas_train.planning.cost import Cost, count, extrapolate
+from rmas_train.planning.shapes import (
+    Tokens,
+    layer_unit,
+    read_shape,
+    shape_agent,
+    shape_links,
+    shape_team,
+)
+from rmas_train.planning.traffic import Sizes, sizes_of
+from rmas_train.recursion import Team, unroll
+from rmas_train.topology import Topology, build_topology
+
+ADAMW_STATES = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One device's share of an outer step; bytes, operations, seconds.
+
+    Attributes:
+        rows: of a micro-batch.
+        agents, links, gradients, optimizer: what stays: weights, and of trainable links the
+            gradients and AdamW's two states.
+        activations: the peak of everything else.
+        flops: of a micro-batch by kind, see ``planning.cost``.
+        latent_reads: bytes of weights that its single-position forwards read, one by one.
+        layer_forwards, layer_backwards: of a micro-batch, agent -> how often each of its decoder
+            layers is gone through.
+        layer_gathers: the same, how often FSDP2 would gather it.
+    """
+
+    rows: int
+    agents: int
+    links: int
+    gradients: int
+    optimizer: int
+    activations: float
+    flops: dict[str, float]
+    latent_reads: float
+    layer_forwards: dict[str, int]
+    layer_backwards: dict[str, int]
+    layer_gathers: dict[str, int]
+
+    @property
+    def total(self) -> float:
+        return self.agents + self.links + self.gradients + self.optimizer + self.activations
+
+    @property
+    def static(self) -> float:
+        return self.total - self.activations
+
+    def seconds(self, flops_per_second: float, bytes_per_second: float) -> float:
+        """At these rates; the slower of arithmetic and of reading weights for latent steps."""
+        return max(
+            sum(self.flops.values()) / flops_per_second, self.latent_reads / bytes_per_second
+        )
+
+    def largest_rows(self, limit: float) -> int:
+        """Rows that fit into so many bytes, activations taken as proportional to rows."""
+        return max(0, int((limit - self.static) / (self.activations / self.rows)))
+
+
+def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
+    """The plan of an outer step with this micro-batch.
+
+    Args:
+        config: of the run; agents are configs with or without weights.
+        tokens: agent -> lengths of its longest row.
+        rows: of a micro-batch on one device.
+    """
+    stage = config.training.outer
+    topology = build_topology(config.topology, config.agents)
+    shapes = {name: read_shape(name, config.agents[name]) for name in topology.agents}
+    units = {name: layer_unit(shape) for name, shape in shapes.items()}
+
+    def at(depths: list[int]) -> Cost:
+        agents = {
+            name: shape_agent(name, shapes[name], config.agents[name], depth * units[name])
+            for name, depth in zip(topology.agents, depths, strict=True)
+        }
+        return _count(config, topology, agents, tokens, rows)
+
+    scales = [shapes[n].num_hidden_layers / units[n] for n in topology.agents]
+    cost = extrapolate(at, scales)
+    whole = {n: shape_agent(n, shapes[n], config.agents[n]) for n in topology.agents}
+    links = shape_links(config.links, topology, whole)
+    team = shape_team(whole, topology, config.links.edge_input, tokens)
+    trained = _objective(config, team, links).groups().values()
+    trainable = sum(_bytes(link.parameters()) for link in trained)
+    weights = {name: _bytes(agent.model.parameters()) for name, agent in whole.items()}
+    calls = topology.live_calls(config.rounds)[:-1]
+    again = 2 if stage.checkpoint == "agent" else 1
+    single = again * max(0, config.latent_length - 1)
+    return Plan(
+        rows,
+        sum(weights[n] for n in set(first_alike(config.agents, topology.agents).values())),
+        _bytes(links.parameters()),
+        trainable,
+        ADAMW_STATES * trainable,
+        max(0.0, cost.peak - trainable),  # the counter saw the gradients too
+        cost.flops,
+        float(single * sum(weights[name] for _, name in calls)),
+        _by_agent(topology, cost.forwards),
+        _by_agent(topology, cost.backwards),
+        _by_agent(topology, cost.gathers),
+    )
+
+
+def _by_agent(topology: Topology, counts: Sequence[float]) -> dict[str, int]:
+    return {name: round(n) for name, n in zip(topology.agents, counts, strict=True)}
+
+
+def agent_sizes(config: Config) -> dict[str, Sizes]:
+    """Sizes of every agent's weights, by configs alone."""
+    found = {}
+    for name in config.topology.order:
+        agent = config.agents[name]
+        found[name] = sizes_of(shape_agent(name, read_shape(name, agent), agent).model)
+    return found
+
+
+def _count(
+    config: Config,
+    topology: Topology,
+    agents: Mapping[str, Agent],
+    tokens: Mapping[str, Tokens],
+    rows: int,
+) -> Cost:
+    stage = config.training.outer
+    links = shape_links(config.links, topology, agents)
+    team = shape_team(agents, topology, config.links.edge_input, tokens)
+    _objective(config, team, links)
+    answer = [[1] * tokens[topology.decoder].answer] * rows
+    taught = set() if stage.latents == "rollout" else set(agents) - {topology.decoder}
+    taught |= {topology.decoder} if stage.feedback == "gold_answer" else set()
+    texts = {name: [[1] * config.latent_length] * rows for name in taught}
+
+    def step() -> torch.Tensor:
+        result = unroll(
+            team,
+            links,
+            [{}] * rows,
+            config.rounds,
+            config.latent_length,
+            backward=backward_of(stage),
+            texts=texts,
+        )
+        batch, prefix = result.turn.open(range(rows), result.inbox, answer)
+        return answer_loss(result.turn.agent, batch, prefix, answer)
+
+    models = [agent.model for agent in agents.values()]
+    known = [t for m in (*models, links) for t in (*m.parameters(), *m.buffers())]
+    return count(models, known, step)
+
+
+def _objective(config: Config, team: Team, links: LinkSet) -> OuterObjective:
+    """Freezes the links that are not trained."""
+    stage, rows = config.training.outer, Table(Path(), [])
+    return OuterObjective(
+        team,
+        links,
+        rows,
+        config.rounds,
+        config.latent_length,
+        train_inner=stage.train_inner,
+        backward=backward_of(stage),
+    )
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

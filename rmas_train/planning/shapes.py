@@ -1,0 +1,124 @@
+"""Systems of which only shapes exist: models on the meta device, prompts that are token counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rmas_train.agents.agent import Agent, freeze
+from rmas_train.agents.origin import explain
+from rmas_train.agents.prompts import EncodedPrompt
+from rmas_train.config import AgentConfig, LinksConfig
+from rmas_train.engine.kv_cache import is_recurrent
+from rmas_train.errors import AgentError
+from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.recursion import Team
+from rmas_train.support.resources import find_path
+from rmas_train.topology import Topology
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Lengths of the longest row.
+
+    Attributes:
+        prefix, suffix: before and after the slots of a prompt.
+        answer: with its end token.
+    """
+
+    prefix: int
+    suffix: int
+    answer: int
+
+
+class CountedPrompt:
+    """A prompt of given length.
+
+    ``ragged``: all rows but the first lack one token, so that masks are counted (recurrent layers
+    read masks back from the device, which meta cannot do).
+    """
+
+    def __init__(self, sources: Sequence[str], tokens: Tokens, ragged: bool) -> None:
+        self._sources, self._tokens, self._ragged = sources, tokens, ragged
+
+    def encode(self, rows: Sequence[Any], round_: int, first: bool) -> list[EncodedPrompt]:  # noqa: ARG002
+        found = []
+        for i in range(len(rows)):
+            prefix = max(1, self._tokens.prefix - (self._ragged and i > 0))
+            slots = [] if first else [(source, prefix) for source in self._sources]
+            found.append(EncodedPrompt([1] * (prefix + self._tokens.suffix), slots))
+        return found
+
+
+class NoTokenizer:
+    """Shapes need no words."""
+
+    pad_token_id = eos_token_id = 0
+
+
+def read_shape(name: str, config: AgentConfig) -> Any:
+    """A model's configuration, without its weights."""
+    try:
+        return AutoConfig.from_pretrained(
+            str(find_path(config.model) or config.model),
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise AgentError(
+            f"agents.{name}.model={config.model} has no readable config.json: "
+            f"{explain(name, error)}"
+        ) from error
+
+
+def layer_unit(shape: Any) -> int:
+    """Layers after which the pattern of layer types repeats."""
+    kinds = getattr(shape, "layer_types", None) or ["full_attention"]
+    return next(
+        p
+        for p in range(1, len(kinds) + 1)
+        if all(kind == kinds[i % p] for i, kind in enumerate(kinds))
+    )
+
+
+def shape_agent(
+    name: str, shape: Any, config: AgentConfig, layers: int | None = None, device: str = "meta"
+) -> Agent:
+    """An agent with all or with so many layers; elsewhere than on meta its weights are random."""
+    shape = deepcopy(shape)
+    if layers is not None:
+        shape.num_hidden_layers = layers
+        if kinds := getattr(shape, "layer_types", None):
+            shape.layer_types = [kinds[i % len(kinds)] for i in range(layers)]
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(
+            shape, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
+        )
+    return freeze(Agent(name, model, NoTokenizer(), config.model))
+
+
+def count_parameters(name: str, config: AgentConfig) -> int:
+    """Of a whole agent, from its configuration alone."""
+    agent = shape_agent(name, read_shape(name, config), config)
+    return sum(p.numel() for p in agent.model.parameters())
+
+
+def shape_team(
+    agents: Mapping[str, Agent], topology: Topology, edge_input: str, tokens: Mapping[str, Tokens]
+) -> Team:
+    prompts: Any = {}
+    for name, agent in agents.items():
+        sources = [e.source for e in topology.incoming(name)]
+        prompts[name] = CountedPrompt(sources, tokens[name], ragged=not is_recurrent(agent))
+    return Team(dict(agents), prompts, topology, edge_input)
+
+
+def shape_links(config: LinksConfig, topology: Topology, agents: Mapping[str, Agent]) -> LinkSet:
+    widths = {name: agent.width for name, agent in agents.items()}
+    with torch.device("meta"):
+        return new_links(config, topology, widths, dict.fromkeys(widths, 1.0), seed=0)

@@ -1,0 +1,1 @@
+"""Data recipes: data sets whose role texts a model writes."""

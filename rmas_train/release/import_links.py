@@ -1,0 +1,152 @@
+"""Released links into a run folder: what the files do not say comes from a config."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rmas_train.agents.prompts import check_texts
+from rmas_train.compose import compose
+from rmas_train.config import Config, LinksConfig
+from rmas_train.errors import ConfigError, LinksError
+from rmas_train.links.folder import Card, save_links
+from rmas_train.links.linkset import LinkSet
+from rmas_train.release.released import Released, Repository, read_released
+from rmas_train.runs.folder import stage_folder
+from rmas_train.runs.load import prompt_texts
+from rmas_train.support.files import check_writable, locked
+from rmas_train.topology import Topology, build_topology
+
+# What the released files are: the module, its scale, and what an edge's link is applied to.
+RELEASED = LinksConfig(
+    variant="ln_res_2layer", norm="layernorm", edge_input="inner", init="default"
+)
+
+
+def import_config(overrides: list[str]) -> Config:
+    """The config of a run whose links are released ones.
+
+    Raises:
+        ConfigError: an option that cannot work, or one of links that contradicts the release.
+    """
+    config = compose(overrides)
+    for override in overrides:
+        key = override.lstrip("+").split("=", 1)[0].removeprefix("links.")
+        if override.lstrip("+").startswith("links.") and hasattr(RELEASED, key):
+            seen, wanted = getattr(config.links, key), getattr(RELEASED, key)
+            if key in ("variant", "norm", "edge_input") and seen != wanted:
+                raise ConfigError(
+                    f"links.{key}={seen}: released links are links.{key}={wanted}; leave it out."
+                )
+    if empty := [n for n in config.topology.order if not config.agents[n].model]:
+        raise ConfigError(
+            f"agents.{empty[0]}.model is empty; give the base model's folder or hub id, which the "
+            "imported links will be used with."
+        )
+    return replace(config, links=RELEASED)
+
+
+def import_links(
+    config: Config, repositories: Mapping[str, Repository], task: str | None
+) -> list[Path]:
+    """Write ``run_dir/inner/links`` and ``run_dir/outer/links``, and the config beside them.
+
+    No base model is read: the agents' fingerprints stay empty, and are not compared later.
+
+    Raises:
+        LinksError: a file that cannot be read or does not fit, or links that are there already.
+    """
+    run_dir = Path(config.run_dir)
+    folders = [run_dir / stage / "links" for stage in ("inner", "outer")]
+    for folder in folders:
+        if folder.exists():
+            raise LinksError(f"{folder}: links are there already; choose another run_dir=.")
+    topology = build_topology(config.topology, config.agents)
+    prompts = read_prompts(config, topology)
+    released = read_released(repositories, topology, task)
+    links = LinkSet(_of(released, "inner"), _of(released, "outer"))
+    card = make_card(config, released, repositories, prompts)
+    inner = replace(card, stage="inner", rounds=None, latent_length=None)
+    check_writable(run_dir, "run_dir")
+    with locked(run_dir):
+        try:
+            stage_folder(config, "inner", card.agents)
+            save_links(folders[0], LinkSet(_of(released, "inner"), {}), inner)
+            stage_folder(config, "outer", card.agents)
+            save_links(folders[1], links, card)
+        except BaseException:  # both or none: neither was there before
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return folders
+
+
+def _of(released: Released, kind: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(f"{kind}."): one.link()
+        for name, one in released.links.items()
+        if name.startswith(f"{kind}.")
+    }
+
+
+def make_card(
+    config: Config,
+    released: Released,
+    repositories: Mapping[str, Repository],
+    prompts: Mapping[str, dict[str, str | None]],
+) -> Card:
+    """What is known: the config's word on agents and prompts, the files' on widths and dtypes."""
+    widths = released.widths
+    agents = {
+        name: {
+            "model": config.agents[name].model,
+            "revision": config.agents[name].revision,
+            "dtype": config.agents[name].dtype,
+            "width": widths[name],
+            "fingerprint": "",
+        }
+        for name in config.topology.order
+    }
+    files = {}
+    for name, one in released.links.items():
+        role = name.removeprefix("inner.") if name.startswith("inner.") else "outer"
+        repository = repositories[role]
+        files[name] = {
+            "file": f"{repository.where}/{one.path.name}",
+            "dtype": one.dtype,
+            "sha256": one.sha256,
+            "commit": repository.commit,
+        }
+    hashed = hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()[:16]
+    return Card(
+        stage="outer",
+        agents=agents,
+        topology=asdict(config.topology),
+        links=asdict(config.links),
+        prompts=dict(prompts),
+        rounds=config.rounds,
+        latent_length=config.latent_length,
+        max_new_tokens=config.evaluation.max_new_tokens,
+        data_fingerprint="",
+        package_version=version("rmas_train"),
+        prompts_hash=hashed,
+        released={"task": released.task, "files": files},
+    )
+
+
+def read_prompts(config: Config, topology: Topology) -> dict[str, dict[str, str | None]]:
+    """Every agent's prompt file, with a slot for each agent that sends to it.
+
+    Raises:
+        DataError: a file that is missing or malformed, or other slots; names it.
+    """
+    prompts = prompt_texts(config, topology.agents)
+    for name, texts in prompts.items():
+        check_texts(name, texts, f"{config.data.prompts}/{name}.yaml", topology.sources(name))
+    return prompts

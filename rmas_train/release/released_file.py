@@ -1,0 +1,181 @@
+"""One released ``.pt`` file: the state dict of one link.
+
+The only module that reads or writes PyTorch's own files. They are pickles; ``weights_only`` lets
+tensors through and refuses everything else, so that reading one runs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmas_train.errors import LinksError
+from rmas_train.links.folder import check_finite
+from rmas_train.links.modules import DTYPES, Link
+
+REMEDY = "copy or download the file again"
+# Released name of each module -> ours (Link).
+INNER = {"pre_ln": "pre_ln", "proj1": "proj1", "proj2": "proj2", "post_ln": "post_ln"}
+OUTER = {
+    "ln_source": "pre_ln",
+    "proj1": "proj1",
+    "proj2": "proj2",
+    "residual_proj": "residual_proj",
+    "ln_target": "post_ln",
+}
+
+
+@dataclass(frozen=True)
+class ReleasedLink:
+    """What one file holds.
+
+    Attributes:
+        path: of the file.
+        tensors: our parameter names -> float32 (exact: a narrower float always fits).
+        dtype: of every tensor in the file, a key of ``DTYPES``.
+        sha256: of the file.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    dtype: str
+    sha256: str
+    outer: bool
+
+    @property
+    def d_source(self) -> int:
+        return len(self.tensors["pre_ln.weight"])
+
+    @property
+    def d_target(self) -> int:
+        return len(self.tensors["post_ln.weight"])
+
+    def link(self) -> Link:
+        """The link itself, with the release's norm."""
+        with torch.device("meta"):  # drawing parameters would cost time and random numbers
+            link = Link(self.d_source, self.d_target, outer=self.outer, norm="layernorm")
+        link.load_state_dict(self.tensors | {"scale": torch.tensor(1.0)}, assign=True)
+        return link
+
+
+def read_link(path: Path, outer: bool) -> ReleasedLink:
+    """Read a released link.
+
+    Raises:
+        LinksError: not a file of tensors, missing or unexpected key, a shape that does not fit
+            the others, several or unknown dtypes, NaN; names file and key.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise LinksError(f"{path}: {error.strerror}; check the path.") from error
+    state = _parse(path, content)
+    names = OUTER if outer else INNER
+    ours = {f"{theirs}.{p}": f"{n}.{p}" for theirs, n in names.items() for p in ("weight", "bias")}
+    for key in sorted(ours.keys() | state.keys()):
+        if key not in state or key not in ours:
+            kind = "missing" if key not in state else "unexpected"
+            raise LinksError(
+                f"{path}: {kind} key {key!r}; the release's {'outer' if outer else 'inner'} link "
+                f"({'outer_' if outer else ''}ln_res_adapter) has {sorted(ours)}; give a file of "
+                "that type."
+            )
+    dtype = _one_dtype(path, state)
+    _check_shapes(path, state, ours, outer)
+    check_finite(path, state, REMEDY)
+    tensors = {ours[k]: v.to(torch.float32).contiguous().clone() for k, v in state.items()}
+    return ReleasedLink(path, tensors, dtype, hashlib.sha256(content).hexdigest(), outer)
+
+
+def write_link(path: Path, link: Link, dtype: str) -> None:
+    """Write a link under the release's keys, its norm folded into the closing LayerNorm.
+
+    Args:
+        path: of the new file.
+        link: of variant ``ln_res_2layer``.
+        dtype: in which it was released; where that would round anything, float32 instead.
+    """
+    folded = fold_norm(link)
+    wanted = DTYPES.get(dtype, torch.float32)
+    is_exact = all(torch.equal(t.to(wanted).float(), t) for t in folded.values())
+    names = {n: theirs for theirs, n in (OUTER if link.outer else INNER).items()}
+    state = {}
+    for key, tensor in folded.items():
+        module, _, parameter = key.partition(".")
+        state[f"{names[module]}.{parameter}"] = tensor.to(wanted if is_exact else torch.float32)
+    torch.save(state, path)
+
+
+def fold_norm(link: Link) -> dict[str, Tensor]:
+    """Parameters of the equal link without a norm scalar, float32.
+
+    ``scale * (gain * n + bias)`` is ``(scale * gain) * n + scale * bias``; rounded once.
+    """
+    scale = link.scale.detach().cpu().double()
+    state = {k: v.detach().cpu() for k, v in link.named_parameters()}
+    for key in ("post_ln.weight", "post_ln.bias"):
+        state[key] = (state[key].double() * scale).float()
+    return {k: v.contiguous().clone() for k, v in state.items()}
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
+    """A dictionary of ordinary tensors, and nothing else."""
+    try:
+        state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes of others: the reader stops in more ways than it documents
+        if type(error).__name__ == "UnpicklingError" and "GLOBAL" in str(error):
+            reason = "it holds Python objects besides tensors, which could run code"
+        else:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LinksError(f"{path}: not read: {reason[:300].rstrip('.')}; {REMEDY}.") from error
+    if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
+        raise LinksError(
+            f"{path}: holds {type(state).__name__}, not a dictionary of named tensors; give the "
+            "state dict of one link."
+        )
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            raise LinksError(
+                f"{path}: key {key!r} holds {type(value).__name__}, not an ordinary tensor; give "
+                "the state dict of one link."
+            )
+    return dict(state)
+
+
+def _one_dtype(path: Path, state: Mapping[str, Tensor]) -> str:
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    first_key, first = next(iter(state.items()))
+    for key, tensor in state.items():
+        if tensor.dtype not in names or tensor.dtype != first.dtype:
+            raise LinksError(
+                f"{path}: key {key!r} is {tensor.dtype}, {first_key!r} is {first.dtype}; a "
+                f"released link is all {' or all '.join(DTYPES)}; {REMEDY}."
+            )
+    return names[first.dtype]
+
+
+def _check_shapes(
+    path: Path, state: Mapping[str, Tensor], ours: Mapping[str, str], outer: bool
+) -> None:
+    """Every shape follows from the two widths, which the two LayerNorms' gains give."""
+    theirs = {n: t for t, n in ours.items()}
+    gains = [state[theirs[f"{n}.weight"]] for n in ("pre_ln", "post_ln")]
+    source, target = (max(1, math.prod(g.shape)) for g in gains)
+    with torch.device("meta"):
+        wanted = Link(source, target, outer=outer, norm="layernorm").state_dict()
+    if not outer and source != target:
+        wanted["post_ln.weight"] = torch.empty(source, device="meta")
+    for key, name in ours.items():
+        if state[key].shape != wanted[name].shape:
+            raise LinksError(
+                f"{path}: key {key!r} has shape {tuple(state[key].shape)}, but widths {source} to "
+                f"{target} need {tuple(wanted[name].shape)}; {REMEDY}."
+            )

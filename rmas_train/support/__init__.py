@@ -1,0 +1,1 @@
+"""What every room uses: files, log, parsing, redaction, resources."""

@@ -1,0 +1,1 @@
+"""What answers a question: the latent system, text recursion, controls."""
