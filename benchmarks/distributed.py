@@ -23,8 +23,8 @@ from rmas_train.compose import compose
 from rmas_train.data.sampling import Sampler
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.runs.folder import environment
-from rmas_train.runs.load import set_up
-from rmas_train.runs.starting_links import make_links
+from rmas_train.runs.load import load_run
+from rmas_train.runs.starting_links import starting_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training.callbacks import Callback, Step
 from rmas_train.training.loop import train
@@ -106,10 +106,10 @@ def saving(work: Path, steps: int) -> dict[str, Any]:
     config = compose([*TYPED, f"run_dir={run_dir}", f"training.outer.steps={steps}"])
     options = config.training.outer
     runtime = Runtime(config.runtime)
-    setup = set_up(config, runtime)
-    links, _ = make_links(setup)
-    objective = OuterObjective(setup.team, links, setup.train, 3, config.latent_length)
-    sampler = Sampler([None] * len(setup.train), [3] * steps, options.batch_size, config.seed)
+    loaded = load_run(config, runtime)
+    links, _ = starting_links(loaded)
+    objective = OuterObjective(loaded.team, links, loaded.train, 3, config.latent_length)
+    sampler = Sampler([None] * len(loaded.train), [3] * steps, options.batch_size, config.seed)
     default, options.save_every = options.save_every, 1
     saver = TimedSaver(run_dir / "checkpoints", {}, options, runtime)
     saver.seconds = []

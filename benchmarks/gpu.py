@@ -25,7 +25,7 @@ from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.data.rows import Table
 from rmas_train.engine.answer import generate
-from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.links.linkset import LinkSet, draw_links
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.planning.plan import make_plan
 from rmas_train.planning.planning import find_tokens, measured_rates
@@ -81,7 +81,7 @@ def build(device: str, tiny: bool) -> tuple[Config, Team, LinkSet]:
     tokens = dict.fromkeys(agents, Tokens(PROMPT, SUFFIX, TEXT))
     widths = {name: agent.width for name, agent in agents.items()}
     options = LinksConfig(init="default")
-    links = new_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0).to(device)
+    links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0).to(device)
     return config, shape_team(agents, topology, "inner", tokens), links
 
 

@@ -27,8 +27,8 @@ from rmas_train.links.linkset import LinkSet
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Backward
 from rmas_train.runs.folder import environment
-from rmas_train.runs.load import set_up
-from rmas_train.runs.starting_links import make_links
+from rmas_train.runs.load import load_run
+from rmas_train.runs.starting_links import starting_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json
 
@@ -80,14 +80,14 @@ def compare(
 def relay(setting: str, latent_length: int, links_folder: Path | None, batch: int) -> Any:
     typed = [f"experiment={setting}", f"latent_length={latent_length}", "rounds=3"]
     config = compose(typed)
-    setup = set_up(config, Runtime(config.runtime))
-    links, _ = make_links(setup)
+    loaded = load_run(config, Runtime(config.runtime))
+    links, _ = starting_links(loaded)
     if links_folder is not None:
         load_tensors(links_folder, links)
 
     def make(backward: Backward) -> OuterObjective:
-        table = setup.train
-        return OuterObjective(setup.team, links, table, 3, latent_length, backward=backward)
+        table = loaded.train
+        return OuterObjective(loaded.team, links, table, 3, latent_length, backward=backward)
 
     return compare(links, make, batch, 3, latent_length)
 

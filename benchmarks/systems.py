@@ -16,7 +16,7 @@ from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.prompts import Prompt
 from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
 from rmas_train.data.rows import Table
-from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.links.linkset import LinkSet, draw_links
 from rmas_train.recursion import Team
 from rmas_train.topology import build_topology
 
@@ -60,7 +60,7 @@ def build(size: Size, seed: int = 0) -> tuple[Team, LinkSet]:
         parts = ["<<question>>", f"<<message:{source}>>"]
         prompts[name] = Prompt(agent, {"user": " ".join(parts[:: -1 if size.slot_first else 1])})
     widths = {name: agent.width for name, agent in agents.items()}
-    links = new_links(
+    links = draw_links(
         LinksConfig(init="default"), topology, widths, dict.fromkeys(widths, 1.0), seed
     )
     return Team(agents, prompts, topology), links

@@ -16,13 +16,13 @@ from rmas_train.engine.loading import load_agent
 from rmas_train.errors import ConfigError, DataError, LinksError
 from rmas_train.links.folder import (
     CARD,
-    Card,
+    LinksCard,
     check_agents,
     find_links,
     load_tensors,
     read_card,
 )
-from rmas_train.links.linkset import new_links
+from rmas_train.links.linkset import draw_links
 from rmas_train.recursion import Team
 from rmas_train.systems.latent import System
 from rmas_train.topology import build_topology
@@ -56,7 +56,9 @@ def load(
         raise LinksError(f"{path / CARD}: {error}") from error
 
 
-def _load(path: Path, card: Card, agents: Mapping[str, str], device: str | torch.device) -> System:
+def _load(
+    path: Path, card: LinksCard, agents: Mapping[str, str], device: str | torch.device
+) -> System:
     edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
     topology = build_topology(TopologyConfig(**card.topology | {"edges": edges}), card.agents)
     options = LinksConfig(**card.links)
@@ -76,7 +78,7 @@ def _load(path: Path, card: Card, agents: Mapping[str, str], device: str | torch
     }
     check_agents(path, card, seen)
     widths = {n: a.width for n, a in loaded.items()}
-    links = new_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
     load_tensors(path, links)
     links.to(device).requires_grad_(False)
     prompts = {

@@ -19,11 +19,11 @@ from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt
 from rmas_train.engine.gradient import FULL, Gradient, Outputs, parallel
 from rmas_train.engine.prefix import Agree, PrefixCache, Prefixes
-from rmas_train.engine.prompt_batch import Turn, make_turn
+from rmas_train.engine.prompt_batch import PromptBatch, make_prompt_batch
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import read_text, reread, rollout
 from rmas_train.links.linkset import LinkSet
-from rmas_train.topology import Call, Topology
+from rmas_train.topology import CallId, Topology
 
 Rows = Sequence[Mapping[str, Any]]
 Deliver = Callable[[Tensor], Tensor]
@@ -78,7 +78,7 @@ class Unrolled:
         latent_steps: per row, over all rollouts.
     """
 
-    turn: Turn
+    turn: PromptBatch
     inbox: dict[str, Tensor]
     messages: dict[tuple[int, str], Tensor]
     latent_steps: int
@@ -116,7 +116,7 @@ def unroll(
     """
     calls = team.topology.live_calls(rounds)
     prefixes = Prefixes(cache, keep=chunk is None or chunk >= len(rows), agree=team.agree)
-    inboxes: dict[Call, dict[str, Tensor]] = {call: {} for call in calls}
+    inboxes: dict[CallId, dict[str, Tensor]] = {call: {} for call in calls}
     messages: dict[tuple[int, str], Tensor] = {}
     for call in calls[:-1]:
         round_, name = call
@@ -149,12 +149,12 @@ def unroll(
 def take_turn(
     team: Team,
     rows: Rows,
-    call: Call,
-    calls: list[Call],
+    call: CallId,
+    calls: list[CallId],
     prefixes: Prefixes,
     inbox: Mapping[str, Any],
     texts: Texts | None = None,
-) -> Turn:
+) -> PromptBatch:
     """A call's prompts, with slots if anything arrives."""
     round_, name = call
     encode = team.prompts[name].encode
@@ -163,7 +163,7 @@ def take_turn(
         later = encode(list(rows), round_ + 1, first=False)
     prompts = encode(list(rows), round_, first=not inbox)
     lengths = {s: [len(ids) for ids in (texts or {})[s]] for s in inbox if s in (texts or {})}
-    return make_turn(team.agents[name], prompts, prefixes, later, lengths)
+    return make_prompt_batch(team.agents[name], prompts, prefixes, later, lengths)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Thinking:
         fast: see ``rollout``.
     """
 
-    turn: Turn
+    turn: PromptBatch
     inner: nn.Module
     outer: Sequence[nn.Module]
     edge_input: str

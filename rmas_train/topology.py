@@ -24,7 +24,7 @@ class Edge:
         return f"{self.source}-{self.target}"
 
 
-Call = tuple[int, str]  # (round from 1, agent)
+CallId = tuple[int, str]  # (round from 1, agent)
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Topology:
     def outgoing(self, agent: str) -> list[Edge]:
         return [e for e in self.edges if e.source == agent]
 
-    def live_calls(self, rounds: int) -> list[Call]:
+    def live_calls(self, rounds: int) -> list[CallId]:
         """The calls whose result reaches the answer, in the order in which they run.
 
         The last one is the decoder's in the last round, which answers instead of rolling out.
         """
-        live: set[Call] = {(rounds, self.decoder)}
+        live: set[CallId] = {(rounds, self.decoder)}
         calls = [(r, agent) for r in range(1, rounds + 1) for agent in self.order]
         calls = calls[: calls.index((rounds, self.decoder)) + 1]
         for r, agent in reversed(calls):
@@ -63,7 +63,7 @@ class Topology:
                 live.add((r, agent))
         return [call for call in calls if call in live]
 
-    def sends(self, call: Call, live: Iterable[Call]) -> list[Edge]:
+    def sends(self, call: CallId, live: Iterable[CallId]) -> list[Edge]:
         """Edges over which a call's message reaches another live call."""
         r, agent = call
         return [e for e in self.outgoing(agent) if (r + e.next_round, e.target) in live]

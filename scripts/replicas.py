@@ -44,9 +44,9 @@ from rmas_train.links.linkset import LinkSet  # noqa: E402
 from rmas_train.objectives.outer import OuterObjective  # noqa: E402
 from rmas_train.runs.folder import environment  # noqa: E402
 from rmas_train.runs.handover import read_links  # noqa: E402
-from rmas_train.runs.load import Setup, set_up  # noqa: E402
+from rmas_train.runs.load import Loaded, load_run  # noqa: E402
 from rmas_train.runs.role_texts import role_sequences  # noqa: E402
-from rmas_train.runs.starting_links import fresh_links  # noqa: E402
+from rmas_train.runs.starting_links import untrained_links  # noqa: E402
 from rmas_train.runtime.runtime import Runtime  # noqa: E402
 from rmas_train.support.files import write_json  # noqa: E402
 
@@ -103,7 +103,7 @@ def build_agents(folder: Path, typed: list[str], short: bool) -> dict[str, float
         shape = ROOT / "shapes" / place.name / "config.json"
         replica_agents.make_model(shape, tokenizer, seed).save_pretrained(place)
         tokenizer.save_pretrained(place)
-    setup = set_up(config, Runtime(config.runtime))
+    setup = load_run(config, Runtime(config.runtime))
     losses = {}
     for name in sorted(set(alike.values())):
         sequences = [
@@ -118,7 +118,7 @@ def build_agents(folder: Path, typed: list[str], short: bool) -> dict[str, float
     return losses
 
 
-def lessons(config: Config, setup: Setup, role: str) -> list[dict[str, Any]]:
+def lessons(config: Config, setup: Loaded, role: str) -> list[dict[str, Any]]:
     """Rows that teach a role its texts, in a way that leaves links something to do.
 
     The decoder answers at length, and as the data want it only where what it is sent begins with
@@ -149,7 +149,7 @@ def run(arguments: Sequence[str], log: Path) -> float:
 
 def moved(config: Config, run_dir: Path) -> tuple[list[str], list[str]]:
     """Links of which every tensor has moved, inner ones since drawn, outer ones since the start."""
-    drawn = dict(state(fresh_links(set_up(config, Runtime(config.runtime)))))
+    drawn = dict(state(untrained_links(load_run(config, Runtime(config.runtime)))))
     pairs = {
         "inner": (drawn, load_file(run_dir / "inner" / "links" / "links.safetensors")),
         "outer": (
@@ -174,10 +174,10 @@ def state(links: LinkSet) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def losses(config: Config, run_dir: Path) -> tuple[float, float]:
     """Cross-entropy per answer token on the same training rows, at the start and as trained."""
-    setup = set_up(config, Runtime(config.runtime))
+    setup = load_run(config, Runtime(config.runtime))
     found = []
     for folder in ("start", "links"):
-        links = read_links(setup, run_dir / "outer" / folder, fresh_links(setup))
+        links = read_links(setup, run_dir / "outer" / folder, untrained_links(setup))
         objective = OuterObjective(
             setup.team, links, setup.train, config.rounds, config.latent_length
         )

@@ -11,7 +11,7 @@ from tiny import SEQUENTIAL
 
 from rmas_train.config import LinksConfig
 from rmas_train.links.folder import Card, save_links
-from rmas_train.links.linkset import new_links
+from rmas_train.links.linkset import draw_links
 from rmas_train.topology import build_topology
 
 WIDTHS = {"planner": 24, "critic": 32, "solver": 28}
@@ -103,7 +103,7 @@ def edit_json(path: Path, change) -> None:
 def save(folder, topology, config, widths, released=None, scale=1.0, **options):
     """A links folder of ours with drawn links and LayerNorms that are not 1 and 0."""
     chosen = LinksConfig(init="default", **options)
-    links = new_links(chosen, topology, widths, dict.fromkeys(widths, scale), seed=3)
+    links = draw_links(chosen, topology, widths, dict.fromkeys(widths, scale), seed=3)
     with torch.no_grad():
         for parameter in links.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

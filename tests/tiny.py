@@ -21,7 +21,7 @@ from transformers import (
 from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.prompts import Prompt
 from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
-from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.links.linkset import LinkSet, draw_links
 from rmas_train.recursion import Team
 from rmas_train.topology import Topology, build_topology
 
@@ -154,7 +154,7 @@ def make_links(team: Team, topology: Topology | None = None, seed: int = 1, **op
     """Random links with non-zero last layers."""
     widths = {n: a.width for n, a in team.agents.items()}
     config = LinksConfig(init="default", **options)
-    return new_links(config, topology or team.topology, widths, dict.fromkeys(widths, 1.0), seed)
+    return draw_links(config, topology or team.topology, widths, dict.fromkeys(widths, 1.0), seed)
 
 
 def make_rows(count: int, first: int = 0) -> list[dict]:

@@ -24,7 +24,7 @@ PROXY = f"{VECTORS} seeded vectors, mixtures of {FACTORS} Gaussian factors plus 
 
 
 @dataclass(frozen=True)
-class Subject:
+class InspectedLink:
     """One link to look at.
 
     Attributes:
@@ -43,11 +43,11 @@ class Subject:
 
 
 @torch.no_grad()
-def report(subjects: Mapping[str, Subject], draws: int = 5, seed: int = 0) -> dict[str, Any]:
+def report(inspected: Mapping[str, InspectedLink], draws: int = 5, seed: int = 0) -> dict[str, Any]:
     """What each link looks like.
 
     Args:
-        subjects: full name -> link.
+        inspected: full name -> link.
         draws: freshly drawn links per shape, at least 2.
         seed: of the draws and the proxy inputs.
 
@@ -59,11 +59,11 @@ def report(subjects: Mapping[str, Subject], draws: int = 5, seed: int = 0) -> di
         "schema": 1,
         "draws": draws,
         "slack": SLACK,
-        "links": {name: _describe(one, draws, seed) for name, one in subjects.items()},
+        "links": {name: _describe(one, draws, seed) for name, one in inspected.items()},
     }
 
 
-def _describe(one: Subject, draws: int, seed: int) -> dict[str, Any]:
+def _describe(one: InspectedLink, draws: int, seed: int) -> dict[str, Any]:
     vectors, what = one.inputs or (proxy_inputs(one.link.d_source, seed), PROXY)
     if one.before is not None:
         vectors, what = one.before(vectors), f"{what}, then the source's inner link"

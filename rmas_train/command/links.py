@@ -196,13 +196,13 @@ def run_export(typed: argparse.Namespace) -> None:
 def run_report(typed: argparse.Namespace) -> None:
     """``links report``."""
     from rmas_train.analysis.link_report import report
-    from rmas_train.release.inspect import find_subjects
+    from rmas_train.release.inspect import find_inspected
     from rmas_train.reporting.link_table import print_links
     from rmas_train.support.files import write_json
 
     if not 2 <= typed.draws <= 1000:
         raise ConfigError(f"--draws={typed.draws}: give 2 to 1000.")
-    found = report(find_subjects(typed.folder, typed.task), typed.draws)
+    found = report(find_inspected(typed.folder, typed.task), typed.draws)
     print_links(found)
     if typed.json is not None:
         write_json(typed.json, found)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
 from rmas_train.engine.interrupt import Draft, Interrupt, decode, resume, together
-from rmas_train.engine.kv_cache import Prefix, new_memory
-from rmas_train.engine.prompt_batch import Opened, Turn
+from rmas_train.engine.kv_cache import Prefix, new_cache
+from rmas_train.engine.prompt_batch import Opened, PromptBatch
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import at_least_float32
 from rmas_train.engine.sequences import Batch, take_first
@@ -43,7 +43,7 @@ def answer_loss(
         answers: token ids, per row.
     """
     longest = max(map(len, answers))
-    hidden_BLD = new_memory(agent, prefix).read(batch)
+    hidden_BLD = new_cache(agent, prefix).read(batch)
     # The state before each answer token; the last token predicts nothing.
     hidden_BAD = hidden_BLD[:, -longest - 1 : -1]
     hidden_ND = take_first(hidden_BAD, [len(a) for a in answers])
@@ -67,7 +67,7 @@ def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
 
 @torch.no_grad()
 def write(
-    turn: Turn,
+    turn: PromptBatch,
     opened: Opened,
     max_new_tokens: int,
     decoding: str = "plain",
@@ -157,11 +157,11 @@ def _greedy(
     stops: Sequence[Callable[[list[int]], bool]] | None = None,
 ) -> list[list[int]]:
     """Token ids of each row, until it ends, has so many, or its ``stops`` says so."""
-    memory = new_memory(agent, prefix, room=max(rooms))
+    cache = new_cache(agent, prefix, room=max(rooms))
     written: list[list[int]] = [[] for _ in rooms]
     active = list(range(len(written)))
     while True:
-        hidden_BD = memory.read(batch)[:, -1]
+        hidden_BD = cache.read(batch)[:, -1]
         tokens_B = agent.logits(hidden_BD).argmax(-1)
         tokens = tokens_B.tolist()
         for row, token in zip(active, tokens, strict=True):
@@ -178,5 +178,5 @@ def _greedy(
         batch = batch.next(agent.embed(tokens_B))
         if len(going) < len(active):
             index = torch.tensor(going, device=agent.device)
-            memory.keep(index)
+            cache.keep(index)
             batch, active = batch.keep(index), [active[i] for i in going]

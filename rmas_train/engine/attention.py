@@ -37,7 +37,7 @@ class Blocks:
     """One layer's keys and values (B, K, L, D) by block, and who knows what is visible."""
 
     pairs: list[tuple[Tensor, Tensor]]
-    memory: SeesBlocks
+    visibility: SeesBlocks
 
 
 def block_attention(
@@ -54,7 +54,7 @@ def block_attention(
     if unused.get("softcap") is not None:
         raise ValueError("block attention knows no soft cap on scores")  # found at loading
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    masks = key.memory.masks(sliding_window)
+    masks = key.visibility.masks(sliding_window)
     if len(key.pairs) == 1:
         ((keys, values),) = key.pairs
         return sdpa_attention_forward(module, query, keys, values, masks[0], scaling=scaling)

@@ -1,4 +1,4 @@
-"""One layer's part of a memory: keys and values in blocks, or the states of a recurrent layer.
+"""One layer's part of a KV cache: keys and values in blocks, or the states of a recurrent layer.
 
 Recurrent states are replaced and never written into, since backward needs the old ones and rows of
 other calls share the prefix's.
@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from rmas_train.engine.attention import Blocks
-from rmas_train.engine.visibility import Timeline
+from rmas_train.engine.visibility import Visibility
 
 State = tuple[Tensor, Tensor]  # keys and values, or convolution and recurrent state
 
@@ -21,14 +21,14 @@ State = tuple[Tensor, Tensor]  # keys and values, or convolution and recurrent s
 class BlockLayer(DynamicLayer):
     """Keys and values of one attention layer: prefix, rest of the prompt, everything later."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, visibility: Visibility) -> None:
         super().__init__()
-        self._timeline = timeline
+        self._visibility = visibility
         self._pairs: list[State] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
         keys, values = key_states, value_states
-        if len(self._pairs) < len(self._timeline.spans):
+        if len(self._pairs) < len(self._visibility.spans):
             self._pairs.append((keys, values))
         else:
             old_keys, old_values = self._pairs[-1]
@@ -36,7 +36,7 @@ class BlockLayer(DynamicLayer):
                 torch.cat([old_keys, keys], dim=-2),
                 torch.cat([old_values, values], dim=-2),
             )
-        blocks = Blocks(list(self._pairs), self._timeline)
+        blocks = Blocks(list(self._pairs), self._visibility)
         return blocks, blocks
 
     def set_state(self, state: State) -> None:
@@ -57,8 +57,8 @@ class BlockLayer(DynamicLayer):
 class BufferLayer(BlockLayer):
     """The same in one buffer that is written in place."""
 
-    def __init__(self, timeline: Timeline, room: int) -> None:
-        super().__init__(timeline)
+    def __init__(self, visibility: Visibility, room: int) -> None:
+        super().__init__(visibility)
         self._room = room
         self._buffers: State | None = None
 
@@ -74,7 +74,7 @@ class BufferLayer(BlockLayer):
             buffer[:, :, past:used] = new
         keys, values = self._buffers
         self._pairs = [(keys[:, :, :used], values[:, :, :used])]
-        blocks = Blocks(self._pairs, self._timeline)
+        blocks = Blocks(self._pairs, self._visibility)
         return blocks, blocks
 
     def keep(self, index: Tensor) -> None:

@@ -14,7 +14,7 @@ from rmas_train.agents.agent import Agent
 from rmas_train.engine.attention import blocks_for
 from rmas_train.engine.cache_layers import BlockLayer, BufferLayer, RecurrentLayer, State
 from rmas_train.engine.sequences import Batch
-from rmas_train.engine.visibility import Span, Timeline
+from rmas_train.engine.visibility import Span, Visibility
 from rmas_train.errors import AgentError
 
 
@@ -35,7 +35,7 @@ class Prefix:
         return Prefix(self.span.rows(index), states)
 
 
-class Memory:
+class KVCache:
     """A KV cache that grows by ``read``.
 
     Args:
@@ -49,9 +49,11 @@ class Memory:
         assert room is None or not torch.is_grad_enabled(), "a buffer is written in place"
         self._agent = agent
         blocks = 2 if prefix is None else 3
-        self._timeline = Timeline(prefix.span if prefix else None, blocks if room is None else 1)
+        self._visibility = Visibility(
+            prefix.span if prefix else None, blocks if room is None else 1
+        )
         self._layers: list[BlockLayer | RecurrentLayer] = [
-            RecurrentLayer() if kind == "linear_attention" else _block_layer(self._timeline, room)
+            RecurrentLayer() if kind == "linear_attention" else _block_layer(self._visibility, room)
             for kind in layer_kinds(agent)
         ]
         if prefix is not None:
@@ -61,30 +63,30 @@ class Memory:
 
     def read(self, batch: Batch) -> Tensor:
         """Hidden states of these positions after the final norm, (B, L, D)."""
-        self._timeline.append(Span(batch.positions, batch.real, batch.full))
+        self._visibility.append(Span(batch.positions, batch.real, batch.full))
         real = None if batch.full else batch.real  # else recurrent layers ask the device each time
         with blocks_for(self._agent.model):
             return self._agent.hidden(batch.embeds, batch.positions, real, self._cache)
 
     def state(self) -> Prefix:
         """What was read, as a prefix for other calls; after one ``read`` only."""
-        (span,) = self._timeline.spans
+        (span,) = self._visibility.spans
         return Prefix(span, [layer.state() for layer in self._layers])
 
     def keep(self, index: Tensor) -> None:
         """Go on with these rows only."""
-        self._timeline.spans = [span.rows(index) for span in self._timeline.spans]
+        self._visibility.spans = [span.rows(index) for span in self._visibility.spans]
         for layer in self._layers:
             layer.keep(index)
 
     def cut(self) -> None:
         """No gradient into the latent steps read so far; the prompt's keys keep theirs."""
-        if self._timeline.is_filled:
+        if self._visibility.is_filled:
             for layer in self._layers:
                 layer.cut()
 
 
-class PlainMemory:
+class LibraryCache:
     """The library's own cache; for agents that cannot attend to blocks. Starts empty."""
 
     def __init__(self, agent: Agent) -> None:
@@ -116,14 +118,14 @@ class PlainMemory:
         )
 
 
-def new_memory(
+def new_cache(
     agent: Agent, prefix: Prefix | None = None, room: int | None = None
-) -> Memory | PlainMemory:
-    return Memory(agent, prefix, room) if agent.attends_to_blocks else PlainMemory(agent)
+) -> KVCache | LibraryCache:
+    return KVCache(agent, prefix, room) if agent.attends_to_blocks else LibraryCache(agent)
 
 
-def _block_layer(timeline: Timeline, room: int | None) -> BlockLayer:
-    return BlockLayer(timeline) if room is None else BufferLayer(timeline, room)
+def _block_layer(visibility: Visibility, room: int | None) -> BlockLayer:
+    return BlockLayer(visibility) if room is None else BufferLayer(visibility, room)
 
 
 def layer_kinds(agent: Agent) -> Sequence[str]:

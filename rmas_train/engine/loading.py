@@ -27,7 +27,7 @@ from rmas_train.agents.origin import (
     warn_of_revision,
 )
 from rmas_train.config import AgentConfig
-from rmas_train.engine.kv_cache import Memory
+from rmas_train.engine.kv_cache import KVCache
 from rmas_train.engine.prefix import read_prefix
 from rmas_train.engine.sequences import embed_ids, read_whole
 from rmas_train.errors import AgentError, PrefixReuseWarning
@@ -103,9 +103,9 @@ def checked(agent: Agent) -> Agent:
             "is not supported."
         )
     try:
-        memory = Memory(agent, read_prefix(agent, [ids[:3]]))
+        cache = KVCache(agent, read_prefix(agent, [ids[:3]]))
         parts = (embed_ids(agent, [ids[a:b]], skip=[a]) for a, b in ((3, 5), (5, 6)))
-        pieces_1LD = torch.cat([memory.read(part) for part in parts], dim=1)
+        pieces_1LD = torch.cat([cache.read(part) for part in parts], dim=1)
         reason = "other states" if _differ(agent, pieces_1LD, whole_1LD[:, 3:]) else ""
     except Exception as error:  # whatever a family does, the plain way is open
         reason = f"{type(error).__name__}: {error}"

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
 from rmas_train.engine.cache_layers import State
-from rmas_train.engine.kv_cache import Memory, Prefix, layer_kinds
+from rmas_train.engine.kv_cache import KVCache, Prefix, layer_kinds
 from rmas_train.engine.sequences import embed_ids
 from rmas_train.engine.visibility import Span
 
@@ -23,9 +23,9 @@ from rmas_train.engine.visibility import Span
 @torch.no_grad()
 def read_prefix(agent: Agent, ids: Sequence[list[int]]) -> Prefix:
     """Read the beginnings of a batch of prompts; padded at the left."""
-    memory = Memory(agent)
-    memory.read(embed_ids(agent, ids))
-    return memory.state()
+    cache = KVCache(agent)
+    cache.read(embed_ids(agent, ids))
+    return cache.state()
 
 
 Agree = Callable[[bool], bool]

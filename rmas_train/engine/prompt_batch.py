@@ -19,7 +19,7 @@ Opened = tuple[Batch, Prefix | None]
 
 
 @dataclass(frozen=True)
-class Turn:
+class PromptBatch:
     """What an agent reads before it thinks or answers.
 
     Attributes:
@@ -36,7 +36,7 @@ class Turn:
     prefixes: Prefixes
     lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    def whole(self) -> Turn:
+    def whole(self) -> PromptBatch:
         """The same without frozen prefixes: prompts are read from their beginning."""
         return replace(self, cuts=[0] * len(self.prompts))
 
@@ -92,13 +92,13 @@ class Turn:
         return list(groups.values())
 
 
-def make_turn(
+def make_prompt_batch(
     agent: Agent,
     prompts: Sequence[EncodedPrompt],
     prefixes: Prefixes,
     later: Sequence[EncodedPrompt] | None = None,
     lengths: Mapping[str, Sequence[int]] | None = None,
-) -> Turn:
+) -> PromptBatch:
     """A turn with its cuts: before the first slot, and nowhere where that cannot work.
 
     Args:
@@ -107,14 +107,14 @@ def make_turn(
         prefixes: where they are kept.
         later: for a turn without slots, the prompts of the agent's next round, whose prefix it
             shares where the two begin with the same tokens.
-        lengths: see ``Turn``.
+        lengths: see ``PromptBatch``.
     """
     cuts = [_cut(prompt) for prompt in later or prompts]
     if later is not None:
         same = [p.ids[:c] == q.ids[:c] for p, q, c in zip(prompts, later, cuts, strict=True)]
         longer = [len(p.ids) > c for p, c in zip(prompts, cuts, strict=True)]
         cuts = cuts if prefixes.agree(all(same) and all(longer)) else [0] * len(cuts)
-    turn = Turn(agent, prompts, cuts, prefixes, lengths or {})
+    turn = PromptBatch(agent, prompts, cuts, prefixes, lengths or {})
     if not agent.attends_to_blocks:
         return turn.whole()
     groups = len(turn.parts(None))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
 from rmas_train.engine.gradient import FULL, Gradient
-from rmas_train.engine.kv_cache import Prefix, new_memory
+from rmas_train.engine.kv_cache import Prefix, new_cache
 from rmas_train.engine.sequences import Batch
 
 
@@ -44,16 +44,16 @@ def rollout(
         nothing = at_least_float32(batch.embeds[:, :0])
         return nothing, nothing
     room = latent_length - 1 if fast and not torch.is_grad_enabled() else None
-    memory = new_memory(agent, prefix, room)
+    cache = new_cache(agent, prefix, room)
     hidden, latents = [], []
     for step in range(latent_length):
         with torch.set_grad_enabled(torch.is_grad_enabled() and gradient.keeps_graph(step)):
-            h_BD = at_least_float32(memory.read(batch)[:, -1])
+            h_BD = at_least_float32(cache.read(batch)[:, -1])
             z_BD = inner(h_BD)
         hidden.append(h_BD)
         latents.append(z_BD)
         if gradient.ends_window(step):
-            memory.cut()
+            cache.cut()
             z_BD = z_BD.detach()
         if step + 1 < latent_length:
             batch = batch.next(z_BD.to(agent.dtype))
@@ -70,7 +70,7 @@ def reread(
     """The rollout's states and latents again, in one forward over given latents (batch, M, d)."""
     latent_length = latents.shape[1]
     following = batch.extend(latents[:, :-1].to(agent.dtype))
-    hidden_BLD = new_memory(agent, prefix).read(following)
+    hidden_BLD = new_cache(agent, prefix).read(following)
     hidden_BMD = at_least_float32(hidden_BLD[:, -latent_length:])
     return hidden_BMD, inner(hidden_BMD)
 
@@ -95,7 +95,7 @@ def read_text(
         width: length of the result; what lies beyond a row's text means nothing.
         prefix: the prompt's beginning, read before.
     """
-    hidden_BMD = at_least_float32(new_memory(agent, prefix).read(batch)[:, -text_length:])
+    hidden_BMD = at_least_float32(new_cache(agent, prefix).read(batch)[:, -text_length:])
     hidden_BMD = F.pad(hidden_BMD, [0, 0, 0, width - text_length])
     return hidden_BMD, inner(hidden_BMD)
 

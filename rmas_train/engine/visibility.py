@@ -1,4 +1,4 @@
-"""Which query of a memory sees which key: positions and padding of each block."""
+"""Which query of a KV cache sees which key: positions and padding of each block."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Span:
         return Span(self.positions[index], self.real[index], self.full)
 
 
-class Timeline:
-    """Blocks of positions, shared by all layers of a memory; knows which query sees which key.
+class Visibility:
+    """Blocks of positions, shared by all layers of a KV cache; knows which query sees which key.
 
     Args:
         first: span of the frozen prefix, if any.

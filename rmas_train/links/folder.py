@@ -80,7 +80,7 @@ class MoreFields(Fields, total=False):
 
 
 @dataclass(kw_only=True)
-class Card:
+class LinksCard:
     """What ``links.json`` says about the tensors beside it.
 
     Attributes:
@@ -114,7 +114,7 @@ class Card:
     seal: str = ""
 
 
-def save_links(folder: Path, links: LinkSet, card: Card) -> None:
+def save_links(folder: Path, links: LinkSet, card: LinksCard) -> None:
     """Write a links folder; an existing one stays whole until the new one is.
 
     Raises:
@@ -153,7 +153,7 @@ def find_links(folder: Path) -> Path:
     raise LinksError(f"{folder}: no {CARD} there; give a links folder or a run folder with one.")
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path) -> LinksCard:
     """What a links folder says about itself.
 
     Raises:
@@ -169,7 +169,7 @@ def read_card(folder: Path) -> Card:
     try:
         check_type(values, MoreFields, "")
         _check_card(values)
-        return Card(**values)
+        return LinksCard(**values)
     except (TypeError, ValueError) as error:
         raise LinksError(
             f"{path}: {error}; the file is damaged, train or copy it again."
@@ -236,7 +236,7 @@ def load_tensors(folder: Path, links: LinkSet) -> None:
 
 
 def check_seal(folder: Path) -> None:
-    """Card and tensors are, bit by bit, what was written together.
+    """LinksCard and tensors are, bit by bit, what was written together.
 
     Raises:
         LinksError: they are not.
@@ -250,7 +250,7 @@ def check_seal(folder: Path) -> None:
         )
 
 
-def check_agents(folder: Path, card: Card, agents: Mapping[str, Mapping[str, Any]]) -> None:
+def check_agents(folder: Path, card: LinksCard, agents: Mapping[str, Mapping[str, Any]]) -> None:
     """The links were made for these agents; a warning where they do not say which weights.
 
     Raises:

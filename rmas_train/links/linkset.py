@@ -39,7 +39,7 @@ class LinkSet(nn.Module):
         }
 
 
-def new_links(
+def draw_links(
     config: LinksConfig,
     topology: Topology,
     widths: Mapping[str, int],

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
 from rmas_train.errors import ConfigError, LinksError
-from rmas_train.links.folder import CARD, Card, load_tensors, read_card
-from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.links.folder import CARD, LinksCard, load_tensors, read_card
+from rmas_train.links.linkset import LinkSet, draw_links
 from rmas_train.topology import Topology, build_topology
 
 WIDEST = 1 << 16
 
 
-def card_topology(folder: Path, card: Card) -> tuple[Topology, LinksConfig]:
+def card_topology(folder: Path, card: LinksCard) -> tuple[Topology, LinksConfig]:
     """Topology and link options that a card names.
 
     Raises:
@@ -27,8 +27,8 @@ def card_topology(folder: Path, card: Card) -> tuple[Topology, LinksConfig]:
         raise LinksError(f"{folder / CARD}: {error}") from error
 
 
-def open_links(folder: Path) -> tuple[Card, Topology, LinkSet]:
-    """Card, topology and links of a folder, whole and sealed.
+def restore_links(folder: Path) -> tuple[LinksCard, Topology, LinkSet]:
+    """LinksCard, topology and links of a folder, whole and sealed.
 
     Inner links only where the card says ``stage: inner``.
 
@@ -42,7 +42,7 @@ def open_links(folder: Path) -> tuple[Card, Topology, LinkSet]:
         raise LinksError(
             f"{folder / CARD}: key agents.{odd[0]}.width is {widths[odd[0]]}; copy it again."
         )
-    links = new_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
     if card.stage == "inner":
         links = LinkSet(dict(links.inner.items()), {})  # type: ignore[arg-type]
     load_tensors(folder, links)

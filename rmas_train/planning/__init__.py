@@ -1,1 +1,1 @@
-"""Memory, operations and traffic of a step, counted without weights."""
+"""KVCache, operations and traffic of a step, counted without weights."""

@@ -1,4 +1,4 @@
-"""Memory and operations of one outer step, counted without weights.
+"""KVCache and operations of one outer step, counted without weights.
 
 The very code of the step runs on PyTorch's meta device, where tensors have shapes and no data;
 every allocation and every matrix product passes a counter. Bytes and operations are affine in each

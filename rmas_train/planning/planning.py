@@ -179,7 +179,7 @@ def advice(config: Config, plan: Plan, sharded: float) -> list[str]:
     return found
 
 
-def settle_checkpoint(config: Config, device: torch.device, world: int) -> str:
+def settle_recompute(config: Config, device: torch.device, world: int) -> str:
     """``checkpoint: auto``: ``none`` where the step fits into the device without it."""
     stage = config.training.outer
     if stage.checkpoint != "auto":

@@ -16,7 +16,7 @@ from rmas_train.agents.prompts import EncodedPrompt
 from rmas_train.config import AgentConfig, LinksConfig
 from rmas_train.engine.kv_cache import is_recurrent
 from rmas_train.errors import AgentError
-from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.links.linkset import LinkSet, draw_links
 from rmas_train.recursion import Team
 from rmas_train.support.resources import find_path
 from rmas_train.topology import Topology
@@ -121,4 +121,4 @@ def shape_team(
 def shape_links(config: LinksConfig, topology: Topology, agents: Mapping[str, Agent]) -> LinkSet:
     widths = {name: agent.width for name, agent in agents.items()}
     with torch.device("meta"):
-        return new_links(config, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+        return draw_links(config, topology, widths, dict.fromkeys(widths, 1.0), seed=0)

@@ -32,7 +32,7 @@ from rmas_train.recipes.role_columns import (
     load_prompts,
     role_columns,
 )
-from rmas_train.recipes.row_sources import Placed, Source, open_source
+from rmas_train.recipes.row_sources import Placed, RowSource, open_source
 from rmas_train.recipes.writers import open_writer
 from rmas_train.support.resources import resource_root
 
@@ -118,7 +118,7 @@ def copy(recipe: Recipe, args: argparse.Namespace) -> None:
 
 def _begin(
     recipe: Recipe, args: argparse.Namespace, counts: Counter[str]
-) -> tuple[Source, Overlap, Iterator[tuple[int, Problem]]]:
+) -> tuple[RowSource, Overlap, Iterator[tuple[int, Problem]]]:
     """The source, the evaluation sets and the problems; the first row is read, and so checked."""
     if args.rows is not None and args.rows < 1:
         raise ConfigError(f"rows={args.rows}: give 1 or more.")
@@ -205,7 +205,7 @@ def _row(problem: Problem, number: int, texts: dict[str, str]) -> Row:
 def _pack(
     recipe: Recipe,
     args: argparse.Namespace,
-    source: Source,
+    source: RowSource,
     overlap: Overlap,
     rows: list[Row],
     counts: Counter[str],

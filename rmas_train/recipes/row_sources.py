@@ -18,7 +18,7 @@ TIMEOUT = 20.0  # seconds for the hub to answer at all
 
 
 @dataclass(frozen=True)
-class Card:
+class SetCard:
     """What the hub says about a set at the time of asking."""
 
     revision: str | None
@@ -26,7 +26,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """Rows with their places, and what the manifest says about them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Source:
 
 def open_source(
     hub: str, config: str | None, split: str, revision: str | None, file: str | None
-) -> Source:
+) -> RowSource:
     """The rows of a file if one is given, else of the set on the hub.
 
     Raises:
@@ -60,7 +60,7 @@ def open_source(
     """
     if file is not None:
         path = Path(file)
-        return Source(path.name, read_rows(path), sha256=file_sha256(path))
+        return RowSource(path.name, read_rows(path), sha256=file_sha256(path))
     card = check_hub(hub, revision)
     if card is None:
         raise DataError(
@@ -71,7 +71,7 @@ def open_source(
     return hub_source(hub, config, split, revision, card)
 
 
-def check_hub(hub: str, revision: str | None) -> Card | None:
+def check_hub(hub: str, revision: str | None) -> SetCard | None:
     """Commit and licence of a set, or None if the hub does not answer for it."""
     from huggingface_hub import HfApi
 
@@ -82,12 +82,12 @@ def check_hub(hub: str, revision: str | None) -> Card | None:
     except HUB_ERRORS:
         return None
     data = info.card_data.to_dict() if info.card_data else {}
-    return Card(info.sha, data.get("license"))
+    return SetCard(info.sha, data.get("license"))
 
 
 def hub_source(
-    hub: str, config: str | None, split: str, revision: str | None, card: Card
-) -> Source:
+    hub: str, config: str | None, split: str, revision: str | None, card: SetCard
+) -> RowSource:
     """A set on the hub at the commit that its card named, row by row."""
     from datasets import load_dataset
 
@@ -105,7 +105,7 @@ def hub_source(
             ) from error
 
     name = hub if config is None else f"{hub}/{config}"
-    return Source(name, rows(), split, commit, card.licence)
+    return RowSource(name, rows(), split, commit, card.licence)
 
 
 def read_rows(path: Path) -> Iterator[Placed]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import LinksError
-from rmas_train.links.folder import CARD, Card
+from rmas_train.links.folder import CARD, LinksCard
 from rmas_train.links.linkset import LinkSet
-from rmas_train.links.restore import open_links
+from rmas_train.links.restore import restore_links
 from rmas_train.release.released import (
     ADAPTER,
     INNER_CONFIG,
@@ -46,7 +46,7 @@ def export_links(folder: Path, out: Path, task: str | None, layout: str) -> list
     Raises:
         LinksError: the release has no way to say what these links are, or ``out`` is not empty.
     """
-    card, topology, links = open_links(folder)
+    card, topology, links = restore_links(folder)
     _check_expressible(folder / CARD, card)
     family = family_of((e.key for e in topology.edges), f"{folder / CARD}")
     if task is not None and not family.has_tasks:
@@ -62,7 +62,7 @@ def export_links(folder: Path, out: Path, task: str | None, layout: str) -> list
     return _lost(card, links)
 
 
-def _check_expressible(path: Path, card: Card) -> None:
+def _check_expressible(path: Path, card: LinksCard) -> None:
     """The released loader knows one module and one way to use it.
 
     Raises:
@@ -76,7 +76,7 @@ def _check_expressible(path: Path, card: Card) -> None:
             )
 
 
-def _lost(card: Card, links: LinkSet) -> list[str]:
+def _lost(card: LinksCard, links: LinkSet) -> list[str]:
     notes = ["the released layout keeps no prompts, rounds, latent_length, topology or checksums"]
     if any(link.scale.item() != 1 for link in links.links().values()):
         notes.append(
@@ -88,13 +88,13 @@ def _lost(card: Card, links: LinkSet) -> list[str]:
     return notes
 
 
-def _dtype(card: Card, name: str) -> str:
+def _dtype(card: LinksCard, name: str) -> str:
     files: Mapping[str, Any] = card.released.get("files", {})
     return str(files.get(name, {}).get("dtype", "float32"))
 
 
 def _write_inner(
-    folder: Path, links: LinkSet, card: Card, agent: str, task: str | None, layout: str
+    folder: Path, links: LinkSet, card: LinksCard, agent: str, task: str | None, layout: str
 ) -> None:
     folder.mkdir()
     link = links.links()[f"inner.{agent}"]
@@ -109,7 +109,7 @@ def _write_inner(
 
 
 def _write_outer(
-    folder: Path, links: LinkSet, card: Card, family: Family, task: str | None, layout: str
+    folder: Path, links: LinkSet, card: LinksCard, family: Family, task: str | None, layout: str
 ) -> None:
     folder.mkdir()
     entries = []
@@ -139,7 +139,7 @@ def _write_outer(
 
 
 def _local_config(
-    card: Card, family: Family, task: str | None, entries: list[dict[str, Any]]
+    card: LinksCard, family: Family, task: str | None, entries: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """``outer_adapter_config.json``: what a local training of the release says about itself."""
     config: dict[str, Any] = {"mas_task": task or "math", "num_recursive_rounds": card.rounds}

@@ -19,7 +19,7 @@ from huggingface_hub.utils import disable_progress_bars
 
 from rmas_train.errors import HubError, LinksError
 from rmas_train.links.folder import CARD, TENSORS, read_card
-from rmas_train.links.restore import open_links
+from rmas_train.links.restore import restore_links
 from rmas_train.release.released import OUTER
 from rmas_train.support.files import new_folder, write_json
 from rmas_train.support.hub_errors import HUB_ERRORS
@@ -141,7 +141,7 @@ def check_sendable(folder: Path) -> None:
     for name in (CARD, TENSORS):
         if (folder / name).is_symlink():
             raise LinksError(f"{folder / name}: a symbolic link; copy the file itself there.")
-    open_links(folder)
+    restore_links(folder)
     if not read_card(folder).seal:
         raise LinksError(
             f"{folder / CARD}: no seal, so damage could not be found; train or import again."

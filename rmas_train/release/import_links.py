@@ -15,7 +15,7 @@ from rmas_train.agents.prompts import check_texts
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.errors import ConfigError, LinksError
-from rmas_train.links.folder import Card, save_links
+from rmas_train.links.folder import LinksCard, save_links
 from rmas_train.links.linkset import LinkSet
 from rmas_train.release.released import Released, Repository, read_released
 from rmas_train.runs.folder import stage_folder
@@ -100,7 +100,7 @@ def make_card(
     released: Released,
     repositories: Mapping[str, Repository],
     prompts: Mapping[str, dict[str, str | None]],
-) -> Card:
+) -> LinksCard:
     """What is known: the config's word on agents and prompts, the files' on widths and dtypes."""
     widths = released.widths
     agents = {
@@ -124,7 +124,7 @@ def make_card(
             "commit": repository.commit,
         }
     hashed = hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()[:16]
-    return Card(
+    return LinksCard(
         stage="outer",
         agents=agents,
         topology=asdict(config.topology),

@@ -9,11 +9,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from rmas_train.analysis.link_report import VECTORS, Subject
+from rmas_train.analysis.link_report import VECTORS, InspectedLink
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import CARD, find_links
 from rmas_train.links.modules import Link
-from rmas_train.links.restore import open_links
+from rmas_train.links.restore import restore_links
 from rmas_train.release.released import (
     FAMILIES,
     INNER_MANIFEST,
@@ -29,7 +29,7 @@ from rmas_train.release.released import (
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
-def find_subjects(folder: Path, task: str | None) -> dict[str, Subject]:
+def find_inspected(folder: Path, task: str | None) -> dict[str, InspectedLink]:
     """Full name -> link, with all that is known about it.
 
     Raises:
@@ -46,21 +46,21 @@ def find_subjects(folder: Path, task: str | None) -> dict[str, Subject]:
     return _released(folder, task)
 
 
-def _ours(folder: Path) -> dict[str, Subject]:
+def _ours(folder: Path) -> dict[str, InspectedLink]:
     """Links of this format; ``outer/start`` beside them is where outer links began."""
-    card, topology, links = open_links(folder)
+    card, topology, links = restore_links(folder)
     named = links.links()
     begun: dict[str, Link] = {}
     if (folder.parent / "start" / CARD).is_file():
-        begun = open_links(folder.parent / "start")[2].links()
+        begun = restore_links(folder.parent / "start")[2].links()
     sources = {f"outer.{e.key}": e.source for e in topology.edges}
     inputs = {n: embeddings(a["model"], a["width"]) for n, a in card.agents.items()}
     files = card.released.get("files", {})
-    subjects = {}
+    inspected = {}
     for name, link in named.items():
         agent = sources.get(name) or name.removeprefix("inner.")
         is_applied = name in sources and card.links["edge_input"] == "inner"
-        subjects[name] = Subject(
+        inspected[name] = InspectedLink(
             link,
             before=named[f"inner.{agent}"] if is_applied else None,
             # Inner links do not move in the outer stage, unless asked to.
@@ -68,10 +68,10 @@ def _ours(folder: Path) -> dict[str, Subject]:
             dtype=str(files.get(name, {}).get("dtype", "float32")),
             inputs=inputs[agent],
         )
-    return subjects
+    return inspected
 
 
-def _released(folder: Path, task: str | None) -> dict[str, Subject]:
+def _released(folder: Path, task: str | None) -> dict[str, InspectedLink]:
     """What there is of a released system; an outer repository alone will do."""
     agents = {agent for family in FAMILIES for edge in family.keys for agent in edge.split("-")}
     found = find_repositories(folder, sorted(agents))
@@ -85,7 +85,9 @@ def _released(folder: Path, task: str | None) -> dict[str, Subject]:
     outer = read_outer(found[OUTER], family, task)
     names = sorted({agent for edge in family.keys for agent in edge.split("-")})
     inner = {n: read_inner(found[n], task) for n in names if n in found}
-    subjects = {f"inner.{n}": Subject(one.link(), dtype=one.dtype) for n, one in inner.items()}
+    inspected = {
+        f"inner.{n}": InspectedLink(one.link(), dtype=one.dtype) for n, one in inner.items()
+    }
     for edge, one in outer.items():
         source = edge.partition("-")[0]
         before = inner[source].link() if source in inner else None
@@ -94,8 +96,8 @@ def _released(folder: Path, task: str | None) -> dict[str, Subject]:
                 f"{one.path}: key 'ln_source.weight' has shape ({one.d_source},), but {source}'s "
                 f"inner link has width ({before.d_target},); give files of the same system."
             )
-        subjects[f"outer.{edge}"] = Subject(one.link(), before=before, dtype=one.dtype)
-    return subjects
+        inspected[f"outer.{edge}"] = InspectedLink(one.link(), before=before, dtype=one.dtype)
+    return inspected
 
 
 def _family(repository: Repository) -> Family:

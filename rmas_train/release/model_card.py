@@ -9,7 +9,7 @@ from huggingface_hub import ModelCardData
 
 from rmas_train.compose import from_file
 from rmas_train.errors import DataError
-from rmas_train.links.folder import CARD, Card
+from rmas_train.links.folder import CARD, LinksCard
 from rmas_train.reporting.collect import read_json
 from rmas_train.reporting.tables import HEADER, table_rows
 from rmas_train.support.reading import parse_json
@@ -26,7 +26,7 @@ The method is RecursiveMAS, [arXiv {PAPER}](https://arxiv.org/abs/{PAPER}):
 """
 
 
-def model_card(folder: Path, card: Card, run_dir: Path | None) -> str:
+def model_card(folder: Path, card: LinksCard, run_dir: Path | None) -> str:
     """The text of ``README.md``.
 
     Args:
@@ -45,19 +45,19 @@ def model_card(folder: Path, card: Card, run_dir: Path | None) -> str:
     return "\n".join(part.rstrip() + "\n" for part in parts if part)
 
 
-def base_models(card: Card) -> list[str]:
+def base_models(card: LinksCard) -> list[str]:
     """The agents that are hub ids; a folder means nothing to others."""
     models = [about["model"] for about in card.agents.values()]
     return sorted({m for m in models if HUB_ID.fullmatch(m) and not Path(m).exists()})
 
 
-def local_agents(card: Card) -> list[str]:
+def local_agents(card: LinksCard) -> list[str]:
     """Agents that whoever pulls the links has to name with ``agents=``."""
     known = set(base_models(card))
     return [name for name, about in card.agents.items() if about["model"] not in known]
 
 
-def _what(card: Card) -> str:
+def _what(card: LinksCard) -> str:
     edges = ", ".join(
         f"`{_text(e['source'])}-{_text(e['target'])}`" for e in card.topology["edges"]
     )
@@ -70,7 +70,7 @@ def _what(card: Card) -> str:
     )
 
 
-def _agents(card: Card) -> str:
+def _agents(card: LinksCard) -> str:
     lines = ["## Agents\n", "| agent | model | revision | width | dtype | sha256 of its weights |"]
     lines.append("|---|---|---|---|---|---|")
     for name, about in card.agents.items():
@@ -81,7 +81,7 @@ def _agents(card: Card) -> str:
     return "\n".join(lines)
 
 
-def _made(card: Card, run_dir: Path | None) -> str:
+def _made(card: LinksCard, run_dir: Path | None) -> str:
     """Options, data, command and versions, as far as the run's files say them."""
     options = {k: card.links[k] for k in ("variant", "norm", "edge_input", "init")}
     lines = ["## Training\n", f"- links: {', '.join(f'{k} {v}' for k, v in options.items())}"]
@@ -143,7 +143,7 @@ def _results(folder: Path, run_dir: Path | None) -> str:
     return "\n".join(lines)
 
 
-def _use(card: Card) -> str:
+def _use(card: LinksCard) -> str:
     local = local_agents(card)
     given = ", ".join(f'"{name}": "<folder or hub id>"' for name in local)
     options = f", agents={{{given}}}" if local else ""

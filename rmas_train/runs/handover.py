@@ -13,9 +13,9 @@ from typing import Any
 
 from rmas_train.config import Config, TrainingConfig
 from rmas_train.errors import LinksError
-from rmas_train.links.folder import Card, check_agents, load_tensors, read_card
+from rmas_train.links.folder import LinksCard, check_agents, load_tensors, read_card
 from rmas_train.links.linkset import LinkSet
-from rmas_train.runs.load import Setup, prompt_texts
+from rmas_train.runs.load import Loaded, prompt_texts
 
 # Options of a stage that change no number but by rounding.
 FREE = (
@@ -30,22 +30,22 @@ FREE = (
 
 
 def make_card(
-    setup: Setup, stage: str, alignment: Mapping[str, dict[str, float]], options_hash: str = ""
-) -> Card:
+    loaded: Loaded, stage: str, alignment: Mapping[str, dict[str, float]], options_hash: str = ""
+) -> LinksCard:
     """What the links folder of this set-up says about itself."""
-    config = setup.config
-    prompts = prompt_texts(config, setup.agents)
+    config = loaded.config
+    prompts = prompt_texts(config, loaded.agents)
     is_outer = stage != "inner"
-    return Card(
+    return LinksCard(
         stage=stage,
-        agents=setup.agents,
+        agents=loaded.agents,
         topology=asdict(config.topology),
         links=asdict(config.links),
         prompts=prompts,
         rounds=config.rounds if is_outer else None,
         latent_length=config.latent_length if is_outer else None,
         max_new_tokens=config.evaluation.max_new_tokens,
-        data_fingerprint=setup.train.fingerprint,
+        data_fingerprint=loaded.train.fingerprint,
         package_version=version("rmas_train"),
         prompts_hash=_hash(prompts),
         options_hash=options_hash,
@@ -53,23 +53,23 @@ def make_card(
     )
 
 
-def inner_options_hash(setup: Setup) -> str:
+def inner_options_hash(loaded: Loaded) -> str:
     """Everything that decides the inner links: two runs with the same one may share them."""
-    config = setup.config
+    config = loaded.config
     links = {k: v for k, v in asdict(config.links).items() if k in ("variant", "norm", "init")}
     training = _deciding(config.training.inner)
     data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
-    agents = {n: d["fingerprint"] for n, d in setup.agents.items()}
-    rest = [_inner_length(config), agents, setup.inner_fingerprint, config.seed]
+    agents = {n: d["fingerprint"] for n, d in loaded.agents.items()}
+    rest = [_inner_length(config), agents, loaded.inner_fingerprint, config.seed]
     return _hash([links, training, data, *rest])
 
 
-def run_identity(setup: Setup, stage: str) -> dict[str, Any]:
+def run_identity(loaded: Loaded, stage: str) -> dict[str, Any]:
     """What decides a stage's numbers: a checkpoint goes on only in a run that shares all of it.
 
     What changes speed, memory or files alone is left out.
     """
-    config = setup.config
+    config = loaded.config
     is_outer = stage == "outer"
     data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
     return {
@@ -81,9 +81,9 @@ def run_identity(setup: Setup, stage: str) -> dict[str, Any]:
         "links": asdict(config.links),
         "training": _deciding(getattr(config.training, stage)),
         "data": data
-        | {"fingerprint": setup.train.fingerprint if is_outer else setup.inner_fingerprint},
-        "prompts": _hash(prompt_texts(config, setup.agents)),
-        "agents": {n: about["fingerprint"] for n, about in setup.agents.items()},
+        | {"fingerprint": loaded.train.fingerprint if is_outer else loaded.inner_fingerprint},
+        "prompts": _hash(prompt_texts(config, loaded.agents)),
+        "agents": {n: about["fingerprint"] for n, about in loaded.agents.items()},
     }
 
 
@@ -100,13 +100,13 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def find_inner(config: Config, setup: Setup) -> Path:
+def find_inner(config: Config, loaded: Loaded) -> Path:
     """Inner links for the outer stage: as given, or the newest valid ones for the same agents.
 
     Raises:
         LinksError: none, with the command that makes them.
     """
-    agents = setup.agents
+    agents = loaded.agents
     if config.inner:
         folder = Path(config.inner)
         folder = folder if (folder / "links.json").is_file() else folder / "links"
@@ -116,7 +116,7 @@ def find_inner(config: Config, setup: Setup) -> Path:
     if own.is_dir():
         check_agents(own, read_card(own), agents)
         return own
-    twin = equal_inner(config, setup)
+    twin = equal_inner(config, loaded)
     if twin is None:
         raise LinksError(
             f"no inner links in {own}; make them with: python -m rmas_train stage=inner "
@@ -125,9 +125,9 @@ def find_inner(config: Config, setup: Setup) -> Path:
     return twin
 
 
-def equal_inner(config: Config, setup: Setup) -> Path | None:
+def equal_inner(config: Config, loaded: Loaded) -> Path | None:
     """Finished inner links, here or in a run folder beside this one, from the very same options."""
-    wanted = inner_options_hash(setup)
+    wanted = inner_options_hash(loaded)
     run_dir = Path(config.run_dir)
     found = [run_dir / "inner" / "links", *run_dir.parent.glob("*/inner/links")]
     for folder in sorted((f for f in found if f.is_dir()), key=lambda f: -f.stat().st_mtime):
@@ -139,10 +139,10 @@ def equal_inner(config: Config, setup: Setup) -> Path | None:
     return None
 
 
-def read_links(setup: Setup, folder: Path, like: LinkSet) -> LinkSet:
+def read_links(loaded: Loaded, folder: Path, like: LinkSet) -> LinkSet:
     """Links from a folder, checked against this set-up's agents; ``like`` has their shapes."""
     card = read_card(folder)
-    check_agents(folder, card, setup.agents)
+    check_agents(folder, card, loaded.agents)
     links = copy.deepcopy(like)
     load_tensors(folder, links)
     return links

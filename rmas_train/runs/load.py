@@ -26,7 +26,7 @@ from rmas_train.topology import build_topology
 
 
 @dataclass
-class Setup:
+class Loaded:
     """A config's agents and data, loaded and checked.
 
     Attributes:
@@ -35,7 +35,7 @@ class Setup:
         inner: agent -> rows of its inner link; the same as ``train`` unless
             ``data.inner_files`` names others.
         agents: every agent's model, revision, dtype, width and fingerprint.
-        loaded: fingerprint of what this process holds of each agent of its own.
+        fingerprints: of what this process holds of each agent of its own.
     """
 
     config: Config
@@ -44,7 +44,7 @@ class Setup:
     test: Table
     inner: dict[str, Table]
     agents: dict[str, dict[str, Any]]
-    loaded: dict[str, str]
+    fingerprints: dict[str, str]
 
     @property
     def inner_fingerprint(self) -> str:
@@ -56,10 +56,10 @@ class Setup:
         """The agents' weights are, by hash, what was loaded."""
         assert_frozen(self.team.agents)
         for name, agent in self.team.agents.items():
-            assert agent.fingerprint() == self.loaded[name], f"agent {name} has changed"
+            assert agent.fingerprint() == self.fingerprints[name], f"agent {name} has changed"
 
 
-def set_up(config: Config, runtime: Runtime, names: Sequence[str] | None = None) -> Setup:
+def load_run(config: Config, runtime: Runtime, names: Sequence[str] | None = None) -> Loaded:
     """Load agents, prompts and data, and check that they fit.
 
     Args:
@@ -96,17 +96,17 @@ def set_up(config: Config, runtime: Runtime, names: Sequence[str] | None = None)
             f"for the inner links of {', '.join(readers)}; name other columns with "
             "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
         )
-    loaded = {n: described[n]["fingerprint"] for n in own}
+    fingerprints = {n: described[n]["fingerprint"] for n in own}
     if runtime.placement == "sharded":
-        loaded = {n: agent.fingerprint() for n, agent in agents.items()}
+        fingerprints = {n: agent.fingerprint() for n, agent in agents.items()}
     described = runtime.gather_dict(described)
     about = {n: described[n] for n in topology.agents}
-    setup = Setup(config, team, train, test, inner, about, loaded)
+    loaded = Loaded(config, team, train, test, inner, about, fingerprints)
     if topology.decoder in own:
-        check_lengths(setup)
+        check_lengths(loaded)
     for name in own:
-        check_prompts(setup, team.prompts[name])
-    return setup
+        check_prompts(loaded, team.prompts[name])
+    return loaded
 
 
 def load_agents(
@@ -180,15 +180,15 @@ def prompts_folder(config: Config) -> Path:
     return path
 
 
-def check_prompts(setup: Setup, prompt: Prompt) -> None:
+def check_prompts(loaded: Loaded, prompt: Prompt) -> None:
     """No prompt of an agent is longer than ``data.max_length``; only long texts are tokenised.
 
     Raises:
         DataError: names the row and the prompt.
     """
-    most = setup.config.data.max_length
+    most = loaded.config.data.max_length
     literal = sum(len(p.value.encode()) for p in prompt.user if p.kind == "text")
-    for table in (setup.train, setup.test):
+    for table in (loaded.train, loaded.test):
         sizes = [sum(len(row[c].encode()) for c in prompt.columns) for row in table.rows]
         # A token is a byte or more.
         long = [i for i, size in enumerate(sizes) if literal + size > most]
@@ -201,16 +201,16 @@ def check_prompts(setup: Setup, prompt: Prompt) -> None:
                 )
 
 
-def check_lengths(setup: Setup) -> None:
+def check_lengths(loaded: Loaded) -> None:
     """The decoder's prompt with its slots and the answer fit into ``data.max_length`` tokens.
 
     Raises:
         DataError: names the row.
     """
-    config, team = setup.config, setup.team
+    config, team = loaded.config, loaded.team
     decoder = team.agents[team.topology.decoder]
     prompt = team.prompts[decoder.name]
-    for table in (setup.train, setup.test):
+    for table in (loaded.train, loaded.test):
         encoded = prompt.encode(list(table.rows), 1, first=False)
         answers = decoder.tokenizer([r["answer"] for r in table.rows], add_special_tokens=False)
         for i, (one, answer) in enumerate(zip(encoded, answers["input_ids"], strict=True)):

@@ -12,49 +12,49 @@ from rmas_train.data.rows import Row
 from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.sequences import fill_text
 from rmas_train.engine.vocabulary import seen_ids, states_before, target_norm, token_embeddings
-from rmas_train.links.linkset import LinkSet, new_links
+from rmas_train.links.linkset import LinkSet, draw_links
 from rmas_train.links.start import Pairs, align_links, shared_tokens
 from rmas_train.recursion import Team
-from rmas_train.runs.load import Setup
+from rmas_train.runs.load import Loaded
 from rmas_train.runs.role_texts import role_sequences
 
 Gather = Callable[[Mapping[str, Any]], dict[str, Any]]
 VOCABULARY_ROWS = 2000  # rows from which token ids and typical states are read
 
 
-def vocabulary_rows(setup: Setup, name: str) -> list[Row]:
-    return setup.inner[name].rows[:VOCABULARY_ROWS]
+def vocabulary_rows(loaded: Loaded, name: str) -> list[Row]:
+    return loaded.inner[name].rows[:VOCABULARY_ROWS]
 
 
-def agent_texts(setup: Setup, agent: Agent) -> list[list[int]]:
+def agent_texts(loaded: Loaded, agent: Agent) -> list[list[int]]:
     """Token sequences of the data as this agent sees them: prompts, slot texts and its own text."""
-    rows, config = vocabulary_rows(setup, agent.name), setup.config
+    rows, config = vocabulary_rows(loaded, agent.name), loaded.config
     if agent.name in config.data.role_texts:
         return [
             ids + target
-            for ids, target in role_sequences(setup.team, config.data, agent.name, rows)
+            for ids, target in role_sequences(loaded.team, config.data, agent.name, rows)
         ]
-    encoded = setup.team.prompts[agent.name].encode(list(rows), 1, first=True)
+    encoded = loaded.team.prompts[agent.name].encode(list(rows), 1, first=True)
     answers = agent.tokenizer([r["answer"] for r in rows], add_special_tokens=False)["input_ids"]
     return [fill_text(e, {}) + list(a) for e, a in zip(encoded, answers, strict=True)]
 
 
-def fresh_links(setup: Setup, gather: Gather = dict) -> LinkSet:
+def untrained_links(loaded: Loaded, gather: Gather = dict) -> LinkSet:
     """Links as PyTorch draws them, from the run's seed; norms are those of the agents.
 
     Args:
-        setup: of this rank.
+        loaded: of this rank.
         gather: every rank's items in one dictionary, where ranks have different agents.
     """
-    team, config = setup.team, setup.config
-    norms = {n: target_norm(a, seen_ids(agent_texts(setup, a))) for n, a in team.agents.items()}
-    widths = {n: about["width"] for n, about in setup.agents.items()}
+    team, config = loaded.team, loaded.config
+    norms = {n: target_norm(a, seen_ids(agent_texts(loaded, a))) for n, a in team.agents.items()}
+    widths = {n: about["width"] for n, about in loaded.agents.items()}
     seed = stream_seed(config.seed, "links")
-    return new_links(config.links, team.topology, widths, gather(norms), seed)
+    return draw_links(config.links, team.topology, widths, gather(norms), seed)
 
 
-def make_links(
-    setup: Setup, init: str | None = None
+def starting_links(
+    loaded: Loaded, init: str | None = None
 ) -> tuple[LinkSet, dict[str, dict[str, float]]]:
     """New links for a set-up: aligned or freshly drawn, as ``links.init`` or ``init`` says.
 
@@ -62,11 +62,11 @@ def make_links(
         the links, each on the device of its (source) agent, and, for an aligned start, the
         alignment report of each edge.
     """
-    config, team = setup.config, setup.team
-    links = fresh_links(setup)
+    config, team = loaded.config, loaded.team
+    links = untrained_links(loaded)
     if (init or config.links.init) == "default":
         return place_links(links, team), {}
-    texts = {n: agent_texts(setup, a) for n, a in team.agents.items()}
+    texts = {n: agent_texts(loaded, a) for n, a in team.agents.items()}
     seen = {n: seen_ids(t) for n, t in texts.items()}
     pairs = {}
     for edge in team.topology.edges:

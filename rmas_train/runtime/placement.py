@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from rmas_train.errors import ConfigError
 
 
-def spread_devices(names: Sequence[str], main: torch.device) -> dict[str, torch.device]:
+def assign_devices(names: Sequence[str], main: torch.device) -> dict[str, torch.device]:
     """``per_agent``: agent -> device of this process.
 
     With n processes on a machine, process k has the devices k, k + n, k + 2n, ..., in the order of

@@ -21,7 +21,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 from rmas_train.config import RuntimeConfig
 from rmas_train.errors import ConfigError
 from rmas_train.runtime.engines import Engine
-from rmas_train.runtime.placement import shard, spread_devices
+from rmas_train.runtime.placement import assign_devices, shard
 from rmas_train.runtime.world import settle_backend
 from rmas_train.runtime.zero import ZeroEngine, require_deepspeed, zero_options
 
@@ -116,7 +116,7 @@ class Runtime:
     def agent_devices(self, names: Sequence[str]) -> dict[str, torch.device]:
         """Where ``placement`` puts each agent in this process."""
         if self.placement == "per_agent":
-            return spread_devices(names, self.device)
+            return assign_devices(names, self.device)
         return dict.fromkeys(names, self.device)
 
     def shard(self, layers: Sequence[nn.Module]) -> None:

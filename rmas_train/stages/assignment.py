@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def spread(costs: Mapping[str, float], world: int, rank: int) -> tuple[list[str], tuple[int, int]]:
+def assign_agents(
+    costs: Mapping[str, float], world: int, rank: int
+) -> tuple[list[str], tuple[int, int]]:
     """Which agents a rank trains, and which share of their rows.
 
     With fewer ranks than agents a rank has several, so that the largest sum of costs is small (the

@@ -16,8 +16,8 @@ from rmas_train.links.folder import find_links, read_card
 from rmas_train.reporting.collect import check_references
 from rmas_train.runs.folder import environment, stage_folder
 from rmas_train.runs.handover import read_links
-from rmas_train.runs.load import Setup
-from rmas_train.runs.starting_links import make_links
+from rmas_train.runs.load import Loaded
+from rmas_train.runs.starting_links import starting_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json
 from rmas_train.support.log import say
@@ -26,19 +26,21 @@ from rmas_train.systems.latent import Answer
 from rmas_train.tools.calls import Toolbox
 
 
-def run_eval(config: Config, setup: Setup, runtime: Runtime, tools: Toolbox | None = None) -> None:
+def run_eval(
+    config: Config, loaded: Loaded, runtime: Runtime, tools: Toolbox | None = None
+) -> None:
     """Evaluate trained links and controls; writes ``run_dir/eval``."""
     folder = find_links(Path(config.run or config.run_dir))
     lines = references(config)
-    untrained, _ = make_links(setup, init="default")
-    links = {"trained": read_links(setup, folder, untrained), "untrained": untrained}
+    untrained, _ = starting_links(loaded, init="default")
+    links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
     if (folder.parent / "start").is_dir():
-        links["start"] = read_links(setup, folder.parent / "start", untrained)
+        links["start"] = read_links(loaded, folder.parent / "start", untrained)
     for link_set in links.values():
         link_set.requires_grad_(False)
-    table = setup.test
+    table = loaded.test
     table.rows[:] = table.rows[: config.evaluation.max_rows]
-    todo = variants(config, setup.team, links, table, tools)
+    todo = variants(config, loaded.team, links, table, tools)
     mine = range(runtime.rank, len(todo), runtime.world)
     if runtime.placement == "sharded":  # all ranks run the same forwards, or they wait for ever
         mine = range(len(todo))
@@ -49,12 +51,12 @@ def run_eval(config: Config, setup: Setup, runtime: Runtime, tools: Toolbox | No
         done.append((i, row, [_record(answer) for answer in answers]))
     is_double = runtime.placement == "sharded" and not runtime.is_main
     done = sorted(runtime.gather([] if is_double else done))
-    setup.assert_unchanged()
+    loaded.assert_unchanged()
     if runtime.is_main:
-        out = stage_folder(config, "eval", setup.agents)
+        out = stage_folder(config, "eval", loaded.agents)
         if (out / "results.json").is_file():
             say(f"{out}/results.json: an earlier evaluation is replaced.")
-        write_answers(out / "answers.jsonl", done, setup)
+        write_answers(out / "answers.jsonl", done, loaded)
         write_json(
             out / "results.json",
             {
@@ -84,13 +86,13 @@ def references(config: Config) -> dict[str, Any]:
 
 
 def write_answers(
-    path: Path, done: Sequence[tuple[int, dict[str, Any], list[dict[str, Any]]]], setup: Setup
+    path: Path, done: Sequence[tuple[int, dict[str, Any], list[dict[str, Any]]]], loaded: Loaded
 ) -> None:
     """What each variant answered, row by row, for whoever wants to look."""
     with path.open("w", encoding="utf-8") as file:
         for _, row, answers in done:
             variant = {k: row[k] for k in ("system", "control", "rounds", "latent_length")}
-            for problem, answer in zip(setup.test.rows, answers, strict=True):
+            for problem, answer in zip(loaded.test.rows, answers, strict=True):
                 known = {"line": problem["_line"], "answer": problem["answer"]}
                 record = variant | known | answer
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")

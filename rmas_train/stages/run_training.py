@@ -11,7 +11,7 @@ from rmas_train.data.sampling import Sampler
 from rmas_train.errors import ConfigError, NonFiniteError
 from rmas_train.runs.folder import stage_folder
 from rmas_train.runs.handover import run_identity
-from rmas_train.runs.load import Setup
+from rmas_train.runs.load import Loaded
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json
 from rmas_train.support.log import say
@@ -42,7 +42,7 @@ def check_layout(stage: OuterConfig, runtime: Runtime) -> None:
 
 def run_training(
     config: Config,
-    setup: Setup,
+    loaded: Loaded,
     runtime: Runtime,
     stage: str,
     options: TrainingConfig,
@@ -54,10 +54,10 @@ def run_training(
     folder = Path(config.run_dir) / stage
     callbacks: list[Callback] = [LinkWatch(objective.expected_links)]
     if runtime.is_main:
-        folder = stage_folder(config, stage, setup.agents)
+        folder = stage_folder(config, stage, loaded.agents)
     saver = Saver(
         folder / "checkpoints",
-        run_identity(setup, stage),
+        run_identity(loaded, stage),
         options,
         runtime,
         resume_of(config, stage),
@@ -74,9 +74,9 @@ def run_training(
             tracker.close()
     except NonFiniteError as error:
         if runtime.is_main:
-            dump_step(folder / "nonfinite.json", error, setup, stage, saver.where())
+            dump_step(folder / "nonfinite.json", error, loaded, stage, saver.where())
         raise
-    setup.assert_unchanged()
+    loaded.assert_unchanged()
 
 
 def resume_of(config: Config, stage: str) -> str | None:
@@ -87,9 +87,11 @@ def resume_of(config: Config, stage: str) -> str | None:
     return str(path) if path.parent.parent.name == stage else "auto"
 
 
-def dump_step(path: Path, error: NonFiniteError, setup: Setup, stage: str, checkpoint: str) -> None:
+def dump_step(
+    path: Path, error: NonFiniteError, loaded: Loaded, stage: str, checkpoint: str
+) -> None:
     """What there is to know about a step that was not taken."""
-    tables = {t.path: t for t in (setup.inner.values() if stage == "inner" else [setup.train])}
+    tables = {t.path: t for t in (loaded.inner.values() if stage == "inner" else [loaded.train])}
     rows = [t.where(i % len(t)) for i in error.facts.get("rows", []) for t in tables.values()]
     write_json(path, error.facts | {"rows": rows, "last_checkpoint": checkpoint})
     say(f"the step's rows and gradient norms are in {path}; last good checkpoint: {checkpoint}")

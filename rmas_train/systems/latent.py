@@ -17,7 +17,7 @@ from rmas_train.engine.answer import Text, write
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Deliver, Rows, Team, unroll
-from rmas_train.tools.calls import Call, Session, Toolbox
+from rmas_train.tools.calls import Session, Toolbox, ToolCall
 
 Question = str | Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Answer:
     text: str
     tokens: int
     latent_steps: int
-    calls: tuple[Call, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass

@@ -9,9 +9,9 @@ from rmas_train.engine.answer import Text, write
 from rmas_train.engine.interrupt import Interrupt
 from rmas_train.engine.kv_cache import is_recurrent
 from rmas_train.engine.prefix import Prefixes
-from rmas_train.engine.prompt_batch import Turn
+from rmas_train.engine.prompt_batch import PromptBatch
 from rmas_train.recursion import Rows, Team, take_turn
-from rmas_train.topology import Call
+from rmas_train.topology import CallId
 
 Translations = Mapping[str, Mapping[str, str]]
 
@@ -62,7 +62,7 @@ def _answer_batch(
 ) -> list[Text]:
     calls = team.topology.live_calls(rounds)
     prefixes = Prefixes()
-    inboxes: dict[Call, dict[str, list[str]]] = {call: {} for call in calls}
+    inboxes: dict[CallId, dict[str, list[str]]] = {call: {} for call in calls}
     tokens = [0] * len(rows)
     written: list[Text] = []
     for call in calls:
@@ -83,7 +83,7 @@ def translate(text: str, words: Mapping[str, str]) -> str:
 
 
 def _write(
-    turn: Turn,
+    turn: PromptBatch,
     inbox: Mapping[str, list[str]],
     max_new_tokens: int,
     decoding: str,

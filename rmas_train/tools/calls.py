@@ -30,7 +30,7 @@ class Tool(Protocol):
 
 
 @dataclass(frozen=True)
-class Call:
+class ToolCall:
     """One call in an answer.
 
     Attributes:
@@ -89,7 +89,7 @@ class Session:
     tools: Mapping[str, Tool]
     max_calls: int
     result_chars: int
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
 
     ends = ">"
 
@@ -105,7 +105,7 @@ class Session:
         began, refused = time.perf_counter(), len(self.calls) == self.max_calls
         result = self._refusal() if refused else self._run(name, given)
         result = cut(result, self.result_chars)
-        self.calls.append(Call(name, given, result, time.perf_counter() - began, refused))
+        self.calls.append(ToolCall(name, given, result, time.perf_counter() - began, refused))
         return Reply(text[:begin] + "\n" + text[end:], f"<result>\n{result}\n</result>\n")
 
     def _refusal(self) -> str:

@@ -11,7 +11,7 @@ import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.compose import compose
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.runs.load import set_up
+from rmas_train.runs.load import load_run
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.log import stop_log
 
@@ -29,7 +29,7 @@ def links_of(run):
 def test_two_roles_of_one_model_are_loaded_once(overrides, agent_folders, workspace):
     typed = [*overrides, f"agents.critic.model={agent_folders['planner']}"]
     config = compose(typed)
-    agents = set_up(config, Runtime(config.runtime)).team.agents
+    agents = load_run(config, Runtime(config.runtime)).team.agents
     assert agents["planner"].model is agents["critic"].model
     assert agents["planner"].model is not agents["solver"].model
     assert [a.name for a in agents.values()] == ["planner", "critic", "solver"]
@@ -79,10 +79,10 @@ def test_a_set_without_an_agents_column_is_named(overrides, workspace):
     write(workspace / "data" / "critic.jsonl", [{"question": "red", "answer": " one"}])
     config = compose([*overrides, "data.inner_files.critic=critic.jsonl"])
     with pytest.raises(DataError, match=r"critic\.jsonl, line 1: no text column 'plan'"):
-        set_up(config, Runtime(config.runtime))
+        load_run(config, Runtime(config.runtime))
 
 
 def test_an_unknown_agent_in_inner_files_is_named(overrides):
     config = compose([*overrides, "data.inner_files.critik=critic.jsonl"])
     with pytest.raises(ConfigError, match=r"data\.inner_files\.critik: .*Did you mean 'critic'"):
-        set_up(config, Runtime(config.runtime))
+        load_run(config, Runtime(config.runtime))

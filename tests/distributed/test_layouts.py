@@ -5,7 +5,7 @@ import sys
 import pytest
 from launching import assert_same_curves, launch, run, torchrun
 
-from rmas_train.stages.assignment import spread
+from rmas_train.stages.assignment import assign_agents
 
 SMALL = [
     "training.inner.steps=4",
@@ -138,13 +138,13 @@ def test_the_other_launchers(typed, workspace, alone, launcher):
 
 def test_ranks_share_out_agents_by_cost():
     costs = {"small": 1.0, "large": 5.0, "middle": 3.0}
-    assert [spread(costs, 1, 0)] == [(["small", "large", "middle"], (1, 0))]
-    assert [spread(costs, 2, r)[0] for r in range(2)] == [["large"], ["small", "middle"]]
-    assert [spread(costs, 3, r)[0] for r in range(3)] == [["large"], ["middle"], ["small"]]
-    five = [spread(costs, 5, r) for r in range(5)]
+    assert [assign_agents(costs, 1, 0)] == [(["small", "large", "middle"], (1, 0))]
+    assert [assign_agents(costs, 2, r)[0] for r in range(2)] == [["large"], ["small", "middle"]]
+    assert [assign_agents(costs, 3, r)[0] for r in range(3)] == [["large"], ["middle"], ["small"]]
+    five = [assign_agents(costs, 5, r) for r in range(5)]
     assert [names for names, _ in five] == [["small"], ["large"], ["large"], ["middle"], ["middle"]]
     assert [part for _, part in five] == [(1, 0), (2, 0), (2, 1), (2, 0), (2, 1)]
     for world in range(1, 9):  # every agent's rows are there once
-        shares = [spread(costs, world, r) for r in range(world)]
+        shares = [assign_agents(costs, world, r) for r in range(world)]
         for name in costs:
             assert sum(1 / parts for names, (parts, _) in shares if name in names) == 1

@@ -75,7 +75,7 @@ def test_processes_share_the_gpus_of_a_machine(monkeypatch, processes, rank, gpu
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     names = ["planner", "critic", "solver"]
-    devices = placement.spread_devices(names, torch.device("cuda", rank))
+    devices = placement.assign_devices(names, torch.device("cuda", rank))
     assert [device.index for device in devices.values()] == found
 
 
@@ -83,4 +83,4 @@ def test_one_gpu_per_process_is_not_enough_to_spread(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match="2 process.es. share 2 GPU.s., so none has two"):
-        placement.spread_devices(["planner"], torch.device("cuda", 0))
+        placement.assign_devices(["planner"], torch.device("cuda", 0))

@@ -25,7 +25,7 @@ from rmas_train.compose import compose
 from rmas_train.data.rows import Table
 from rmas_train.engine.gradient import Gradient
 from rmas_train.errors import AgentError
-from rmas_train.links.linkset import new_links
+from rmas_train.links.linkset import draw_links
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.planning.cost import count
 from rmas_train.planning.shapes import read_shape
@@ -85,7 +85,7 @@ def planned_links(command):
     topology = build_topology(config.topology, config.agents)
     shapes = {name: read_shape(name, config.agents[name]) for name in topology.agents}
     widths = {name: shape.hidden_size for name, shape in shapes.items()}
-    links = new_links(config.links, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    links = draw_links(config.links, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
     links.train_only({f"outer.{key}" for key in topology.live_edges(config.rounds)})
     return links
 

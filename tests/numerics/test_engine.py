@@ -8,7 +8,7 @@ import torch
 from tiny import TINY, in_float64, make_agent, make_family, make_links, make_rows, make_team
 
 from rmas_train.engine import answer, prefix
-from rmas_train.engine.kv_cache import new_memory
+from rmas_train.engine.kv_cache import new_cache
 from rmas_train.engine.rollout import rollout
 from rmas_train.engine.sequences import embed_ids
 from rmas_train.objectives.outer import OuterObjective
@@ -130,7 +130,7 @@ def test_rows_that_have_ended_leave_the_batch(monkeypatch):
     texts = answer.generate(agent, batch, None, 3)
     last = {t.tokens for t in texts}
     with torch.no_grad():
-        first = agent.logits(new_memory(agent).read(batch)[:, -1]).argmax(-1).tolist()
+        first = agent.logits(new_cache(agent).read(batch)[:, -1]).argmax(-1).tolist()
     ends = dataclasses.replace(agent, tokenizer=Ending(agent.tokenizer, first[1]))
     assert last == {3}
     widths.clear()

@@ -5,7 +5,7 @@ import math
 import torch
 
 from rmas_train.analysis.link_report import (
-    Subject,
+    InspectedLink,
     branch_over_residual,
     mean_cosine,
     neighbours_kept,
@@ -55,7 +55,7 @@ def draw(seed):
 
 def test_fresh_links_are_flagged_and_links_that_moved_are_not():
     for seed in range(6):
-        assert report({"a": Subject(draw(seed))})["links"]["a"]["looks_untouched"]
+        assert report({"a": InspectedLink(draw(seed))})["links"]["a"]["looks_untouched"]
     edits = {
         "closing bias": lambda k: k.post_ln.bias[0].add_(1e-3),
         "closing gain": lambda k: k.post_ln.weight[0].add_(1e-3),
@@ -65,7 +65,7 @@ def test_fresh_links_are_flagged_and_links_that_moved_are_not():
     for edit in edits.values():
         link = draw(0)
         edit(link)
-        assert not report({"a": Subject(link)})["links"]["a"]["looks_untouched"]
+        assert not report({"a": InspectedLink(link)})["links"]["a"]["looks_untouched"]
 
 
 def test_a_collapsing_link_is_seen():
@@ -82,7 +82,7 @@ def test_the_random_state_is_left_alone():
     torch.manual_seed(5)
     wanted = torch.rand(1)
     torch.manual_seed(5)
-    subject = Subject(draw(0))
+    link = InspectedLink(draw(0))
     torch.manual_seed(5)
-    report({"a": subject})
+    report({"a": link})
     assert torch.equal(torch.rand(1), wanted)

@@ -133,9 +133,9 @@ def test_the_norm_scalar_is_folded_into_the_closing_layer_norm(tmp_path, scale):
     folder = save(tmp_path / "ours", TOPOLOGY, SEQUENTIAL, WIDTHS, scale=scale)
     notes = export_links(folder, tmp_path / "out", None, "hub")
     assert any("closing LayerNorm" in note for note in notes)
-    from rmas_train.links.restore import open_links
+    from rmas_train.links.restore import restore_links
 
-    ours = open_links(folder)[2].links()
+    ours = restore_links(folder)[2].links()
     for name, one in load(tmp_path / "out").links.items():
         assert ours[name].scale != 1
         x = torch.randn(20, one.d_source, dtype=torch.float64)

@@ -14,7 +14,7 @@ from rmas_train.compose import compose
 from rmas_train.config import Config, OuterConfig
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Team
-from rmas_train.runs.load import Setup
+from rmas_train.runs.load import Loaded
 from rmas_train.stages.pipeline import taught_texts
 from rmas_train.topology import build_topology
 
@@ -56,7 +56,7 @@ def test_loss_and_gradient_are_the_naive_ones(style, latents, table):
     config, team = shipped(style)
     rows = rows_of(config)
     stage = OuterConfig(latents=latents)
-    texts = taught_texts(Setup(config, team, table(rows), table(rows), {}, {}, {}), stage)
+    texts = taught_texts(Loaded(config, team, table(rows), table(rows), {}, {}, {}), stage)
     decoder = team.topology.decoder
     assert set(texts) == (set() if latents == "rollout" else set(team.agents) - {decoder})
     links, plain = make_links(team).double(), make_links(team).double()

@@ -9,7 +9,7 @@ from rmas_train.agents.prompts import tokenise
 from rmas_train.config import Config, DataConfig, OuterConfig
 from rmas_train.errors import ConfigError, TargetLeakWarning
 from rmas_train.objectives.outer import OuterObjective
-from rmas_train.runs.load import Setup
+from rmas_train.runs.load import Loaded
 from rmas_train.stages.pipeline import taught_texts
 
 M = 2
@@ -93,7 +93,7 @@ def test_which_text_an_agent_reads(team, table):
     """The decoder's only on request; a role without a text is named."""
     rows = table(make_rows(2))
     data = DataConfig(role_texts={"planner": "plan", "solver": "solution"})
-    setup = Setup(Config(data=data), team, rows, rows, {}, {}, {})
+    setup = Loaded(Config(data=data), team, rows, rows, {}, {}, {})
     assert taught_texts(setup, OuterConfig()) == {}
     stage = OuterConfig(latents="teacher_forced", feedback="gold_answer")
     with pytest.raises(ConfigError, match=r"data\.role_texts\.critic"):

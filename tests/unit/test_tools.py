@@ -15,7 +15,7 @@ from rmas_train.agents.agent import freeze
 from rmas_train.agents.prompts import tokenise
 from rmas_train.config import Config, ToolsConfig
 from rmas_train.engine.answer import generate
-from rmas_train.engine.kv_cache import Memory
+from rmas_train.engine.kv_cache import KVCache
 from rmas_train.engine.sequences import embed_ids
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.evaluation.evaluate import Variant, decoder_alone, evaluate_variant
@@ -151,7 +151,7 @@ def test_resumed_states_equal_one_reading_of_everything(fitted):
         (tokenise(agent, [t], plain=True)[0] for t in (pieces[0], read[0])), []
     )
     with torch.no_grad():
-        expected = agent.logits(Memory(agent).read(embed_ids(agent, [ids]))[:, -1]).argmax(-1)
+        expected = agent.logits(KVCache(agent).read(embed_ids(agent, [ids]))[:, -1]).argmax(-1)
     (answer,) = run(agent, [prompts["two"]], BOX)
     assert agent.tokenizer.decode(expected) in answer.text
 
