@@ -25,7 +25,7 @@ from systems import Size, build, rows
 from rmas_train.runs.folder import environment
 from rmas_train.support.files import write_json
 from rmas_train.systems.latent import System
-from rmas_train.systems.text import answer_in_text
+from rmas_train.systems.text import TextSystem
 
 ROUNDS, BATCH = 2, 8
 TEXT_LENGTHS = (4, 8, 16, 32, 64)
@@ -47,7 +47,7 @@ def measure(size: Size, length: int, repeats: int) -> dict[str, Any]:
     system = System(team, links, ROUNDS, size.latent_length, max_new_tokens=length)
 
     def text() -> Any:
-        return answer_in_text(team, table, ROUNDS, max_new_tokens=length, batch_size=BATCH)
+        return TextSystem(team, length, BATCH).answer(table, ROUNDS)
 
     latent_s, latent = timed(lambda: system.answer(table, batch_size=BATCH), repeats)
     text_s, texts = timed(text, repeats)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
@@ -21,22 +21,23 @@ import torch
 from outer import compare
 from transformers import PretrainedConfig
 
+from rmas_train.channels import LatentChannel
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.data.rows import Table
-from rmas_train.engine.answer import generate
 from rmas_train.links.linkset import LinkSet, draw_links
-from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.planning.plan import make_plan
-from rmas_train.planning.planning import find_tokens, measured_rates
+from rmas_train.planning.rates import measured_rates
 from rmas_train.planning.shapes import (
-    NoTokenizer,
+    CountedTokenizer,
     Tokens,
     read_shape,
     shape_agent,
     shape_team,
 )
-from rmas_train.recursion import Backward, Team, unroll
+from rmas_train.planning.token_counts import find_tokens
+from rmas_train.recursion import Recursion, Team, last_call
 from rmas_train.runs.folder import environment
 from rmas_train.support.files import write_json
 from rmas_train.topology import build_topology
@@ -46,10 +47,10 @@ TINY = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "vo
 TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
 
 
-class Words(NoTokenizer):
+class Words(CountedTokenizer):
     """Every word is token 1."""
 
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+    def __call__(self, texts: Sequence[str], **_: Any) -> dict[str, list[list[int]]]:
         return {"input_ids": [[1] * len(text.split()) for text in texts]}
 
     def decode(self, ids: list[int], **_: Any) -> str:
@@ -105,7 +106,7 @@ def timed(run: Callable[[], Any], device: str, repeats: int = 3) -> list[float]:
 
 def outer_step(team: Team, links: LinkSet, rounds: int, device: str) -> dict[str, Any]:
     """A true-rollout step with `checkpoint: agent`: seconds, and bytes at the peak above before."""
-    backward = Backward(checkpoint=True)
+    backward = Backward(recompute=True)
     objective = OuterObjective(team, links, table(BATCH), rounds, LATENT, backward=backward)
 
     def step() -> None:
@@ -124,13 +125,9 @@ def outer_step(team: Team, links: LinkSet, rounds: int, device: str) -> dict[str
 @torch.no_grad()
 def text_speed(team: Team, links: LinkSet, device: str) -> dict[str, Any]:
     """Greedy text of the decoder after an unroll."""
-    result = unroll(team, links, table(BATCH).rows, 1, LATENT)
-
-    def write() -> None:
-        batch, prefix = result.turn.open(range(BATCH), result.inbox)
-        generate(result.turn.agent, batch, prefix, TEXT)
-
-    return {"tokens": TEXT, "seconds": timed(write, device)}
+    recursion = Recursion(team, LatentChannel(links, LATENT))
+    decoder = last_call(recursion.unroll(table(BATCH).rows, 1))
+    return {"tokens": TEXT, "seconds": timed(lambda: decoder.write(TEXT), device)}
 
 
 def main() -> None:

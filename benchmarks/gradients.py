@@ -24,8 +24,7 @@ from rmas_train.compose import compose
 from rmas_train.engine.gradient import Gradient
 from rmas_train.links.folder import load_tensors
 from rmas_train.links.linkset import LinkSet
-from rmas_train.objectives.outer import OuterObjective
-from rmas_train.recursion import Backward
+from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.runs.folder import environment
 from rmas_train.runs.load import load_run
 from rmas_train.runs.starting_links import starting_links

@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 from systems import Size, build, rows
 
-from rmas_train.objectives.outer import OuterObjective
-from rmas_train.recursion import Backward
+from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.runs.folder import environment
 from rmas_train.support.files import write_json
 
@@ -38,7 +37,7 @@ def measure(rounds: int, checkpoint: str) -> int:
     torch.set_num_threads(2)
     team, links = build(SIZE)
     table = rows(BATCH, SIZE)
-    backward = Backward(checkpoint=checkpoint == "agent")
+    backward = Backward(recompute=checkpoint == "agent")
     objective = OuterObjective(team, links, table, rounds, SIZE.latent_length, backward=backward)
     small = OuterObjective(team, links, rows(1, Size(prompt=8)), rounds, 2)
     small([0], rounds).sum().backward()

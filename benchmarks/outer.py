@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import tokenise
 from rmas_train.data.rows import Table
+from rmas_train.engine.message import LatentMessage
 from rmas_train.engine.rollout import at_least_float32
 from rmas_train.engine.sequences import embed_prompts
 from rmas_train.links.linkset import LinkSet
@@ -46,7 +47,8 @@ def sequence(team: Team, name: str, row: Row, round_: int, inbox: dict[str, Tens
     """Input embeddings of a prompt with its message, (1, L, D)."""
     agent = team.agents[name]
     prompts = team.prompts[name].encode([row], round_, first=not inbox)
-    return embed_prompts(agent, prompts, inbox).embeds
+    slots = {source: LatentMessage(x).slot(agent) for source, x in inbox.items()}
+    return embed_prompts(agent, prompts, slots).embeds
 
 
 def released_loss(team: Team, links: LinkSet, row: Row, rounds: int, length: int) -> Tensor:

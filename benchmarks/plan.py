@@ -25,10 +25,9 @@ from memory import resident
 from systems import Size, build, rows
 
 from rmas_train.compose import compose
-from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.planning.plan import make_plan
-from rmas_train.planning.planning import find_tokens
-from rmas_train.recursion import Backward
+from rmas_train.planning.token_counts import find_tokens
 from rmas_train.runs.folder import environment
 from rmas_train.support.files import write_json
 
@@ -65,7 +64,7 @@ def measure(setting: str) -> int:
 
 def train(size: Size, batch: int, rounds: int, checkpoint: str) -> None:
     team, links = build(size)
-    backward = Backward(checkpoint=checkpoint == "agent")
+    backward = Backward(recompute=checkpoint == "agent")
     table = rows(batch, size)
     objective = OuterObjective(team, links, table, rounds, size.latent_length, backward=backward)
     optimizer = torch.optim.AdamW([p for p in links.parameters() if p.requires_grad])

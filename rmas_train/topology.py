@@ -50,12 +50,17 @@ class Topology:
     def outgoing(self, agent: str) -> list[Edge]:
         return [e for e in self.edges if e.source == agent]
 
-    def live_calls(self, rounds: int) -> list[CallId]:
-        """The calls whose result reaches the answer, in the order in which they run.
+    def live_calls(self, rounds: int, answer_rounds: Iterable[int] | None = None) -> list[CallId]:
+        """The calls whose result reaches an answer, in the order in which they run.
 
         The last one is the decoder's in the last round, which answers instead of rolling out.
+
+        Args:
+            rounds: depth.
+            answer_rounds: rounds in which the decoder answers; None: the last one.
         """
         live: set[CallId] = {(rounds, self.decoder)}
+        live |= {(r, self.decoder) for r in answer_rounds or ()}
         calls = [(r, agent) for r in range(1, rounds + 1) for agent in self.order]
         calls = calls[: calls.index((rounds, self.decoder)) + 1]
         for r, agent in reversed(calls):

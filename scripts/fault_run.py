@@ -40,7 +40,7 @@ SMALL = [
     "training.outer.save_every=3",
     "training.inner.log_every=1",
     "training.outer.log_every=1",
-    "evaluation.controls=[shuffled]",
+    "evaluation.systems=[shuffled]",
     "evaluation.max_rows=20",
     "rounds=2",
 ]

@@ -35,7 +35,7 @@ SETTINGS = {
     "relay_scrambled": ["steps=150", "lr=6e-4", "batch_size=96"],
     "relay_dialect": ["steps=200", "lr=1e-3", "batch_size=64", "depth=uniform"],
 }
-COMMON = ["data.test=valid.jsonl", "evaluation.controls=[start]", "rounds=3"]
+COMMON = ["data.test=valid.jsonl", "evaluation.systems=[start]", "rounds=3"]
 
 
 def rmas(*options: str) -> None:

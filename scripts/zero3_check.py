@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TYPED = [
     "experiment=relay",
     "rounds=2",
-    "evaluation.controls=[shuffled]",
+    "evaluation.systems=[shuffled]",
     "evaluation.max_rows=20",
     *(f"training.{s}.{o}" for s in ("inner", "outer") for o in ("steps=8", "batch_size=8")),
     *(f"training.{s}.log_every=1" for s in ("inner", "outer")),

@@ -10,7 +10,7 @@ import torch
 from tiny import SEQUENTIAL
 
 from rmas_train.config import LinksConfig
-from rmas_train.links.folder import Card, save_links
+from rmas_train.links.folder import LinksCard, save_links
 from rmas_train.links.linkset import draw_links
 from rmas_train.topology import build_topology
 
@@ -108,7 +108,7 @@ def save(folder, topology, config, widths, released=None, scale=1.0, **options):
         for parameter in links.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     about = {"model": "m", "revision": None, "dtype": "float32", "fingerprint": "f"}
-    card = Card(
+    card = LinksCard(
         stage="outer",
         agents={a: about | {"width": w} for a, w in widths.items()},
         topology=asdict(config),

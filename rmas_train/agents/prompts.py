@@ -157,6 +157,11 @@ def tokenise(agent: Agent, texts: list[str], plain: bool = False) -> list[list[i
     return [list(ids) for ids in encoded["input_ids"]]
 
 
+def tokenise_whole(agent: Agent, texts: list[str]) -> list[list[int]]:
+    """Ids of texts as the agent itself would write them: plain text, then its end-of-text token."""
+    return [[*ids, agent.end_id] for ids in tokenise(agent, texts, plain=True)]
+
+
 def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Prompt:
     """A prompt of known texts, and exactly the slots that are wanted.
 

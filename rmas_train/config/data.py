@@ -8,6 +8,7 @@ from typing import Any
 
 from rmas_train.config.options import check_least, option
 from rmas_train.errors import ConfigError
+from rmas_train.registry import GRADERS
 
 
 @dataclass(kw_only=True)
@@ -39,9 +40,11 @@ class DataConfig:
     answer_pattern: str = option(
         r"^\s*(?P<answer>.+?)\s*$", "regular expression whose group `answer` is compared exactly"
     )
+    grader: str = option("pattern", "pattern: answer_pattern, compared exactly; or a plugin's")
     max_length: int = option(4096, "tokens: longest prompt with its slots and answer")
 
     def __post_init__(self) -> None:
+        GRADERS.check(self.grader)
         check_least("data.max_length", self.max_length, 1)
         try:
             pattern = re.compile(self.answer_pattern)

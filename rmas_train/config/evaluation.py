@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from rmas_train.config.options import MOST_LENGTH, MOST_ROUNDS, check_choice, check_least, option
 from rmas_train.errors import ConfigError
+from rmas_train.registry import BENCHMARKS, SYSTEMS
 from rmas_train.support.redact import SECRET_NAME
 
 TOOLS = ("python", "search")
 SAFE_URL = re.compile(r"(https://[^\s/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?")
-CONTROLS = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
+SYSTEMS_BESIDE = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
 @dataclass(kw_only=True)
@@ -23,7 +24,8 @@ class EvaluationConfig:
         "plain", "plain | static: the library's static cache, whose step is compiled on a GPU"
     )
     max_rows: int | None = option(None, "evaluate the first rows only")
-    controls: list[str | None] = option(list(CONTROLS), "rows beside the trained system")
+    benchmarks: list[str] = option(["test"], "test: the data's test rows; or a plugin's")
+    systems: list[str | None] = option(list(SYSTEMS_BESIDE), "evaluated beside the trained system")
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "max_rows"):
@@ -32,10 +34,14 @@ class EvaluationConfig:
         check_choice("evaluation.decoding", self.decoding, ("plain", "static"))
         for depth in self.rounds or []:
             check_least("evaluation.rounds", depth, 1, MOST_ROUNDS)
-        # YAML reads a bare `null` as nothing; here it is a control's name.
-        self.controls = [control or "null" for control in self.controls]
-        for control in self.controls:
-            check_choice("evaluation.controls", str(control), CONTROLS)
+        # YAML reads a bare `null` as nothing; here it is a system's name.
+        self.systems = [name or "null" for name in self.systems]
+        for name in self.systems:
+            SYSTEMS.check(str(name))
+        for name in self.benchmarks:
+            BENCHMARKS.check(name)
+        if not self.benchmarks:
+            raise ConfigError("evaluation.benchmarks=[]: name one or more; `test` is the data's.")
 
 
 @dataclass(kw_only=True)

@@ -12,8 +12,9 @@ from rmas_train.config.options import MOST_LENGTH, MOST_ROUNDS, check_choice, ch
 from rmas_train.config.runtime import PlanConfig, RuntimeConfig
 from rmas_train.config.training import StagesConfig
 from rmas_train.errors import ConfigError
+from rmas_train.registry import ANALYSES
 
-STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan", "pin")
+STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan", "pin", "analyse")
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -36,6 +37,7 @@ class Config:
     allow_code_execution: bool = option(
         False, "run the Python that the decoder writes (tools.names=[python]); docs/tools.md"
     )
+    analyses: list[str] = option(["messages"], "stage=analyse: messages; or a plugin's")
     tracking: list[str] = option([], "any of wandb, tensorboard; both work offline")
     agents: dict[str, AgentConfig] = option({}, "name -> agent")
     topology: TopologyConfig = field(default_factory=TopologyConfig)
@@ -52,6 +54,8 @@ class Config:
         check_least("rounds", self.rounds, 1, MOST_ROUNDS)
         check_least("latent_length", self.latent_length, 0, MOST_LENGTH)
         check_least("seed", self.seed, 0, 2**63 - 1)
+        for name in self.analyses:
+            ANALYSES.check(name)
         for tracker in self.tracking:
             check_choice("tracking", tracker, ("wandb", "tensorboard"))
         check_tools(self.tools, self.allow_code_execution)

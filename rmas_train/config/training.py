@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from rmas_train.config.options import MOST_ROWS, MOST_STEPS, check_choice, check_least, option
 from rmas_train.errors import ConfigError
+from rmas_train.registry import CALLBACKS, OBJECTIVES
 
 GRADIENTS = ("full", "window", "first_step", "parallel")
 
@@ -14,6 +15,8 @@ GRADIENTS = ("full", "window", "first_step", "parallel")
 class TrainingConfig:
     """What both stages share. Release: AdamW, betas 0.9, 0.95, weight decay 0, 10 warm-up steps."""
 
+    objective: str = option("", "what is minimised; a plugin adds its own")
+    callbacks: list[str] = option([], "a plugin's callbacks, told of every optimizer step")
     steps: int = option(1000, "optimizer steps")
     batch_size: int = option(64, "rows per optimizer step, over all ranks and micro-batches")
     micro_batch_size: int | None = option(None, "rows per forward and rank; null: all of a rank's")
@@ -38,6 +41,10 @@ class TrainingConfig:
         check_least("training.<stage>.batch_size", self.batch_size, 1, MOST_ROWS)
         for key in ("lr", "warmup_steps", "weight_decay", "eps", "clip_norm", "save_minutes"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 0)
+        if self.objective:  # "" where no stage is meant, as in tests of the loop
+            OBJECTIVES.check(self.objective)
+        for name in self.callbacks:
+            CALLBACKS.check(name)
         check_choice("training.<stage>.clip_scope", self.clip_scope, ("link", "global"))
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             raise ConfigError(f"training.<stage>.betas={self.betas}; give two numbers in [0, 1).")
@@ -45,6 +52,7 @@ class TrainingConfig:
 
 @dataclass(kw_only=True)
 class InnerConfig(TrainingConfig):
+    objective: str = option("cosine", "cosine to the next token's embedding; or a plugin's")
     inner_states: str = option(
         "teacher_forced", "teacher_forced (release) | rollout (the paper's formula, literally)"
     )
@@ -57,6 +65,7 @@ class InnerConfig(TrainingConfig):
 
 @dataclass(kw_only=True)
 class OuterConfig(TrainingConfig):
+    objective: str = option("answer", "cross-entropy on the final answer; or a plugin's")
     depth: str = option(
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )

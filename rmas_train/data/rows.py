@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rmas_train.config import DataConfig
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.support.reading import parse_json, short
 
@@ -20,10 +18,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one file. ``rounds_needed`` is a column that any data set may have."""
+    """Rows of one file. ``rounds_needed`` is a column that any data set may have.
+
+    Attributes:
+        path: of the file; for rows that never were in a file, what to call them.
+        digest: sha256 of such rows; None: that of the file.
+    """
 
     path: Path
     rows: list[Row]
+    digest: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -33,8 +37,8 @@ class Table:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """sha256 of the file, or of the rows."""
+        return self.digest or hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def rounds_needed(self, index: int) -> int | None:
         return self.rows[index].get("rounds_needed")
@@ -104,22 +108,15 @@ def _parse(path: Path, number: int, line: str) -> Row:
     return row | {"_line": number}
 
 
-def read_answer(config: DataConfig, text: str) -> str | None:
-    """What ``data.answer_pattern`` finds in a text; None if it is unreadable, which is wrong."""
-    match = re.search(config.answer_pattern, text)
-    return match["answer"] if match else None
-
-
-def check_answers(table: Table, config: DataConfig) -> None:
-    """Every gold answer can be read by the pattern that reads the system's.
+def table_of(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
+    """Rows given in Python, checked as those of a file are; ``name`` stands for the file's.
 
     Raises:
-        DataError: names the line and the answer.
+        DataError: as ``read_table``.
     """
-    table.require(["answer"], "what the decoder should write")
-    for i, row in enumerate(table.rows):
-        if read_answer(config, row["answer"]) is None:
-            raise DataError(
-                f"{table.where(i)}: answer {row['answer']!r} does not match data.answer_pattern="
-                f"{config.answer_pattern}; mend the row or the pattern."
-            )
+    lines = [json.dumps(dict(row), ensure_ascii=False) for row in rows]
+    if not lines:
+        raise DataError(f"{name}: no rows; give one or more.")
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    path = Path(name)
+    return Table(path, [_parse(path, i, line) for i, line in enumerate(lines, start=1)], digest)

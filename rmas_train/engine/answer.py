@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from rmas_train.agents.agent import Agent
 from rmas_train.engine.interrupt import Draft, Interrupt, decode, resume, together
 from rmas_train.engine.kv_cache import Prefix, new_cache
-from rmas_train.engine.prompt_batch import Opened, PromptBatch
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import at_least_float32
 from rmas_train.engine.sequences import Batch, take_first
@@ -26,6 +25,10 @@ class Text:
 
     text: str
     tokens: int
+
+    def after(self, tokens: int) -> Text:
+        """The same text, counted with what was written before it."""
+        return Text(self.text, self.tokens + tokens)
 
 
 def answer_loss(
@@ -67,27 +70,27 @@ def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
 
 @torch.no_grad()
 def write(
-    turn: PromptBatch,
-    opened: Opened,
+    agent: Agent,
+    embedded: tuple[Batch, Prefix | None],
     max_new_tokens: int,
     decoding: str = "plain",
     interrupts: Sequence[Interrupt] | None = None,
 ) -> list[Text]:
-    """Greedy text of what ``turn.open`` or ``turn.open_text`` gave.
+    """Greedy text after a batch of prompts.
 
     Args:
-        turn: whose.
-        opened: what it reads, and the prefix it has read.
+        agent: who writes.
+        embedded: what it reads, and the prefix that it has read.
         max_new_tokens: where to stop at the latest.
         decoding: ``plain``: our loop, on the prefix; ``static``: the library's, with a static cache
-            whose step it compiles on a GPU; the turn then has no prefix (``turn.whole()``).
+            whose step it compiles on a GPU; there must be no prefix then.
         interrupts: one per row, or None; with ``plain`` only.
     """
-    batch, prefix = opened
+    batch, prefix = embedded
     if decoding == "plain":
-        return generate(turn.agent, batch, prefix, max_new_tokens, interrupts)
+        return generate(agent, batch, prefix, max_new_tokens, interrupts)
     assert prefix is None and interrupts is None
-    return generate_static(turn.agent, batch, max_new_tokens)
+    return generate_static(agent, batch, max_new_tokens)
 
 
 @torch.no_grad()
@@ -140,10 +143,10 @@ def generate(
         going = []
         for part in together(agent, prefix, todo, drafts):
             own = [drafts[i] for i in part]
-            opened = batch, prefix
+            embedded = batch, prefix
             if any(draft.read for draft in own):
-                opened = resume(agent, batch, prefix, part, [draft.read for draft in own])
-            written = _greedy(agent, *opened, [d.room for d in own], [d.is_due for d in own])
+                embedded = resume(agent, batch, prefix, part, [draft.read for draft in own])
+            written = _greedy(agent, *embedded, [d.room for d in own], [d.is_due for d in own])
             going += [i for i, ids in zip(part, written, strict=True) if drafts[i].add(ids)]
         todo = sorted(going)
     return [Text("".join(draft.kept), draft.tokens) for draft in drafts]

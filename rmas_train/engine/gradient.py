@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rmas_train.engine.recompute import wanted_pairs
+
 
 @dataclass(frozen=True)
 class Gradient:
@@ -58,7 +60,7 @@ Outputs = tuple[Tensor, ...]
 
 
 def parallel(
-    run: Callable[..., tuple[Tensor, Outputs]],
+    run: Callable[..., Outputs],
     inputs: Sequence[Tensor],
     parameters: Sequence[Tensor],
     sweeps: int,
@@ -66,8 +68,9 @@ def parallel(
     """``run(*inputs)``'s outputs, with the gradient of ``Gradient``'s mode ``parallel``.
 
     Args:
-        run: inputs -> latents (B, M, D) and outputs, step by step; with ``again`` (B, M, D) all
-            positions at once over these latents, which gives the same to rounding.
+        run: inputs -> outputs, of which the second is the latents (B, M, D), step by step; with
+            ``again`` (B, M, D) all positions at once over these latents, which gives the same to
+            rounding.
         inputs: what it is given.
         parameters: leaves that it uses besides; all that should get a gradient.
         sweeps: number of vector-Jacobian products, 1 or more.
@@ -79,11 +82,13 @@ def parallel(
 class _Parallel(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Any, sweeps: int, count: int, *tensors: Tensor) -> Outputs:
-        latents, outputs = run(*tensors[:count])
+        ctx.set_materialize_grads(False)  # hidden states and latents are seldom asked for one
+        outputs: Outputs = run(*tensors[:count])
+        latents = outputs[1]
         ctx.run, ctx.parameters = run, tensors[count:]
         ctx.sweeps = min(sweeps, latents.shape[1])
         ctx.save_for_backward(latents, *tensors[:count])
-        return tuple(outputs)
+        return outputs
 
     @staticmethod
     @once_differentiable
@@ -92,8 +97,9 @@ class _Parallel(torch.autograd.Function):
         latents_BMD = saved_latents.detach().requires_grad_()
         inputs = [x.detach().requires_grad_(x.requires_grad) for x in saved_inputs]
         with torch.enable_grad():
-            again_BMD, outputs = ctx.run(*inputs, again=latents_BMD)
-        pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if y.requires_grad]
+            outputs = ctx.run(*inputs, again=latents_BMD)
+        again_BMD = outputs[1]
+        pairs = wanted_pairs(outputs, grads)
         ends, starts = [y for y, _ in pairs], [g for _, g in pairs]
         for _ in range(ctx.sweeps - 1):
             (back_BMD,) = torch.autograd.grad(

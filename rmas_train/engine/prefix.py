@@ -62,13 +62,36 @@ class PrefixCache:
         return prefix
 
 
-class Prefixes:
+class PrefixStore:
+    """Where the unrolls of one recursion keep their frozen prefixes.
+
+    Args:
+        limit: bytes to keep from one unroll to the next; 0: each unroll reads its own.
+        agree: where processes share the layers of an agent, makes a yes of all of them out of each
+            one's, since their forwards must be equally many.
+    """
+
+    def __init__(self, limit: int = 0, agree: Agree = bool) -> None:
+        self.limit, self._agree = limit, agree
+        self.cache = PrefixCache(limit) if limit else None
+
+    @property
+    def bytes(self) -> int:
+        """Kept now."""
+        return self.cache.bytes if self.cache else 0
+
+    def begin(self, keep: bool = True) -> UnrollPrefixes:
+        """For one unroll; ``keep``: hold prefixes from call to call (see there)."""
+        return UnrollPrefixes(self.cache, keep, self._agree)
+
+
+class UnrollPrefixes:
     """Prefixes of one unroll's rows, reused where an agent's are the same as in an earlier call.
 
     Args:
         cache: keeps them beyond the unroll.
         keep: hold them from call to call; False where many rows pass in chunks.
-        agree: makes a yes of all ranks out of each one's; their forwards must be equally many.
+        agree: see ``PrefixStore``.
     """
 
     def __init__(

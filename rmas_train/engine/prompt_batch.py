@@ -1,21 +1,20 @@
-"""One agent's turn in an unroll: its prompts, the messages in their slots, its frozen prefixes."""
+"""The prompts of one agent call: messages in their slots, and frozen prefixes before them."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-
-from torch import Tensor
+from dataclasses import dataclass, replace
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import EncodedPrompt
 from rmas_train.engine.kv_cache import Prefix, is_recurrent
-from rmas_train.engine.prefix import Prefixes
-from rmas_train.engine.sequences import Batch, embed_ids, embed_prompts, fill_text
+from rmas_train.engine.message import Message
+from rmas_train.engine.prefix import UnrollPrefixes
+from rmas_train.engine.sequences import Batch, Slot, embed_prompts
 from rmas_train.errors import PrefixReuseWarning
 
-Opened = tuple[Batch, Prefix | None]
+Embedded = tuple[Batch, Prefix | None]  # what an agent reads now, and what it has read before
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,20 @@ class PromptBatch:
     Attributes:
         agent: who.
         prompts: one per row, with open slots.
+        slots: source -> what stands in its slot.
         cuts: per row, how many tokens at the beginning are a frozen prefix.
         prefixes: where these are kept.
-        lengths: source -> per row, vectors of its message that count; default: all.
     """
 
     agent: Agent
     prompts: Sequence[EncodedPrompt]
+    slots: Mapping[str, Slot]
     cuts: Sequence[int]
-    prefixes: Prefixes
-    lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    prefixes: UnrollPrefixes
+
+    def filled(self, inbox: Mapping[str, Message]) -> PromptBatch:
+        """The same prompts with these messages, of the same lengths, in their slots."""
+        return replace(self, slots={s: m.slot(self.agent) for s, m in inbox.items()})
 
     def whole(self) -> PromptBatch:
         """The same without frozen prefixes: prompts are read from their beginning."""
@@ -50,74 +53,59 @@ class PromptBatch:
             parts = [group for part in parts for group in self._by_length(part)]
         return parts
 
-    def open(
-        self,
-        part: Sequence[int],
-        inbox: Mapping[str, Tensor],
-        endings: Sequence[list[int]] | None = None,
-    ) -> Opened:
-        """What the agent reads now, and what it has read before.
+    def embed(self, part: Sequence[int], endings: Sequence[list[int]] | None = None) -> Embedded:
+        """Some rows as input embeddings.
 
         Args:
             part: rows.
-            inbox: source -> message (all rows, M, d).
             endings: token ids after each prompt of ``part``.
         """
         everything = len(part) == len(self.prompts)
         prompts = [self.prompts[i] for i in part]
         cuts = [self.cuts[i] for i in part]
-        messages = inbox if everything else {source: m[list(part)] for source, m in inbox.items()}
-        lengths = {source: [counts[i] for i in part] for source, counts in self.lengths.items()}
-        batch = embed_prompts(self.agent, prompts, messages, endings, cuts, lengths)
-        return batch, self._prefix(part)
-
-    def open_text(self, part: Sequence[int], texts: Mapping[str, Sequence[list[int]]]) -> Opened:
-        """The same with token ids in the slots, source -> per row (text recursion)."""
-        rows = []
-        for i in part:
-            filled = fill_text(self.prompts[i], {source: ids[i] for source, ids in texts.items()})
-            rows.append(filled[self.cuts[i] :])
-        batch = embed_ids(self.agent, rows, skip=[self.cuts[i] for i in part])
-        return batch, self._prefix(part)
-
-    def _prefix(self, part: Sequence[int]) -> Prefix | None:
+        slots = self.slots if everything else {s: x.rows(part) for s, x in self.slots.items()}
+        batch = embed_prompts(self.agent, prompts, slots, endings, cuts)
         ids = [self.prompts[i].ids[: self.cuts[i]] for i in part]
-        return self.prefixes.get(self.agent, part, ids) if any(ids) else None
+        prefix = self.prefixes.get(self.agent, part, ids) if any(ids) else None
+        return batch, prefix
 
     def _by_length(self, part: list[int]) -> list[list[int]]:
         groups: dict[int, list[int]] = {}
         for i in part:
-            slots = sum(counts[i] for counts in self.lengths.values())
-            groups.setdefault(len(self.prompts[i].ids) - self.cuts[i] + slots, []).append(i)
+            filled = sum(slot.counts[i] for slot in self.slots.values())
+            groups.setdefault(len(self.prompts[i].ids) - self.cuts[i] + filled, []).append(i)
         return list(groups.values())
 
 
 def make_prompt_batch(
     agent: Agent,
     prompts: Sequence[EncodedPrompt],
-    prefixes: Prefixes,
+    prefixes: UnrollPrefixes,
+    inbox: Mapping[str, Message],
     later: Sequence[EncodedPrompt] | None = None,
-    lengths: Mapping[str, Sequence[int]] | None = None,
 ) -> PromptBatch:
-    """A turn with its cuts: before the first slot, and nowhere where that cannot work.
+    """Prompts with their cuts: before the first slot, and nowhere where that cannot work.
 
     Args:
         agent: who.
         prompts: one per row.
         prefixes: where they are kept.
-        later: for a turn without slots, the prompts of the agent's next round, whose prefix it
+        inbox: source -> message for its slot.
+        later: for a call without messages, the prompts of the agent's next round, whose prefix it
             shares where the two begin with the same tokens.
-        lengths: see ``PromptBatch``.
     """
     cuts = [_cut(prompt) for prompt in later or prompts]
     if later is not None:
         same = [p.ids[:c] == q.ids[:c] for p, q, c in zip(prompts, later, cuts, strict=True)]
         longer = [len(p.ids) > c for p, c in zip(prompts, cuts, strict=True)]
         cuts = cuts if prefixes.agree(all(same) and all(longer)) else [0] * len(cuts)
-    turn = PromptBatch(agent, prompts, cuts, prefixes, lengths or {})
-    if not agent.attends_to_blocks:
-        return turn.whole()
-    groups = len(turn.parts(None))
+    slots = {source: message.slot(agent) for source, message in inbox.items()}
+    batch = PromptBatch(agent, prompts, slots, cuts, prefixes)
+    # Texts differ in length: between a prefix and them, recurrent layers would read padding.
+    has_text = any(slot.ids is not None for slot in slots.values())
+    if not agent.attends_to_blocks or (is_recurrent(agent) and has_text):
+        return batch.whole()
+    groups = len(batch.parts(None))
     if groups > 1 and groups > len(prompts) / 2:
         warnings.warn(
             f"agent {agent.name}: after the frozen prefix, {len(prompts)} rows have {groups} "
@@ -126,8 +114,8 @@ def make_prompt_batch(
             PrefixReuseWarning,
             stacklevel=2,
         )
-        return turn.whole()
-    return turn
+        return batch.whole()
+    return batch
 
 
 def _cut(prompt: EncodedPrompt) -> int:

@@ -33,6 +33,7 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)  # hidden states and latents are seldom asked for one
         ctx.run, ctx.parameters = run, tensors[count:]
         ctx.save_for_backward(*tensors[:count])
         outputs: tuple[Tensor, ...] = run(*tensors[:count])
@@ -44,7 +45,7 @@ class _Recompute(torch.autograd.Function):
         inputs = [x.detach().requires_grad_(x.requires_grad) for x in ctx.saved_tensors]
         with torch.enable_grad():
             outputs = ctx.run(*inputs)
-        pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if y.requires_grad]
+        pairs = wanted_pairs(outputs, grads)
         leaves = [*inputs, *ctx.parameters]
         wanted = [x for x in leaves if x.requires_grad]
         found = iter(
@@ -53,3 +54,11 @@ class _Recompute(torch.autograd.Function):
             )
         )
         return None, None, *(next(found) if x.requires_grad else None for x in leaves)
+
+
+def wanted_pairs(
+    outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> list[tuple[Tensor, Tensor]]:
+    """Outputs that have a graph and were given a gradient, with it."""
+    pairs = zip(outputs, grads, strict=True)
+    return [(y, g) for y, g in pairs if y.requires_grad and g is not None]

@@ -58,34 +58,60 @@ def fill_text(prompt: EncodedPrompt, texts: Mapping[str, list[int]]) -> list[int
     return ids
 
 
+@dataclass(frozen=True)
+class Slot:
+    """What stands in a slot, for all rows: token ids, or vectors.
+
+    Attributes:
+        counts: per row, how many positions it takes.
+        ids: per row; None: vectors.
+        vectors: (B, M, D), of which the first ``counts`` of each row count.
+    """
+
+    counts: list[int]
+    ids: list[list[int]] | None = None
+    vectors: Tensor | None = None
+
+    def rows(self, index: Sequence[int]) -> Slot:
+        """These rows, in this order."""
+        return Slot(
+            [self.counts[i] for i in index],
+            None if self.ids is None else [self.ids[i] for i in index],
+            None if self.vectors is None else self.vectors[list(index)],
+        )
+
+    def flat(self) -> Tensor | None:
+        """The vectors that count, row after row, (..., D)."""
+        if self.vectors is None or set(self.counts) == {self.vectors.shape[1]}:
+            return self.vectors
+        return take_first(self.vectors, self.counts)
+
+
 def embed_prompts(
     agent: Agent,
     prompts: Sequence[EncodedPrompt],
-    messages: Mapping[str, Tensor],
+    slots: Mapping[str, Slot],
     endings: Sequence[list[int]] | None = None,
     skip: Sequence[int] | None = None,
-    lengths: Mapping[str, Sequence[int]] | None = None,
 ) -> Batch:
     """Prompts with their slots filled.
 
     Args:
         agent: whose embeddings are used.
         prompts: one per row, all with the same slots.
-        messages: source -> (batch, latent, d); a slot without a message stays empty.
+        slots: source -> what stands in its slot; a slot without anything stays empty.
         endings: token ids after each prompt (a teacher-forced answer), or None.
         skip: tokens at each prompt's beginning that a prefix holds; they end before any slot.
-        lengths: source -> per row, how many of the message's vectors count; default: all.
     """
-    counts = {source: [message.shape[1]] * len(prompts) for source, message in messages.items()}
-    vectors = dict(messages)
-    for source, few in (lengths or {}).items():
-        counts[source], vectors[source] = list(few), take_first(messages[source], few)
+    vectors = {source: x for source, slot in slots.items() if (x := slot.flat()) is not None}
     rows = []
     for i, prompt in enumerate(prompts):
         ids = list(prompt.ids)
         for source, position in reversed(prompt.slots):
-            if source in messages:
-                ids[position:position] = [_mark(messages, source)] * counts[source][i]
+            if source in vectors:
+                ids[position:position] = [_mark(vectors, source)] * slots[source].counts[i]
+            elif source in slots:
+                ids[position:position] = (slots[source].ids or [])[i]
         rows.append(ids[skip[i] :] if skip else ids)
     return embed_ids(agent, rows, endings, skip, vectors)
 

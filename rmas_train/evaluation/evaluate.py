@@ -1,153 +1,147 @@
-"""Stage eval: the trained system beside its controls, on the test rows, at several depths."""
+"""An evaluation: every benchmark times every system, at several depths; one record per question."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rmas_train.config import Config
-from rmas_train.data.rows import Table, read_answer
-from rmas_train.engine.answer import generate
-from rmas_train.engine.sequences import embed_prompts
+from rmas_train.evaluation.benchmark import Benchmark
+from rmas_train.evaluation.graders import Grade
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.links.linkset import LinkSet
 from rmas_train.recursion import Team
-from rmas_train.systems.controls import shuffled
-from rmas_train.systems.latent import Answer, System, answers_of, open_sessions
-from rmas_train.systems.text import answer_in_text
+from rmas_train.registry import SYSTEMS
+from rmas_train.systems.base import Answer, AnsweringSystem, Ingredients, SystemEntry
 from rmas_train.tools.calls import Toolbox
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One thing to evaluate: a system, with a control or none, at one depth."""
+class Trial:
+    """One system on one benchmark: answered once, scored at one or more depths.
 
-    system: str  # latent, text or decoder_alone
-    control: str | None
-    rounds: int
-    latent_length: int
-    answer: Callable[[], list[Answer]]
+    Attributes:
+        depths: rounds; several where the system's answers depend on none.
+    """
+
+    benchmark: Benchmark
+    entry: SystemEntry
+    system: AnsweringSystem
+    depths: tuple[int, ...]
 
 
-def variants(
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial gave at one depth.
+
+    Attributes:
+        row: of ``results.json``.
+        records: of ``answers.jsonl``, one per question.
+    """
+
+    row: dict[str, Any]
+    records: list[dict[str, Any]]
+
+
+def plan_trials(
     config: Config,
     team: Team,
-    links: dict[str, LinkSet],
-    table: Table,
+    links: Mapping[str, LinkSet],
+    benchmarks: Sequence[Benchmark],
     tools: Toolbox | None = None,
-) -> list[Variant]:
-    """Everything that ``evaluation.controls`` asks for.
+) -> list[Trial]:
+    """Everything that ``evaluation.systems`` and ``evaluation.benchmarks`` ask for.
 
     Args:
         config: of the run.
         team: agents, prompts, topology.
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
-        table: test rows.
-        tools: what the decoder may call, the same in every variant.
+        benchmarks: what is asked.
+        tools: what the decoder may call, the same for every system.
     """
-    rows, length, wanted = table.rows, config.latent_length, config.evaluation.controls
-    batch, limit = config.evaluation.batch_size, config.evaluation.max_new_tokens
-    scramble = shuffled(len(rows), config.seed)
-
-    def latent(control: str | None, depth: int, m: int, of: str, deliver: Any = None) -> Variant:
-        system = System(team, links[of], depth, m, limit, config.evaluation.decoding, tools)
-        run = lambda: system.answer(rows, batch_size=batch, deliver=deliver)  # noqa: E731
-        return Variant("latent", control, depth, m, run)
-
-    def text(depth: int) -> Variant:
-        def run() -> list[Answer]:
-            sessions = open_sessions(tools, len(rows))
-            written = answer_in_text(
-                team,
-                rows,
-                depth,
-                max_new_tokens=limit,
-                batch_size=batch,
-                translations=config.data.translations,
-                decoding=config.evaluation.decoding,
-                interrupts=sessions,
-            )
-            return answers_of(written, 0, sessions)
-
-        return Variant("text", None, depth, 0, run)
-
-    found = []
-    for depth in config.eval_rounds:
-        found.append(latent(None, depth, length, "trained"))
-        for control in ("start", "untrained"):
-            if control in wanted and control in links:
-                found.append(latent(control, depth, length, control))
-        if "null" in wanted:
-            found.append(latent("null", depth, 0, "trained"))
-        if "shuffled" in wanted and len(rows) > 1:
-            found.append(latent("shuffled", depth, length, "trained", scramble))
-        if "text" in wanted:
-            found.append(text(depth))
-        if "decoder_alone" in wanted:
-            run = lambda: decoder_alone(team, table, batch, limit, tools)  # noqa: E731
-            found.append(Variant("decoder_alone", None, depth, 0, run))
-    return found
+    entries = [SYSTEMS.get(str(name)) for name in ("latent", *config.evaluation.systems)]
+    entries = sorted(dict.fromkeys(entries), key=lambda entry: entry.look.order)
+    trials = []
+    for benchmark in benchmarks:
+        ingredients = Ingredients(config, team, links, benchmark.rows, tools)
+        built = [(entry, entry.build(ingredients)) for entry in entries]
+        for entry, system in built:
+            if system is not None and not system.uses_rounds:
+                trials.append(Trial(benchmark, entry, system, tuple(config.eval_rounds)))
+        for depth in config.eval_rounds:
+            for entry, system in built:
+                if system is not None and system.uses_rounds:
+                    trials.append(Trial(benchmark, entry, system, (depth,)))
+    return trials
 
 
-def decoder_alone(
-    team: Team,
-    table: Table,
-    batch_size: int,
-    max_new_tokens: int,
-    tools: Toolbox | None = None,
-) -> list[Answer]:
-    """The decoder with no message at all, as in a first round."""
-    name = team.topology.decoder
-    agent, answers = team.agents[name], []
-    for begin in range(0, len(table), batch_size):
-        chosen = table.rows[begin : begin + batch_size]
-        prompts = team.prompts[name].encode(list(chosen), 1, first=True)
-        sessions = open_sessions(tools, len(prompts))
-        batch = embed_prompts(agent, prompts, {})
-        texts = generate(agent, batch, None, max_new_tokens, sessions)
-        answers += answers_of(texts, 0, sessions)
-    return answers
-
-
-def evaluate_variant(
-    config: Config, table: Table, variant: Variant
-) -> tuple[dict[str, Any], list[Answer]]:
-    """One row of ``results.json`` (docs/results.md) and the answers."""
+def run_trial(trial: Trial) -> list[Outcome]:
+    """Answer every question once and grade the answers; an outcome for each depth."""
+    rows = trial.benchmark.rows
     began = time.perf_counter()
-    answers = variant.answer()
+    answers = trial.system.answer(rows, trial.depths[0])
     seconds = (time.perf_counter() - began) / len(answers)
-    right = [
-        read_answer(config.data, a.text) == read_answer(config.data, row["answer"])
-        for a, row in zip(answers, table.rows, strict=True)
+    grades = [
+        trial.benchmark.grade(row, answer.text) for row, answer in zip(rows, answers, strict=True)
     ]
-    return score(config, table, variant, right) | {
+    costs = {
         "tokens": sum(a.tokens for a in answers) / len(answers),
         "latent_steps": sum(a.latent_steps for a in answers) / len(answers),
         "tool_calls": sum(not c.refused for a in answers for c in a.calls) / len(answers),
         "seconds": seconds,
-    }, answers
+    }
+    outcomes = []
+    for depth in trial.depths:
+        who = describe(trial, depth)
+        score = score_of(rows, grades, depth)
+        records = [
+            who | record_of(row, answer, grade)
+            for row, answer, grade in zip(rows, answers, grades, strict=True)
+        ]
+        outcomes.append(Outcome(who | score | costs, records))
+    return outcomes
 
 
-def score(config: Config, table: Table, variant: Variant, right: list[bool]) -> dict[str, Any]:
-    """Accuracy with its interval, and split by reach where the rows say ``rounds_needed``."""
-    within: list[bool] = []
-    beyond: list[bool] = []
-    for i, is_right in enumerate(right):
-        needed = table.rounds_needed(i)
-        if needed is not None:
-            (within if needed <= variant.rounds else beyond).append(is_right)
+def describe(trial: Trial, depth: int) -> dict[str, Any]:
+    """The columns that say what was evaluated."""
     return {
-        "task": config.data.name,
-        "system": variant.system,
-        "control": variant.control,
-        "rounds": variant.rounds,
-        "latent_length": variant.latent_length,
+        "task": trial.benchmark.name,
+        "system": trial.entry.system,
+        "control": trial.entry.control,
+        "rounds": depth,
+        "latent_length": trial.system.latent_length,
+    }
+
+
+def record_of(row: Mapping[str, Any], answer: Answer, grade: Grade) -> dict[str, Any]:
+    """One question of ``answers.jsonl``; tool calls where there are some."""
+    record = {
+        "line": row.get("_line"),
+        "answer": row["answer"],
+        "text": answer.text,
+        "right": grade.right,
+        "read": grade.read,
+        "tokens": answer.tokens,
+        "latent_steps": answer.latent_steps,
+    }
+    return record | ({"calls": [asdict(call) for call in answer.calls]} if answer.calls else {})
+
+
+def score_of(
+    rows: Sequence[Mapping[str, Any]], grades: Sequence[Grade], depth: int
+) -> dict[str, Any]:
+    """Accuracy with its interval, and split by reach where the rows say ``rounds_needed``."""
+    right = [grade.right for grade in grades]
+    needed = [row.get("rounds_needed") for row in rows]
+    pairs = [(n, is_right) for n, is_right in zip(needed, right, strict=True) if n is not None]
+    return {
         "n": len(right),
+        "unreadable": sum(not grade.readable for grade in grades),
         **_accuracy("", right),
-        **_accuracy("_within_reach", within),
-        **_accuracy("_beyond_reach", beyond),
+        **_accuracy("_within_reach", [is_right for n, is_right in pairs if n <= depth]),
+        **_accuracy("_beyond_reach", [is_right for n, is_right in pairs if n > depth]),
     }
 
 

@@ -9,23 +9,26 @@ per parameter, so training them together equals training each alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import tokenise
-from rmas_train.config import DataConfig
+from rmas_train.agents.prompts import tokenise_whole
+from rmas_train.config import Config, DataConfig
 from rmas_train.data.rows import Row, Table
 from rmas_train.engine.rollout import at_least_float32, rollout
 from rmas_train.engine.sequences import embed_ids, pad_left, read_whole
 from rmas_train.errors import ConfigError
 from rmas_train.links.linkset import LinkSet
+from rmas_train.objectives.base import Objective
 from rmas_train.recursion import Team
+from rmas_train.runs.load import Loaded
 from rmas_train.runs.role_texts import role_sequences
 
 
-class InnerObjective(nn.Module):
+class InnerObjective(Objective):
     """Cosine regression of every agent's inner link; one term per agent.
 
     Args:
@@ -48,21 +51,24 @@ class InnerObjective(nn.Module):
         inner_states: str = "teacher_forced",
         latent_length: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(links)
         missing = [n for n in team.topology.agents if n not in data.role_texts]
         if missing:
             raise ConfigError(
                 f"stage=inner needs a text that {missing[0]} should write; set "
                 f"data.role_texts.{missing[0]}=<column>."
             )
-        self.links = links
         links.train_only({f"inner.{n}" for n in links.inner})
         self._team, self._data = team, data
         self._tables = dict.fromkeys(links.inner, table) if isinstance(table, Table) else table
         self._rollout_length = latent_length if inner_states == "rollout" else None
 
-    def groups(self) -> dict[str, nn.Module]:
-        return dict(self.links.trainable())
+    @classmethod
+    def from_config(cls, config: Config, loaded: Loaded, links: LinkSet) -> Self:
+        """Of all agents that ``loaded.team`` has, with their own rows."""
+        states = config.training.inner.inner_states
+        tables = loaded.tables.inner
+        return cls(loaded.team, links, tables, config.data, states, config.latent_length)
 
     def count(self, rows: Sequence[int]) -> Tensor:
         counts = []
@@ -73,11 +79,11 @@ class InnerObjective(nn.Module):
             agent = self._team.agents[name]
             column = self._data.role_texts[name]
             texts = [str(row[column]) for row in self._rows(name, rows)]
-            lengths = [len(ids) + 1 for ids in tokenise(agent, texts, plain=True)]  # and the end
+            lengths = [len(ids) for ids in tokenise_whole(agent, texts)]
             counts.append(sum(map(self._used, lengths)))
         return torch.tensor(counts)
 
-    def forward(self, rows: Sequence[int], _rounds: int) -> Tensor:
+    def forward(self, rows: Sequence[int], rounds: int = 1) -> Tensor:  # noqa: ARG002
         terms = {n: self._term(a, rows) for n, a in self._team.agents.items() if rows}
         device = next(iter(self.links.parameters())).device
         every = [terms.get(n, self._nothing(n)) for n in self.links.inner]
@@ -87,7 +93,7 @@ class InnerObjective(nn.Module):
         """Zero with a graph: ranks that reduce together need gradients of the same links."""
         return torch.stack([p.sum() for p in self.links.inner[name].parameters()]).sum() * 0
 
-    def expected_links(self, _rounds: int) -> set[str]:
+    def expected_links(self, rounds: int = 1) -> set[str]:  # noqa: ARG002
         return set(self.groups())
 
     def _sequences(self, name: str, rows: Sequence[int]) -> list[tuple[list[int], list[int]]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rmas_train.engine.message import Message
+from rmas_train.topology import Edge
+
 
 class MessageClip:
     """Bounds the gradient that one row sends back through one message.
@@ -26,11 +29,12 @@ class MessageClip:
         """Learn in backward what the summed loss is multiplied by; its hook runs before all."""
         loss.register_hook(self._set_factor)
 
-    def deliver(self, message_BMD: Tensor) -> Tensor:
-        """The message itself; its gradient will be bounded."""
-        if message_BMD.requires_grad:
-            message_BMD.register_hook(self._bound)
-        return message_BMD
+    def __call__(self, message: Message, edge: Edge, round_: int) -> Message:  # noqa: ARG002
+        """The message itself; its gradient will be bounded. An intervention."""
+        for tensor in message.tensors():
+            if tensor.requires_grad:
+                tensor.register_hook(self._bound)
+        return message
 
     def _set_factor(self, grad: Tensor) -> None:
         self._factor = grad.abs().max()

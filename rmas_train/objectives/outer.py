@@ -2,37 +2,53 @@
 
 In the last round the decoder is teacher-forced on the answer after its prompt. The gradient is
 exact: through all rounds, all latent steps and the frozen agents (paper Eq. 6), unless
-``clip_message`` bounds it or ``backward`` drops terms. The answer reaches no slot, so no message
+``clip_message`` bounds it or an option drops terms. The answer reaches no slot, so no message
 depends on it.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rmas_train.agents.prompts import tokenise
-from rmas_train.config import OuterConfig
+from rmas_train.agents.prompts import tokenise_whole
+from rmas_train.channels import LatentChannel
+from rmas_train.config import Config, OuterConfig
 from rmas_train.data.rows import Table
-from rmas_train.engine.answer import answer_loss
-from rmas_train.engine.gradient import Gradient
-from rmas_train.engine.prefix import PrefixCache
-from rmas_train.errors import TargetLeakWarning
+from rmas_train.engine.gradient import FULL, Gradient
+from rmas_train.engine.prefix import PrefixStore
+from rmas_train.errors import ConfigError, TargetLeakWarning
 from rmas_train.links.linkset import LinkSet
+from rmas_train.objectives.base import Objective
 from rmas_train.objectives.message_clip import MessageClip
-from rmas_train.recursion import EXACT, Backward, Team, unroll
+from rmas_train.recursion import Call, Recursion, Team, last_call
+from rmas_train.runs.load import Loaded
 
 
-def backward_of(stage: OuterConfig) -> Backward:
-    """How the options say that gradients go back."""
-    gradient = Gradient(stage.gradient, stage.gradient_steps or 1)
-    return Backward(gradient, stage.gradient_rounds, stage.checkpoint == "agent")
+@dataclass(frozen=True)
+class Backward:
+    """How gradients go back through an unroll; the default is exact.
+
+    Attributes:
+        gradient: through each rollout.
+        rounds: only this many of the last rounds keep a graph, see ``Recursion``.
+        recompute: run each call again in backward, see ``LatentChannel``.
+    """
+
+    gradient: Gradient = FULL
+    rounds: int | None = None
+    recompute: bool = False
 
 
-class OuterObjective(nn.Module):
+EXACT = Backward()
+
+
+class OuterObjective(Objective):
     """Cross-entropy on answer tokens after an unroll; one term.
 
     Args:
@@ -45,7 +61,7 @@ class OuterObjective(nn.Module):
         clip_message: bound on a row's gradient at each of its messages, see ``MessageClip``; 0:
             none, the gradient is exact.
         backward: how gradients go back, see there; the default is exact.
-        prefix_cache: bytes of frozen prefixes to keep over steps; 0: none.
+        prefixes: keeps frozen prefixes over steps.
         role_texts: agent -> column with the text that it reads instead of rolling out (the
             release's teacher forcing); its first ``latent_length`` tokens are sent.
     """
@@ -61,18 +77,29 @@ class OuterObjective(nn.Module):
         train_inner: bool = False,
         clip_message: float = 0.0,
         backward: Backward = EXACT,
-        prefix_cache: int = 0,
+        prefixes: PrefixStore | None = None,
         role_texts: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__()
-        self.links = links
+        super().__init__(links)
         self._team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
         self._clip = MessageClip(clip_message) if clip_message else None
         self._backward = backward
-        self._cache = PrefixCache(prefix_cache) if prefix_cache else None
-        self._role_texts = role_texts or {}
-        if self._team.topology.decoder in self._role_texts and rounds > 1:
+        self._prefixes = prefixes or PrefixStore()
+        self._recursion = Recursion(
+            team,
+            LatentChannel(
+                links,
+                latent_length,
+                team.edge_input,
+                gradient=backward.gradient,
+                recompute=backward.recompute,
+                role_texts=role_texts or {},
+            ),
+            gradient_rounds=backward.rounds,
+            prefixes=self._prefixes,
+        )
+        if team.topology.decoder in (role_texts or {}) and rounds > 1:
             warnings.warn(
                 f"from round 2 on, the messages of {team.topology.decoder} hold states of the text "
                 "that the loss asks for (training.outer.feedback=gold_answer, as in the release): "
@@ -82,11 +109,24 @@ class OuterObjective(nn.Module):
             )
         links.train_only(self.expected_links(rounds))
 
-    def groups(self) -> dict[str, nn.Module]:
-        return dict(self.links.trainable())
+    @classmethod
+    def from_config(cls, config: Config, loaded: Loaded, links: LinkSet) -> Self:
+        """As ``training.outer`` says."""
+        options = config.training.outer
+        return cls(
+            loaded.team,
+            links,
+            loaded.train,
+            config.rounds,
+            config.latent_length,
+            train_inner=options.train_inner,
+            clip_message=options.clip_message,
+            backward=backward_of(options),
+            prefixes=loaded.prefix_store(int(options.prefix_cache_gib * 2**30)),
+            role_texts=role_text_columns(config, loaded),
+        )
 
     def expected_links(self, rounds: int) -> set[str]:
-        """Links that a gradient can reach at this depth."""
         topology, last = self._team.topology, self._backward.rounds
         names = {f"outer.{key}" for key in topology.live_edges(rounds, last)}
         # With hidden states on the edges, z feeds the next latent step only.
@@ -96,43 +136,63 @@ class OuterObjective(nn.Module):
         return names
 
     def count(self, rows: Sequence[int]) -> Tensor:
-        return torch.tensor([sum(map(len, self._answers(rows)))])
+        return torch.tensor([sum(map(len, self.answers(rows)))])
 
     def forward(self, rows: Sequence[int], rounds: int) -> Tensor:
+        decoder = last_call(self.unroll(rows, rounds))
+        return self.bounded(decoder.answer_loss(self.answers(rows)))[None]
+
+    def unroll(
+        self, rows: Sequence[int], rounds: int, answer_rounds: Iterable[int] | None = None
+    ) -> Iterator[Call]:
+        """The calls of the training rows with these indices, see ``Recursion.unroll``."""
         chosen = [self._table.rows[i] for i in rows]
-        deliver = self._clip.deliver if self._clip else None
-        unrolled = unroll(
-            self._team,
-            self.links,
-            chosen,
-            rounds,
-            self._latent_length,
-            deliver=deliver,
-            backward=self._backward,
-            cache=self._cache,
-            texts={name: self._texts(name, rows) for name in self._role_texts},
+        clip = [self._clip] if self._clip else []
+        return self._recursion.unroll(
+            chosen, rounds, interventions=clip, answer_rounds=answer_rounds
         )
-        turn, every = unrolled.turn, self._answers(rows)
-        losses = []
-        for part in turn.parts(None):
-            answers = [every[i] for i in part]
-            batch, prefix = turn.open(part, unrolled.inbox, answers)
-            losses.append(answer_loss(turn.agent, batch, prefix, answers))
-        loss = torch.stack(losses).sum()
+
+    def answers(self, rows: Sequence[int]) -> list[list[int]]:
+        """Answer token ids with the end token, per row."""
+        decoder = self._team.agents[self._team.topology.decoder]
+        return tokenise_whole(decoder, [str(self._table.rows[i]["answer"]) for i in rows])
+
+    def bounded(self, loss: Tensor) -> Tensor:
+        """The loss itself, whose gradient at each message will keep ``clip_message``."""
         if self._clip and loss.requires_grad:
             self._clip.measure(loss)
-        return loss[None]
+        return loss
 
-    def _answers(self, rows: Sequence[int]) -> list[list[int]]:
-        """Answer token ids with the end token, per row."""
-        return self._tokens(self._team.topology.decoder, "answer", rows)
+    def kept_bytes(self) -> int:
+        return self._prefixes.bytes
 
-    def _texts(self, name: str, rows: Sequence[int]) -> list[list[int]]:
-        """Token ids of what an agent reads instead of rolling out."""
-        texts = self._tokens(name, self._role_texts[name], rows)
-        return [ids[: self._latent_length] for ids in texts]
+    def kept_limit(self) -> int:
+        return self._prefixes.limit
 
-    def _tokens(self, name: str, column: str, rows: Sequence[int]) -> list[list[int]]:
-        agent = self._team.agents[name]
-        texts = [str(self._table.rows[i][column]) for i in rows]
-        return [[*ids, agent.end_id] for ids in tokenise(agent, texts, plain=True)]
+
+def backward_of(options: OuterConfig) -> Backward:
+    """How the options say that gradients go back."""
+    gradient = Gradient(options.gradient, options.gradient_steps or 1)
+    return Backward(gradient, options.gradient_rounds, options.checkpoint == "agent")
+
+
+def role_text_columns(config: Config, loaded: Loaded) -> dict[str, str]:
+    """``latents: teacher_forced``: agent -> column of the text whose states it sends.
+
+    Raises:
+        ConfigError: an agent has no such column.
+    """
+    options, data = config.training.outer, config.data
+    if options.latents == "rollout":
+        return {}
+    decoder, columns = loaded.team.topology.decoder, {}
+    for name in loaded.team.topology.agents:
+        if name != decoder:
+            if name not in data.role_texts:
+                raise ConfigError(
+                    f"training.outer.latents=teacher_forced needs a text of {name}; set "
+                    f"data.role_texts.{name}=<column>."
+                )
+            columns[name] = data.role_texts[name]
+    loaded.train.require(columns.values(), "for training.outer.latents=teacher_forced")
+    return columns | ({decoder: "answer"} if options.feedback == "gold_answer" else {})

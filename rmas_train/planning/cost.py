@@ -56,6 +56,7 @@ class Cost:
             in backward counts as ``graph_forward``.
         forwards, backwards: per model, how often each of its decoder layers is gone through.
         gathers: per model, how often FSDP2 would gather each of them, see ``Passes``.
+        kept: bytes that the objective holds after the step, for later ones; one entry.
     """
 
     peaks: list[float] = field(default_factory=lambda: [0.0])
@@ -63,6 +64,7 @@ class Cost:
     forwards: list[float] = field(default_factory=list)
     backwards: list[float] = field(default_factory=list)
     gathers: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=lambda: [0.0])
 
     @property
     def peak(self) -> float:
@@ -75,10 +77,11 @@ class Cost:
             _sums(self.forwards, other.forwards),
             _sums(self.backwards, other.backwards),
             _sums(self.gathers, other.gathers),
+            _sums(self.kept, other.kept),
         )
 
     def __mul__(self, factor: float) -> Cost:
-        every = (self.peaks, self.forwards, self.backwards, self.gathers)
+        every = (self.peaks, self.forwards, self.backwards, self.gathers, self.kept)
         peaks, *passes = ([factor * x for x in xs] for xs in every)
         return Cost(peaks, {k: factor * self.flops[k] for k in KINDS}, *passes)
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from rmas_train.agents.agent import Agent
 from rmas_train.config import Config, first_alike
-from rmas_train.data.rows import Table
-from rmas_train.engine.answer import answer_loss
-from rmas_train.links.linkset import LinkSet
-from rmas_train.objectives.outer import OuterObjective, backward_of
+from rmas_train.objectives.build import build_objective
 from rmas_train.planning.cost import Cost, count, extrapolate
 from rmas_train.planning.shapes import (
     Tokens,
@@ -22,10 +16,9 @@ from rmas_train.planning.shapes import (
     read_shape,
     shape_agent,
     shape_links,
-    shape_team,
+    shape_loaded,
 )
 from rmas_train.planning.traffic import Sizes, sizes_of
-from rmas_train.recursion import Team, unroll
 from rmas_train.topology import Topology, build_topology
 
 ADAMW_STATES = 2
@@ -40,6 +33,8 @@ class Plan:
         agents, links, gradients, optimizer: what stays: weights, and of trainable links the
             gradients and AdamW's two states.
         activations: the peak of everything else.
+        kept: what the objective comes to hold from step to step, such as frozen prefixes; its
+            limit, since the plan does not know how many rows there are.
         flops: of a micro-batch by kind, see ``planning.cost``.
         latent_reads: bytes of weights that its single-position forwards read, one by one.
         layer_forwards, layer_backwards: of a micro-batch, agent -> how often each of its decoder
@@ -53,6 +48,7 @@ class Plan:
     gradients: int
     optimizer: int
     activations: float
+    kept: int
     flops: dict[str, float]
     latent_reads: float
     layer_forwards: dict[str, int]
@@ -61,7 +57,8 @@ class Plan:
 
     @property
     def total(self) -> float:
-        return self.agents + self.links + self.gradients + self.optimizer + self.activations
+        fixed = self.agents + self.links + self.gradients + self.optimizer + self.kept
+        return fixed + self.activations
 
     @property
     def static(self) -> float:
@@ -102,8 +99,8 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
     cost = extrapolate(at, scales)
     whole = {n: shape_agent(n, shapes[n], config.agents[n]) for n in topology.agents}
     links = shape_links(config.links, topology, whole)
-    team = shape_team(whole, topology, config.links.edge_input, tokens)
-    trained = _objective(config, team, links).groups().values()
+    objective = build_objective(config, shape_loaded(config, topology, whole, tokens, rows), links)
+    trained = objective.groups().values()
     trainable = sum(_bytes(link.parameters()) for link in trained)
     weights = {name: _bytes(agent.model.parameters()) for name, agent in whole.items()}
     calls = topology.live_calls(config.rounds)[:-1]
@@ -115,7 +112,9 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
         _bytes(links.parameters()),
         trainable,
         ADAMW_STATES * trainable,
-        max(0.0, cost.peak - trainable),  # the counter saw the gradients too
+        # The counter saw the gradients too, and what the step has put by.
+        max(0.0, cost.peak - trainable - cost.kept[0]),
+        objective.kept_limit(),
         cost.flops,
         float(single * sum(weights[name] for _, name in calls)),
         _by_agent(topology, cost.forwards),
@@ -144,45 +143,14 @@ def _count(
     tokens: Mapping[str, Tokens],
     rows: int,
 ) -> Cost:
-    stage = config.training.outer
+    """Cost of the very forward and backward that training runs."""
     links = shape_links(config.links, topology, agents)
-    team = shape_team(agents, topology, config.links.edge_input, tokens)
-    _objective(config, team, links)
-    answer = [[1] * tokens[topology.decoder].answer] * rows
-    taught = set() if stage.latents == "rollout" else set(agents) - {topology.decoder}
-    taught |= {topology.decoder} if stage.feedback == "gold_answer" else set()
-    texts = {name: [[1] * config.latent_length] * rows for name in taught}
-
-    def step() -> torch.Tensor:
-        result = unroll(
-            team,
-            links,
-            [{}] * rows,
-            config.rounds,
-            config.latent_length,
-            backward=backward_of(stage),
-            texts=texts,
-        )
-        batch, prefix = result.turn.open(range(rows), result.inbox, answer)
-        return answer_loss(result.turn.agent, batch, prefix, answer)
-
+    objective = build_objective(config, shape_loaded(config, topology, agents, tokens, rows), links)
     models = [agent.model for agent in agents.values()]
     known = [t for m in (*models, links) for t in (*m.parameters(), *m.buffers())]
-    return count(models, known, step)
-
-
-def _objective(config: Config, team: Team, links: LinkSet) -> OuterObjective:
-    """Freezes the links that are not trained."""
-    stage, rows = config.training.outer, Table(Path(), [])
-    return OuterObjective(
-        team,
-        links,
-        rows,
-        config.rounds,
-        config.latent_length,
-        train_inner=stage.train_inner,
-        backward=backward_of(stage),
-    )
+    cost = count(models, known, lambda: objective(range(rows), config.rounds).sum())
+    cost.kept = [float(objective.kept_bytes())]
+    return cost
 
 
 def _bytes(tensors: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +14,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.origin import explain
 from rmas_train.agents.prompts import EncodedPrompt
-from rmas_train.config import AgentConfig, LinksConfig
+from rmas_train.config import AgentConfig, Config, LinksConfig
+from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
 from rmas_train.errors import AgentError
 from rmas_train.links.linkset import LinkSet, draw_links
 from rmas_train.recursion import Team
+from rmas_train.runs.load import Loaded
+from rmas_train.runs.tables import Tables
 from rmas_train.support.resources import find_path
 from rmas_train.topology import Topology
 
@@ -55,10 +59,13 @@ class CountedPrompt:
         return found
 
 
-class NoTokenizer:
-    """Shapes need no words."""
+class CountedTokenizer:
+    """Texts that are numbers stand for as many tokens; shapes need no words."""
 
     pad_token_id = eos_token_id = 0
+
+    def __call__(self, texts: Sequence[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[1] * int(text) for text in texts]}
 
 
 def read_shape(name: str, config: AgentConfig) -> Any:
@@ -99,7 +106,7 @@ def shape_agent(
         model = AutoModelForCausalLM.from_config(
             shape, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
         )
-    return freeze(Agent(name, model, NoTokenizer(), config.model))
+    return freeze(Agent(name, model, CountedTokenizer(), config.model))
 
 
 def count_parameters(name: str, config: AgentConfig) -> int:
@@ -116,6 +123,28 @@ def shape_team(
         sources = [e.source for e in topology.incoming(name)]
         prompts[name] = CountedPrompt(sources, tokens[name], ragged=not is_recurrent(agent))
     return Team(dict(agents), prompts, topology, edge_input)
+
+
+def shape_rows(config: Config, tokens: Mapping[str, Tokens], count: int) -> Table:
+    """Rows of the longest answers and role texts, as numbers of tokens."""
+    end = 1  # the end-of-text token, which every text gets
+    role = str(max(1, config.latent_length))
+    columns = dict.fromkeys(config.data.role_texts.values(), role)
+    columns["answer"] = str(tokens[config.topology.decoder].answer - end)
+    return Table(Path("shapes"), [dict(columns) for _ in range(count)])
+
+
+def shape_loaded(
+    config: Config,
+    topology: Topology,
+    agents: Mapping[str, Agent],
+    tokens: Mapping[str, Tokens],
+    rows: int,
+) -> Loaded:
+    """A run of which only shapes are loaded, for ``build_objective``."""
+    team = shape_team(agents, topology, config.links.edge_input, tokens)
+    table = shape_rows(config, tokens, rows)
+    return Loaded(config, team, Tables(table, table, dict.fromkeys(agents, table)), {}, {})
 
 
 def shape_links(config: LinksConfig, topology: Topology, agents: Mapping[str, Agent]) -> LinkSet:

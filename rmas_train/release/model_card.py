@@ -137,7 +137,7 @@ def _results(folder: Path, run_dir: Path | None) -> str:
         return "## Results\n\nNot measured since the links were made."
     found = read_json(path)
     extra = {"run": ".", "trained_rounds": found["trained_rounds"]}
-    rows = table_rows([row | extra for row in found["rows"]])
+    rows = table_rows([row | extra for row in found["rows"]], found.get("systems", {}))
     lines = ["## Results\n", f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|"]
     lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in rows]
     return "\n".join(lines)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from rmas_train.errors import UserError
-from rmas_train.reporting.tables import RANK, system_name
 from rmas_train.support.reading import check_type, parse_json, short
+from rmas_train.systems.looks import Look
 
 Row = dict[str, Any]
 
@@ -44,8 +44,17 @@ class Seed(TypedDict):
     seed: int
 
 
+class SystemLook(TypedDict):
+    """Of ``systems`` in ``results.json``."""
+
+    label: str
+    colour: str
+    marker: str
+    order: int
+
+
 class Results(TypedDict):
-    """Types of ``eval/results.json``."""
+    """Types of ``eval/results.json``; ``systems`` is missing in those of version 0.1."""
 
     rows: list[ResultRow]
     references: dict[str, Any]
@@ -81,6 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = parse_json(path.read_text(encoding="utf-8"))
         check_type(value, Results, "")
         check_references(value["references"])
+        check_looks(value.get("systems", {}))
         if not value["rows"]:
             raise ValueError("no rows in it")
         for row in value["rows"]:
@@ -96,10 +106,22 @@ def _check_row(row: Row) -> None:
     Raises:
         ValueError: names the key.
     """
-    if system_name(row) not in RANK:
-        raise ValueError(f"key system is {short(system_name(row))}, not one of {RANK}")
     if len(row["ci95"]) != 2 or not row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]:
         raise ValueError(f"key ci95 is {short(row['ci95'])} around {short(row['accuracy'])}")
+
+
+def check_looks(systems: Any) -> None:
+    """System -> how it is shown, as pictures can draw it.
+
+    Raises:
+        ValueError: names the key.
+    """
+    check_type(systems, dict[str, SystemLook], "systems")
+    for name, look in systems.items():
+        try:
+            Look(**look)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"key systems.{short(name)}: {error}") from error
 
 
 def check_references(lines: Any) -> None:
@@ -127,14 +149,17 @@ def collect(folder: Path) -> dict[str, Any]:
     rows: list[Row] = []
     references: dict[str, Any] = {}
     runs: dict[str, Any] = {}
+    systems: dict[str, Any] = {}
     for path in files:
         found = read_json(path)
         name = str(path.parent.parent.relative_to(folder))
         extra = {"run": name, "trained_rounds": found["trained_rounds"]}
         rows += [row | extra for row in found["rows"]]
         references |= found["references"]
+        systems |= found.get("systems", {})
         runs[name] = {k: found[k] for k in ("environment", "config", "links")}
-    return {"schema": 1, "rows": rows, "references": references, "runs": runs}
+    found = {"schema": 1, "rows": rows, "systems": systems}
+    return found | {"references": references, "runs": runs}
 
 
 def read_metrics(folder: Path) -> dict[str, list[Row]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from rmas_train.reporting.tables import system_name
 from rmas_train.support.redact import printable
+from rmas_train.systems.looks import Look, system_name
 
 Row = dict[str, Any]
 
@@ -22,19 +23,9 @@ def plain(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-# One colour and mark per system in every picture (Okabe and Ito's colours).
-STYLE = {
-    "latent": ("#0072B2", "o", "latent, trained"),
-    "text": ("#009E73", "s", "text recursion"),
-    "latent start": ("#E69F00", "^", "latent, start"),
-    "latent untrained": ("#CC79A7", "v", "latent, untrained links"),
-    "latent null": ("#999999", "x", "latent, null slots"),
-    "latent shuffled": ("#D55E00", "D", "latent, shuffled slots"),
-    "decoder_alone": ("#56B4E9", "+", "decoder alone"),
-}
-
-
-def accuracy_picture(path: Path, rows: list[Row], references: dict[str, Any]) -> None:
+def accuracy_picture(
+    path: Path, rows: list[Row], references: dict[str, Any], looks: Mapping[str, Look]
+) -> None:
     """Accuracy against rounds, one panel per task, with the ceiling and the exact lines."""
     tasks = sorted({row["task"] for row in rows})
     figure, panels = plt.subplots(
@@ -42,7 +33,7 @@ def accuracy_picture(path: Path, rows: list[Row], references: dict[str, Any]) ->
     )
     for panel, task in zip(panels[0], tasks, strict=True):
         _reference_lines(panel, references.get(task, {}), [r for r in rows if r["task"] == task])
-        for name, (colour, mark, label) in STYLE.items():
+        for name, look in looks.items():
             chosen = _deepest([r for r in rows if r["task"] == task and system_name(r) == name])
             if chosen:
                 x, y = [r["rounds"] for r in chosen], [100 * r["accuracy"] for r in chosen]
@@ -53,10 +44,10 @@ def accuracy_picture(path: Path, rows: list[Row], references: dict[str, Any]) ->
                     x,
                     y,
                     yerr=[below, above],
-                    color=colour,
-                    marker=mark,
+                    color=look.colour,
+                    marker=look.marker,
                     capsize=3,
-                    label=label,
+                    label=plain(look.label),
                     zorder=order,
                 )
         panel.set(title=plain(task), xlabel="rounds", ylim=(0, 103))
@@ -115,29 +106,37 @@ def training_picture(path: Path, metrics: dict[str, dict[str, list[Row]]]) -> No
     plt.close(figure)
 
 
-def cost_picture(path: Path, rows: list[Row]) -> None:
+def cost_picture(path: Path, rows: list[Row], looks: Mapping[str, Look]) -> None:
     """Tokens (and latent steps) and seconds per problem, latent against text, by rounds."""
     figure, panels = plt.subplots(1, 2, figsize=(10.4, 4.2))
     task = sorted({row["task"] for row in rows})[0]
     for name in ("latent", "text"):
         chosen = _deepest([r for r in rows if r["task"] == task and system_name(r) == name])
-        colour, mark, label = STYLE[name]
+        look = looks[name]
         x = [r["rounds"] for r in chosen]
         if name == "latent":
             total = [r["tokens"] + r["latent_steps"] for r in chosen]
             panels[0].plot(
-                x, total, color=colour, marker=mark, label="latent: tokens + latent steps"
+                x,
+                total,
+                color=look.colour,
+                marker=look.marker,
+                label="latent: tokens + latent steps",
             )
         panels[0].plot(
             x,
             [r["tokens"] for r in chosen],
-            color=colour,
-            marker=mark,
+            color=look.colour,
+            marker=look.marker,
             linestyle="--" if name == "latent" else "-",
             label=f"{name}: text tokens",
         )
         panels[1].plot(
-            x, [1000 * r["seconds"] for r in chosen], color=colour, marker=mark, label=label
+            x,
+            [1000 * r["seconds"] for r in chosen],
+            color=look.colour,
+            marker=look.marker,
+            label=plain(look.label),
         )
     for panel, title in zip(
         panels, ("per problem", "milliseconds per problem, batched"), strict=True

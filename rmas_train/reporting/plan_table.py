@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 GIB = 2**30
-MEMORY = ("agents", "links", "gradients", "optimizer", "activations", "total")
+MEMORY = ("agents", "links", "gradients", "optimizer", "activations", "kept", "total")
 MOVED = (
     ("gradients sent, MiB", "gradients_sent", 2**20),
     ("agents if sharded, GiB", "sharded_weights", GIB),

@@ -15,9 +15,10 @@ from rmas_train.reporting.pictures import (
     sweep_picture,
     training_picture,
 )
-from rmas_train.reporting.tables import HEADER, system_name, table_rows, terminal_table
+from rmas_train.reporting.tables import HEADER, table_rows, terminal_table
 from rmas_train.support.files import write_json, write_text
 from rmas_train.support.redact import clean
+from rmas_train.systems.looks import looks_of, system_name
 
 STYLE = (
     "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"
@@ -54,7 +55,9 @@ def write_report(folder: Path) -> None:
     metrics = {run: read_metrics(folder / run) for run in results["runs"]}
     pictures = draw(out, results, metrics)
     write_text(out / "index.html", page(results, pictures))
-    Console(width=None if Console().is_terminal else 140).print(terminal_table(results["rows"]))
+    Console(width=None if Console().is_terminal else 140).print(
+        terminal_table(results["rows"], results["systems"])
+    )
     print(f"results: {folder / 'results.json'}   report: {out / 'index.html'}")
 
 
@@ -67,11 +70,12 @@ def is_stale(run: Path) -> bool:
 def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
     """All pictures that the rows allow: (file name, caption)."""
     rows, pictures = results["rows"], []
-    accuracy_picture(out / "accuracy.png", rows, results["references"])
+    looks = looks_of(rows, results["systems"])
+    accuracy_picture(out / "accuracy.png", rows, results["references"], looks)
     pictures.append(("accuracy.png", "Accuracy against rounds, with 95% Wilson intervals."))
     names = {system_name(r) for r in rows}
     if {"latent", "text"} <= names:
-        cost_picture(out / "cost.png", rows)
+        cost_picture(out / "cost.png", rows, looks)
         pictures.append(("cost.png", "What an answer costs, in latent space and in text."))
     if any(metrics.values()):
         training_picture(out / "training.png", metrics)
@@ -87,7 +91,7 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in HEADER)
     body = "".join(
         "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
-        for cells in table_rows(results["rows"])
+        for cells in table_rows(results["rows"], results["systems"])
     )
     figures = "".join(
         f'<p><img src="{escape(name)}" alt="{escape(caption)}"><br>{escape(caption)}</p>'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from rmas_train.support.redact import clean
+from rmas_train.systems.looks import looks_of, system_name
 
 Row = dict[str, Any]
 HEADER = (
@@ -23,28 +25,26 @@ HEADER = (
     "latent steps",
     "ms each",
 )
-RANK = ["latent", "latent start", "latent untrained", "latent null", "latent shuffled"]
-RANK += ["text", "decoder_alone"]
-
-
-def system_name(row: Row) -> str:
-    """``latent``, ``latent shuffled``, ``text``, ..."""
-    return " ".join(filter(None, (row["system"], row["control"])))
 
 
 def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def table_rows(rows: list[Row]) -> list[tuple[str, ...]]:
-    """Cells in the order of ``HEADER``, by task, run, depth and system."""
+def table_rows(rows: list[Row], systems: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Cells in the order of ``HEADER``, by task, run, depth and system.
+
+    Args:
+        rows, systems: of a results file.
+    """
+    places = list(looks_of(rows, systems))
     ordered = sorted(
         rows,
         key=lambda r: (
             r["task"],
             r["run"],
             r["rounds"],
-            RANK.index(system_name(r)),
+            places.index(system_name(r)),
             r["latent_length"],
         ),
     )
@@ -69,12 +69,12 @@ def table_rows(rows: list[Row]) -> list[tuple[str, ...]]:
     return cells
 
 
-def terminal_table(rows: list[Row]) -> Table:
+def terminal_table(rows: list[Row], systems: Mapping[str, Any]) -> Table:
     table = Table(title="Results (accuracies in percent)", title_justify="left")
     for i, name in enumerate(HEADER):
         table.add_column(name, justify="left" if i < 2 else "right")
     task = ""
-    for cells in table_rows(rows):
+    for cells in table_rows(rows, systems):
         if task and cells[0] != task:
             table.add_section()
         task = cells[0]

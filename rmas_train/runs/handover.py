@@ -26,7 +26,10 @@ FREE = (
     "keep",
     "checkpoint",
     "prefix_cache_gib",
+    "callbacks",
 )
+# Options that came after the format: left out at their default, so that older files still match.
+LATER = {"objective": ("cosine", "answer")}
 
 
 def make_card(
@@ -60,7 +63,7 @@ def inner_options_hash(loaded: Loaded) -> str:
     training = _deciding(config.training.inner)
     data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
     agents = {n: d["fingerprint"] for n, d in loaded.agents.items()}
-    rest = [_inner_length(config), agents, loaded.inner_fingerprint, config.seed]
+    rest = [_inner_length(config), agents, loaded.tables.inner_fingerprint, config.seed]
     return _hash([links, training, data, *rest])
 
 
@@ -71,6 +74,8 @@ def run_identity(loaded: Loaded, stage: str) -> dict[str, Any]:
     """
     config = loaded.config
     is_outer = stage == "outer"
+    tables = loaded.tables
+    fingerprint = tables.train.fingerprint if is_outer else tables.inner_fingerprint
     data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
     return {
         "stage": stage,
@@ -80,15 +85,14 @@ def run_identity(loaded: Loaded, stage: str) -> dict[str, Any]:
         "topology": asdict(config.topology),
         "links": asdict(config.links),
         "training": _deciding(getattr(config.training, stage)),
-        "data": data
-        | {"fingerprint": loaded.train.fingerprint if is_outer else loaded.inner_fingerprint},
+        "data": data | {"fingerprint": fingerprint},
         "prompts": _hash(prompt_texts(config, loaded.agents)),
         "agents": {n: about["fingerprint"] for n, about in loaded.agents.items()},
     }
 
 
 def _deciding(options: TrainingConfig) -> dict[str, Any]:
-    return {k: v for k, v in asdict(options).items() if k not in FREE}
+    return {k: v for k, v in asdict(options).items() if k not in FREE and v not in LATER.get(k, ())}
 
 
 def _inner_length(config: Config) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmas_train.agents.prompts import tokenise
+from rmas_train.agents.prompts import tokenise, tokenise_whole
 from rmas_train.config import DataConfig
 from rmas_train.engine.sequences import fill_text
 from rmas_train.recursion import Team
@@ -24,7 +24,7 @@ def role_sequences(
     agent, prompt = team.agents[name], team.prompts[name]
     columns = incoming_columns(team, config, name)
     has_message = [any(row.get(c) for c in columns.values()) for row in rows]
-    targets = tokenise(agent, [str(row[config.role_texts[name]]) for row in rows], plain=True)
+    targets = tokenise_whole(agent, [str(row[config.role_texts[name]]) for row in rows])
     texts = {
         s: tokenise(agent, [str(r.get(c) or "") for r in rows], plain=True)
         for s, c in columns.items()
@@ -37,7 +37,7 @@ def role_sequences(
             ids = fill_text(later[i], {s: t[i] for s, t in texts.items()})
         else:
             ids = fill_text(first[i], {})
-        sequences.append((ids, [*target, agent.end_id]))
+        sequences.append((ids, target))
     return sequences
 
 

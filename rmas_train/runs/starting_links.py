@@ -23,7 +23,7 @@ VOCABULARY_ROWS = 2000  # rows from which token ids and typical states are read
 
 
 def vocabulary_rows(loaded: Loaded, name: str) -> list[Row]:
-    return loaded.inner[name].rows[:VOCABULARY_ROWS]
+    return loaded.tables.inner[name].rows[:VOCABULARY_ROWS]
 
 
 def agent_texts(loaded: Loaded, agent: Agent) -> list[list[int]]:

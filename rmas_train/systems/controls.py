@@ -1,12 +1,16 @@
-"""Controls: the same evaluation with the channel cut or scrambled on purpose."""
+"""Controls: the latent system with its channel cut or scrambled on purpose, or with other links."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
 
 from rmas_train.data.sampling import permutation
-from rmas_train.recursion import Deliver
+from rmas_train.engine.message import Message
+from rmas_train.recursion import Intervention
+from rmas_train.systems.base import AnsweringSystem, Ingredients, SystemEntry
+from rmas_train.systems.latent import latent_system
+from rmas_train.systems.looks import BUILTIN
+from rmas_train.topology import Edge
 
 
 def derangement(count: int, seed: int) -> list[int]:
@@ -21,11 +25,27 @@ def derangement(count: int, seed: int) -> list[int]:
     return result
 
 
-def shuffled(count: int, seed: int) -> Deliver:
+def shuffled(count: int, seed: int) -> Intervention:
     """Each row gets another row's message, over the whole test set, in every slot and round."""
-    index = torch.tensor(derangement(count, seed))
+    index = derangement(count, seed)
 
-    def deliver(message: Tensor) -> Tensor:
-        return message[index.to(message.device)]
+    def shuffle(message: Message, edge: Edge, round_: int) -> Message:  # noqa: ARG001
+        return message.rows(index)
 
-    return deliver
+    return shuffle
+
+
+def _shuffled(ingredients: Ingredients) -> AnsweringSystem | None:
+    count = len(ingredients.rows)
+    change = shuffled(count, ingredients.config.seed)
+    return latent_system(ingredients, interventions=[change]) if count > 1 else None
+
+
+def _entry(control: str, build: Callable[[Ingredients], AnsweringSystem | None]) -> SystemEntry:
+    return SystemEntry("latent", control, build, BUILTIN[f"latent {control}"])
+
+
+START = _entry("start", lambda given: latent_system(given, "start"))
+UNTRAINED = _entry("untrained", lambda given: latent_system(given, "untrained"))
+NULL = _entry("null", lambda given: latent_system(given, latent_length=0))
+SHUFFLED = _entry("shuffled", _shuffled)

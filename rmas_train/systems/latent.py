@@ -1,4 +1,4 @@
-"""A system that answers: agents, links and topology together. The Python API.
+"""The latent system: agents, links and topology together. Also what ``rmas_train.load`` gives.
 
 system = rmas_train.load("outputs/relay/outer/links")
 answers = system.answer(["start C 0 x 1 u 2 stop"], rounds=1)
@@ -6,37 +6,29 @@ answers = system.answer(["start C 0 x 1 u 2 stop"], rounds=1)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rmas_train.engine.answer import Text, write
+from rmas_train.channels import LatentChannel
+from rmas_train.engine.message import LatentMessage
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.links.linkset import LinkSet
-from rmas_train.recursion import Deliver, Rows, Team, unroll
-from rmas_train.tools.calls import Session, Toolbox, ToolCall
-
-Question = str | Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the decoder wrote for one question, and what it cost.
-
-    Attributes:
-        text: decoded, without special tokens.
-        tokens: text tokens generated, end-of-text token included.
-        latent_steps: latent steps of all agents in all rounds.
-        calls: of tools; neither they nor their results are in ``text``.
-    """
-
-    text: str
-    tokens: int
-    latent_steps: int
-    calls: tuple[ToolCall, ...] = ()
+from rmas_train.recursion import Call, Intervention, Recursion, Rows, Team, last_call
+from rmas_train.systems.base import (
+    Answer,
+    AnsweringSystem,
+    Ingredients,
+    Question,
+    SystemEntry,
+    answers_of,
+    open_sessions,
+)
+from rmas_train.systems.looks import BUILTIN
+from rmas_train.tools.calls import Toolbox
 
 
 @dataclass
@@ -66,7 +58,7 @@ class System:
         latent_length: int | None = None,
         *,
         batch_size: int = 250,
-        deliver: Deliver | None = None,
+        interventions: Sequence[Intervention] = (),
     ) -> list[Answer]:
         """Answer each question.
 
@@ -75,49 +67,27 @@ class System:
             rounds: recursion depth, 1 or more.
             latent_length: latent steps per rollout, 0 or more.
             batch_size: rows per forward.
-            deliver: changes each message (all rows, M, D) on its way; for controls.
+            interventions: change each message on its way, see ``Recursion.unroll``.
         """
         if not questions:
             return []
         rows = self._rows(questions)
         rounds, latent_length = self._depth(rounds, latent_length)
-        if deliver is None:  # rows do not meet: chunk by chunk, each with its prefixes kept
-            parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-        else:
+        if interventions:  # rows may meet in them
             parts = [rows]
-        return [
-            a
-            for part in parts
-            for a in self._answer(part, rounds, latent_length, batch_size, deliver)
-        ]
-
-    def _answer(
-        self,
-        rows: Rows,
-        rounds: int,
-        latent_length: int,
-        batch_size: int,
-        deliver: Deliver | None,
-    ) -> list[Answer]:
-        result = unroll(
-            self.team,
-            self.links,
-            rows,
-            rounds,
-            latent_length,
-            chunk=batch_size,
-            deliver=deliver,
-            fast=True,
-        )
-        turn = result.turn if self.decoding == "plain" else result.turn.whole()
-        answers: dict[int, Answer] = {}
-        for part in turn.parts(batch_size):
-            opened = turn.open(part, result.inbox)
+        else:  # chunk by chunk, each with its prefixes kept
+            parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        recursion = self._recursion(latent_length, in_buffer=True)
+        calls = self.team.topology.live_calls(rounds)  # the last one rolls nothing out
+        answers = []
+        for part in parts:
+            decoder = last_call(
+                recursion.unroll(part, rounds, chunk=batch_size, interventions=interventions)
+            )
             sessions = open_sessions(self.tools, len(part))
-            texts = write(turn, opened, self.max_new_tokens, self.decoding, sessions)
-            found = answers_of(texts, result.latent_steps, sessions)
-            answers |= dict(zip(part, found, strict=True))
-        return [answers[i] for i in range(len(rows))]
+            texts = decoder.write(self.max_new_tokens, self.decoding, sessions)
+            answers += answers_of(texts, latent_length * (len(calls) - 1), sessions)
+        return answers
 
     @torch.no_grad()
     def messages(
@@ -127,9 +97,38 @@ class System:
         latent_length: int | None = None,
     ) -> dict[tuple[int, str], Tensor]:
         """Every edge's message: (round, "source-target") -> (questions, latent, d_target)."""
+        found = {}
+        for call in self.unroll(questions, rounds, latent_length):
+            for edge in call.edges:
+                message = call.messages[edge.key]
+                assert isinstance(message, LatentMessage)
+                found[call.round, edge.key] = message.vectors
+        return found
+
+    def unroll(
+        self,
+        questions: Sequence[Question],
+        rounds: int | None = None,
+        latent_length: int | None = None,
+        *,
+        batch_size: int | None = None,
+        interventions: Sequence[Intervention] = (),
+        answer_rounds: Iterable[int] | None = None,
+    ) -> Iterator[Call]:
+        """The calls of the agents one by one, see ``Recursion.unroll``."""
         rounds, latent_length = self._depth(rounds, latent_length)
-        rows = self._rows(questions)
-        return unroll(self.team, self.links, rows, rounds, latent_length).messages
+        return self._recursion(latent_length).unroll(
+            self._rows(questions),
+            rounds,
+            chunk=batch_size,
+            interventions=interventions,
+            answer_rounds=answer_rounds,
+        )
+
+    def _recursion(self, latent_length: int, in_buffer: bool = False) -> Recursion:
+        team = self.team
+        channel = LatentChannel(self.links, latent_length, team.edge_input, in_buffer=in_buffer)
+        return Recursion(team, channel)
 
     def _depth(self, rounds: int | None, latent_length: int | None) -> tuple[int, int]:
         rounds = self.rounds if rounds is None else rounds
@@ -153,14 +152,45 @@ class System:
         return rows
 
 
-def open_sessions(tools: Toolbox | None, count: int) -> list[Session] | None:
-    """One for each answer, or None without tools."""
-    return None if tools is None else [tools.open() for _ in range(count)]
+@dataclass(frozen=True)
+class LatentSystem:
+    """A ``System`` as an evaluation sees it, with or without interventions on its messages."""
+
+    system: System
+    batch_size: int
+    interventions: tuple[Intervention, ...] = ()
+    uses_rounds: bool = True
+
+    @property
+    def latent_length(self) -> int:
+        return self.system.latent_length
+
+    def answer(self, rows: Rows, rounds: int) -> list[Answer]:
+        return self.system.answer(
+            rows, rounds, batch_size=self.batch_size, interventions=self.interventions
+        )
 
 
-def answers_of(
-    texts: Sequence[Text], latent_steps: int, sessions: Sequence[Session] | None
-) -> list[Answer]:
-    """Texts with the calls that were made in them."""
-    calls = [tuple(s.calls) for s in sessions] if sessions else [()] * len(texts)
-    return [Answer(t.text, t.tokens, latent_steps, c) for t, c in zip(texts, calls, strict=True)]
+def latent_system(
+    ingredients: Ingredients,
+    links: str = "trained",
+    latent_length: int | None = None,
+    interventions: Sequence[Intervention] = (),
+) -> AnsweringSystem | None:
+    """The latent system with these links; None where there are none of that name."""
+    if links not in ingredients.links:
+        return None
+    config = ingredients.config
+    system = System(
+        ingredients.team,
+        ingredients.links[links],
+        config.rounds,
+        config.latent_length if latent_length is None else latent_length,
+        config.evaluation.max_new_tokens,
+        config.evaluation.decoding,
+        ingredients.tools,
+    )
+    return LatentSystem(system, config.evaluation.batch_size, tuple(interventions))
+
+
+TRAINED = SystemEntry("latent", None, latent_system, BUILTIN["latent"])

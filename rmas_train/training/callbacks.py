@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
 
 from rmas_train.errors import ConfigError
 from rmas_train.support.files import write_text
@@ -39,8 +40,28 @@ class Step:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Update:
+    """An optimizer step that is about to be taken, with its gradients.
+
+    Attributes:
+        step, rounds, loss, lr, gradient_norms: as in ``Step``.
+        links: trainable links by name.
+        gradient: a parameter's whole gradient, summed over ranks and not clipped; None where none
+            arrived. Where ranks share parameters, every rank has to ask.
+    """
+
+    step: int
+    rounds: int
+    loss: float
+    lr: float
+    gradient_norms: dict[str, float]
+    links: Mapping[str, nn.Module]
+    gradient: Callable[[nn.Parameter], Tensor | None]
+
+
 class Callback:
-    """Told of every step; its state travels in checkpoints."""
+    """Told of every step; its state travels in checkpoints, under its class's name."""
 
     def load(self, state: Any) -> None:
         """Go on from what ``state()`` gave, before ``begin``."""
@@ -48,12 +69,36 @@ class Callback:
     def begin(self, step: int) -> None:
         """Before the first step, ``step``."""
 
+    def before_update(self, update: Update) -> None:
+        """Before an optimizer step, while gradients are there; the update has not been made."""
+
     def __call__(self, step: Step) -> None:
         """After an optimizer step."""
 
     def state(self) -> Any:
         """Plain data to go on from."""
         return None
+
+
+class AfterStep(Callback):
+    """A plain function that is told of every step."""
+
+    def __init__(self, function: Callable[[Step], None]) -> None:
+        self._function = function
+
+    def __call__(self, step: Step) -> None:
+        self._function(step)
+
+
+def by_name(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Callbacks by the names of their states: the class's, with a number from its second one on."""
+    named: dict[str, Callback] = {}
+    for callback in callbacks:
+        name, count = type(callback).__name__, 1
+        while (key := name if count == 1 else f"{name}#{count}") in named:
+            count += 1
+        named[key] = callback
+    return named
 
 
 class MetricsFile(Callback):

@@ -8,20 +8,20 @@ backward of the step, so that the result depends neither on micro-batches nor on
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
 from rmas_train.config import TrainingConfig
 from rmas_train.data.sampling import Sampler, share
 from rmas_train.errors import ConfigError, DeadLinkError, NonFiniteError, StoppedError
+from rmas_train.objectives.base import Objective
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.training.callbacks import Callback, Step
+from rmas_train.training.callbacks import AfterStep, Callback, Step, Update
 from rmas_train.training.gradients import gradient_norms
 from rmas_train.training.optimizer import LinkAdamW, clip_factors
 from rmas_train.training.out_of_memory import explained_memory
@@ -29,31 +29,12 @@ from rmas_train.training.saver import Saver
 from rmas_train.training.signals import SIGNALS, StopSignals
 
 
-class Objective(Protocol):
-    """What a stage optimises. ``K`` terms: one for outer, one per agent for inner.
-
-    It is an ``nn.Module`` that registers the links and nothing else.
-    """
-
-    def count(self, rows: Sequence[int]) -> Tensor:
-        """Valid tokens of each term over these rows, (K,), without running a model."""
-        ...
-
-    def __call__(self, rows: Sequence[int], rounds: int) -> Tensor:
-        """Sum of losses over valid tokens of each term, (K,), with a graph."""
-        ...
-
-    def groups(self) -> dict[str, nn.Module]:
-        """Trainable links by name: units of clipping and of gradient norms."""
-        ...
-
-
 def train(
     objective: Objective,
     sampler: Sampler,
     config: TrainingConfig,
     runtime: Runtime,
-    callbacks: Sequence[Callback],
+    callbacks: Sequence[Callback | Callable[[Step], None]],
     saver: Saver | None = None,
     share_of: tuple[int, int] | None = None,
 ) -> None:
@@ -61,7 +42,7 @@ def train(
 
     Args:
         objective, sampler, config, runtime: what, which rows, how, where.
-        callbacks: told of each step.
+        callbacks: told of each step, before and after its update; a plain function after it.
         saver: writes checkpoints, and says where to begin; None: nothing is saved.
         share_of: (parts, part) of each step's rows for this rank; None: by the number of ranks.
 
@@ -71,22 +52,22 @@ def train(
         OutOfMemoryError: a step does not fit.
         StoppedError: by a signal, at a step's boundary, after saving.
     """
-    assert isinstance(objective, nn.Module)
     groups = objective.groups()
     if not groups:
         raise DeadLinkError(
             "no link can be reached by a gradient from the decoder's answer; check "
             "topology.decoder, topology.edges and rounds."
         )
+    told = [c if isinstance(c, Callback) else AfterStep(c) for c in callbacks]
     optimizer = LinkAdamW(groups, config)
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
     share_of = share_of or (runtime.world, runtime.rank)
     engine = runtime.wrap(objective, optimizer)
-    begin = saver.restore(engine, schedule, callbacks) if saver else 0
+    begin = saver.restore(engine, schedule, told) if saver else 0
     with StopSignals(catch=saver is not None) as signals:
         for step in range(begin, config.steps):
             if saver:
-                _save_or_stop(step, signals, saver, runtime, (engine, schedule, callbacks))
+                _save_or_stop(step, signals, saver, runtime, (engine, schedule, told))
             began = time.perf_counter()
             rows, rounds = sampler.rows(step), sampler.depths[step]
             with explained_memory():
@@ -95,14 +76,17 @@ def train(
             norms = gradient_norms(groups, engine.gradient)
             lr = schedule.get_last_lr()[0]
             _check_finite(Step(step, rounds, loss, lr, norms, 0.0), rows)
+            update = Update(step, rounds, loss, lr, norms, groups, engine.gradient)
+            for callback in told:
+                callback.before_update(update)
             optimizer.set_factors(clip_factors(norms, config.clip_norm, config.clip_scope))
             engine.step()
             schedule.step()
             record = Step(step, rounds, loss, lr, norms, time.perf_counter() - began)
-            for callback in callbacks:
+            for callback in told:
                 callback(record)
         if saver:
-            _save_or_stop(config.steps, signals, saver, runtime, (engine, schedule, callbacks))
+            _save_or_stop(config.steps, signals, saver, runtime, (engine, schedule, told))
     engine.close()
 
 

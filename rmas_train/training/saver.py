@@ -19,7 +19,7 @@ from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.log import say
 from rmas_train.support.reading import short
 from rmas_train.training import checkpoint
-from rmas_train.training.callbacks import Callback
+from rmas_train.training.callbacks import Callback, by_name
 from rmas_train.training.checkpoint import Checkpoint
 
 # What PyTorch, NumPy and Python raise on states that are none.
@@ -62,8 +62,8 @@ class Saver:
                 self._check(found, engine, schedule)
                 self._load(found, engine, schedule)
                 states = found.state["callbacks"]
-                for callback in callbacks:
-                    if (state := states.get(type(callback).__name__)) is not None:
+                for name, callback in by_name(callbacks).items():
+                    if (state := states.get(name)) is not None:
                         callback.load(state)
             except LOADING as error:
                 raise CheckpointError(
@@ -132,7 +132,7 @@ class Saver:
         state = {
             "updates": engine.steps(),
             "schedule": schedule.state_dict(),
-            "callbacks": {type(c).__name__: c.state() for c in callbacks},
+            "callbacks": {name: c.state() for name, c in by_name(callbacks).items()},
             "world": self._runtime.world,
             "backend": self._runtime.backend,
         }

@@ -20,8 +20,9 @@ from chat_server import ChatServer, make_speaker
 
 from rmas_train.compose import compose
 from rmas_train.config import DataConfig
-from rmas_train.data.rows import check_answers, read_table
+from rmas_train.data.rows import read_table
 from rmas_train.errors import DataError
+from rmas_train.evaluation.graders import PatternGrader
 from rmas_train.recipes.packing import check_manifest
 from rmas_train.recipes.prepare import prepare
 
@@ -127,9 +128,9 @@ def test_a_local_writer_builds_a_whole_folder_that_training_can_read(tmp_path, s
     assert manifest["writer"]["revision"] is None and manifest["writer"]["temperature"] == 0
     assert set(manifest["prompts"]) == {"plan", "refined_plan"}
     assert str(tmp_path / "data") not in manifest["command"] and "--seed 1" in manifest["command"]
-    config = compose(["experiment=none", "data=s1k"]).data
+    grader = PatternGrader(compose(["experiment=none", "data=s1k"]))
     for split in SPLITS:
-        check_answers(read_table(out / f"{split}.jsonl"), config)
+        grader.check(read_table(out / f"{split}.jsonl"))
     # From the journal alone, whatever of it a kill has left, the same bytes come again.
     first, journal = files_of(out), tmp_path / "data.journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -309,8 +310,8 @@ def test_released_rows_are_copied_and_held_out(tmp_path):
     assert manifest["columns_found"] == [
         *("answer", "answer_field", "plan", "question", "refined_plan")
     ]
-    config = compose(["experiment=none", "data=released"]).data
-    check_answers(read_table(out / "train.jsonl"), config)
+    config = compose(["experiment=none", "data=released"])
+    PatternGrader(config).check(read_table(out / "train.jsonl"))
 
 
 @pytest.mark.slow

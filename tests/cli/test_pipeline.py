@@ -127,7 +127,7 @@ def test_stages_one_by_one_equal_the_pipeline(overrides, workspace, finished, ca
 
 
 def test_a_finished_run_is_evaluated_with_its_own_config(finished, capsys):
-    typed = ["rounds=1,3", "evaluation.controls=[text,null]"]
+    typed = ["rounds=1,3", "evaluation.systems=[text,null]"]
     assert main(["stage=eval", f"run={finished}", *typed]) == 0
     stop_log()
     rows = json.loads((finished / "eval" / "results.json").read_text())["rows"]
@@ -165,13 +165,13 @@ def test_edges_that_cannot_learn_are_named(overrides, workspace, capsys):
     ],
 )
 def test_options_that_change_the_method_run(overrides, options):
-    typed = [*overrides, *options, "evaluation.controls=[]", "latent_length=3"]
+    typed = [*overrides, *options, "evaluation.systems=[]", "latent_length=3"]
     assert main(typed) == 0
     stop_log()
 
 
 def test_a_sweep_gives_one_table_and_one_heat_map(overrides, workspace, capsys, monkeypatch):
-    argv = ["-m", *overrides, "rounds=1,2", "latent_length=2,3", "evaluation.controls=[]"]
+    argv = ["-m", *overrides, "rounds=1,2", "latent_length=2,3", "evaluation.systems=[]"]
     argv = [a for a in argv if a != "rounds=2"]
     assert main(argv) == 0
     stop_log()

@@ -33,7 +33,7 @@ def test_a_plan_needs_configs_only(shapes, workspace, capsys):
     assert one["activations"] > two["activations"] > 0
     assert one["optimizer"] == 2 * one["gradients"] > 0
     assert one["total"] == pytest.approx(
-        sum(one[k] for k in ("agents", "links", "gradients", "optimizer", "activations"))
+        sum(one[k] for k in ("agents", "links", "gradients", "optimizer", "activations", "kept"))
     )
     assert two["bytes_to_reduce"] == two["gradients"]
     assert "layers received if sharded" in shown
@@ -66,8 +66,8 @@ def test_what_a_plan_lacks_is_named(shapes, capsys):
 
 @pytest.mark.parametrize(("memory", "choice"), [(2**30, "none"), (2**18, "agent")])
 def test_auto_checkpoints_where_the_plan_says_so(overrides, capsys, monkeypatch, memory, choice):
-    monkeypatch.setattr("rmas_train.planning.planning._memory_of", lambda device: float(memory))
-    typed = [*overrides, "training.outer.checkpoint=auto", "evaluation.controls=[]"]
+    monkeypatch.setattr("rmas_train.planning.recompute.memory_of", lambda device: float(memory))
+    typed = [*overrides, "training.outer.checkpoint=auto", "evaluation.systems=[]"]
     assert main(typed) == 0
     assert f"checkpoint=auto: {choice}" in capsys.readouterr().out
 

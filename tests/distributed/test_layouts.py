@@ -16,7 +16,7 @@ SMALL = [
     "training.outer.clip_message=0.05",
     "training.inner.batch_size=8",
     "training.outer.batch_size=8",
-    "evaluation.controls=[shuffled]",
+    "evaluation.systems=[shuffled]",
 ]
 
 

@@ -9,10 +9,10 @@ import torch
 from tiny import make_links, make_rows, make_team
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
+from unrolling import unroll
 
-from rmas_train.engine.answer import answer_loss
 from rmas_train.errors import ConfigError
-from rmas_train.recursion import Backward, unroll
+from rmas_train.objectives.outer import Backward
 from rmas_train.runs.starting_links import place_links
 from rmas_train.runtime import placement
 
@@ -40,10 +40,8 @@ def test_each_agent_on_its_own_device(agents, checkpoint):
         for edge in team.topology.edges:
             move(links.outer[edge.key], mode, team.agents[edge.source].device)
         rows, answers = make_rows(3), [[1, 2]] * 3
-        result = unroll(team, links, rows, 3, 2, backward=Backward(checkpoint=checkpoint))
-        batch, prefix = result.turn.open(range(3), result.inbox, answers)
-        loss = answer_loss(result.turn.agent, batch, prefix, answers)
-        loss.backward()
+        result = unroll(team, links, rows, 3, 2, backward=Backward(recompute=checkpoint))
+        result.decoder.answer_loss(answers).backward()
     wanted = {edge.key: team.agents[edge.source].device for edge in team.topology.edges}
     assert len(set(wanted.values())) == 3
     for key, device in wanted.items():

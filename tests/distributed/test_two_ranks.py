@@ -16,7 +16,7 @@ def test_two_ranks_equal_one(overrides, workspace, micro):
         "training.outer.clip_message=0.05",
         "training.inner.log_every=1",
         "training.outer.log_every=1",
-        "evaluation.controls=[shuffled,text]",
+        "evaluation.systems=[shuffled,text]",
         f"training.outer.micro_batch_size={micro}",
     ]
     for processes in (1, 2):

@@ -15,7 +15,7 @@ data training evaluation runtime plan agents/planner agents/planner/model
 agents/solver/dtype topology/order topology/edges topology/edges/0 topology/decoder
 links/variant links/ridge data/folder data/train data/prompts data/role_texts
 data/answer_pattern data/max_length training/outer training/outer/lr training/outer/betas
-evaluation/rounds evaluation/controls evaluation/batch_size runtime/threads
+evaluation/rounds evaluation/systems evaluation/batch_size runtime/threads
 data/translations
 """)
 

@@ -22,7 +22,7 @@ data.answer_pattern data.recipe topology.name topology.decoder agents.planner.mo
 agents.critic.revision data.role_texts.planner
 """)
 LISTS = names("""
-tracking evaluation.controls evaluation.rounds plan.devices topology.order topology.edges
+tracking evaluation.systems evaluation.rounds plan.devices topology.order topology.edges
 training.outer.betas
 """)
 DICTS = names("""
@@ -64,6 +64,6 @@ CONTRADICTIONS = [
     ["topology.edges=[{source:planner,target:critic},{source:planner,target:critic}]"],
     ["agents.extra.model=agents/planner"],
     ["data.recipe=relay"],
-    ["evaluation.controls=[start,start,null]", "stage=eval"],
+    ["evaluation.systems=[start,start,null]", "stage=eval"],
     ["evaluation.rounds=[]", "stage=eval"],
 ]

@@ -26,7 +26,7 @@ from rmas_train.data.rows import Table
 from rmas_train.engine.gradient import Gradient
 from rmas_train.errors import AgentError
 from rmas_train.links.linkset import draw_links
-from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.planning.cost import count
 from rmas_train.planning.shapes import read_shape
 from rmas_train.planning.traffic import (
@@ -37,12 +37,11 @@ from rmas_train.planning.traffic import (
     padded_shard,
     sizes_of,
 )
-from rmas_train.recursion import Backward
 from rmas_train.topology import build_topology
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 ROUNDS, M = 2, 4
-FULL, AGAIN = Backward(), Backward(checkpoint=True)
+FULL, AGAIN = Backward(), Backward(recompute=True)
 
 
 @pytest.fixture(params=[8, 64])
@@ -163,7 +162,7 @@ def test_fsdp2_gathers_what_the_plan_says(world, backward):
     assert wire.bytes["_allgather_base_"] * (world - 1) == planned.sharded_received * world
     layers = [x for agent in agents.values() for x in decoder_layers(agent.model)]
     whole = [not isinstance(next(x.parameters()), DTensor) for x in layers]
-    forward_in_backward = backward.checkpoint or backward.gradient.mode == "parallel"
+    forward_in_backward = backward.recompute or backward.gradient.mode == "parallel"
     # After going back through the answer FSDP2 keeps the decoder whole in a call that runs again.
     assert whole == [False] * 4 + [forward_in_backward] * 2
 
@@ -188,11 +187,11 @@ def test_passes_through_layers_by_formula(backward):
     agents = {name: make_agent(name) for name in TINY}
     cost = count([a.model for a in agents.values()], [], step_of(agents, backward))
     graph = [(ROUNDS - 1) * M, ROUNDS * M, (ROUNDS - 1) * M]  # the first call keeps no graph
-    again = graph if backward.checkpoint else [0, 0, 0]
+    again = graph if backward.recompute else [0, 0, 0]
     once = [ROUNDS * M + 1, ROUNDS * M + 1, (ROUNDS - 1) * M + 1 + 1]
     assert cost.forwards == [a + b for a, b in zip(once, again, strict=True)]
     assert cost.backwards == [graph[0], graph[1], graph[2] + 1]
-    if not backward.checkpoint:
+    if not backward.recompute:
         both = zip(cost.forwards, cost.backwards, strict=True)
         assert cost.gathers == [a + b for a, b in both]
 

@@ -9,14 +9,19 @@ import pytest
 import torch
 from tiny import SEQUENTIAL, TINY, make_agent
 from torch.utils.flop_counter import FlopCounterMode
+from unrolling import unroll
 
 from rmas_train.config import AgentConfig, LinksConfig
 from rmas_train.data.rows import Table
-from rmas_train.engine.answer import answer_loss
-from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.planning.cost import ATTENTION_FLOPS, Cost, count, extrapolate
-from rmas_train.planning.shapes import NoTokenizer, Tokens, shape_agent, shape_links, shape_team
-from rmas_train.recursion import Backward, unroll
+from rmas_train.planning.shapes import (
+    CountedTokenizer,
+    Tokens,
+    shape_agent,
+    shape_links,
+    shape_team,
+)
 from rmas_train.topology import build_topology
 
 TOKENS = Tokens(prefix=12, suffix=3, answer=4)
@@ -28,14 +33,13 @@ def step_of(team, links, backward):
 
     def step():
         result = unroll(team, links, [{}] * ROWS, ROUNDS, M, backward=backward)
-        batch, prefix = result.turn.open(range(ROWS), result.inbox, answers)
-        return answer_loss(result.turn.agent, batch, prefix, answers)
+        return result.decoder.answer_loss(answers)
 
     return step
 
 
 def real_team():
-    agents = {n: dataclasses.replace(make_agent(n), tokenizer=NoTokenizer()) for n in TINY}
+    agents = {n: dataclasses.replace(make_agent(n), tokenizer=CountedTokenizer()) for n in TINY}
     topology = build_topology(SEQUENTIAL, agents)
     return shape_team(agents, topology, "inner", dict.fromkeys(agents, TOKENS))
 
@@ -62,10 +66,10 @@ def known(team, links):
     return models, [t for m in (*models, links) for t in (*m.parameters(), *m.buffers())]
 
 
-@pytest.mark.parametrize("checkpoint", [False, True])
-def test_counting_without_weights_equals_counting_with_them(checkpoint):
+@pytest.mark.parametrize("recompute", [False, True])
+def test_counting_without_weights_equals_counting_with_them(recompute):
     """Bytes at the peak and operations, on the meta device and on the CPU."""
-    backward, costs = Backward(checkpoint=checkpoint), []
+    backward, costs = Backward(recompute=recompute), []
     for device in ("cpu", "meta"):
         team = real_team()
         team = on_meta(team) if device == "meta" else team
@@ -94,7 +98,7 @@ def test_costs_are_affine_in_layers():
         topology = build_topology(SEQUENTIAL, agents)
         team = shape_team(agents, topology, "inner", dict.fromkeys(agents, TOKENS))
         links = with_links(team, "meta")
-        return count(*known(team, links), step_of(team, links, Backward(checkpoint=True)))
+        return count(*known(team, links), step_of(team, links, Backward(recompute=True)))
 
     guess, exact = extrapolate(at, [3, 2, 4]), at([3, 2, 4])
     assert guess.flops == pytest.approx(exact.flops)

@@ -6,15 +6,15 @@ from itertools import pairwise
 import pytest
 import torch
 from tiny import TINY, in_float64, make_agent, make_family, make_links, make_rows, make_team
+from unrolling import answer_in_text
 
 from rmas_train.engine import answer, prefix
 from rmas_train.engine.kv_cache import new_cache
+from rmas_train.engine.prefix import PrefixStore
 from rmas_train.engine.rollout import rollout
 from rmas_train.engine.sequences import embed_ids
-from rmas_train.objectives.outer import OuterObjective
-from rmas_train.recursion import Backward
+from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.systems.latent import System
-from rmas_train.systems.text import answer_in_text
 
 ROWS = [0, 1, 2, 3, 4]
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -45,9 +45,9 @@ def test_each_part_leaves_the_gradient_as_it_is(part, dtype, table, monkeypatch)
     plain = gradients(team_in(dtype, blocks=False), dtype, table)
     options, parts = {}, (ROWS,)
     if part == "prefix_cache":
-        options = {"prefix_cache": 2**30}
+        options = {"prefixes": PrefixStore(2**30)}
     if part == "checkpoint":
-        options = {"backward": Backward(checkpoint=True)}
+        options = {"backward": Backward(recompute=True)}
     if part == "chunked":
         monkeypatch.setattr(answer, "LOGITS_BYTES", 4 * 330 * 3)  # three positions a chunk
     if part == "batch":
@@ -65,9 +65,8 @@ def test_a_prefix_is_read_once_and_reused_over_rounds(cache, table, monkeypatch)
         prefix, "read_prefix", lambda agent, ids: reads.append(agent.name) or read(agent, ids)
     )
     team = team_in(torch.float32, blocks=True)
-    objective = OuterObjective(
-        team, make_links(team), table(make_rows(5)), 3, 3, prefix_cache=cache
-    )
+    store = PrefixStore(cache)
+    objective = OuterObjective(team, make_links(team), table(make_rows(5)), 3, 3, prefixes=store)
     losses = [objective(ROWS, 3).item()]
     assert len(reads) == (15 if cache else 3), "one row at a time for the cache, else the batch"
     assert set(reads) == set(TINY)

@@ -1,18 +1,17 @@
 """Each gradient mode against a naive statement of the terms that it keeps."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import naive
 import pytest
 import torch
 from tiny import make_links, make_rows, make_team
 from transformers import DynamicCache
+from unrolling import unroll
 
 from rmas_train.engine.gradient import Gradient
 from rmas_train.errors import AgentError
-from rmas_train.objectives.outer import OuterObjective
-from rmas_train.recursion import Backward, unroll
+from rmas_train.objectives.outer import Backward, OuterObjective
 
 M = 5
 
@@ -125,15 +124,17 @@ def test_a_window_over_the_whole_latent_length_is_exact(agents64, table):
 def test_gradient_rounds_drop_what_was_sent_earlier(agents64, table, last, detached, checkpoint):
     """Three messages are sent in each round."""
     team = make_team(agents64)
-    got = gradient(team, table, Backward(rounds=last, checkpoint=checkpoint))
+    got = gradient(team, table, Backward(rounds=last, recompute=checkpoint))
     links, seen = make_links(team).double(), []
     objective = OuterObjective(team, links, table(make_rows(4)), 3, M, train_inner=True)
 
-    def deliver(message):
+    def cut(message, edge, round_):
         seen.append(message)
-        return message.detach() if len(seen) <= detached else message
+        (sent,) = message.tensors()
+        return message.with_tensors([sent.detach()]) if len(seen) <= detached else message
 
-    objective._clip = SimpleNamespace(deliver=deliver, measure=lambda loss: None)
+    cut.measure = lambda loss: None
+    objective._clip = cut
     objective([0, 1, 2, 3], 3).sum().backward()
     grads = [p.grad.flatten() for p in links.parameters() if p.grad is not None]
     kept = torch.cat([g for g in grads if g.any()])

@@ -2,19 +2,19 @@
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
+from unrolling import unroll
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt, tokenise
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.data.rows import Table
 from rmas_train.engine.sequences import embed_prompts
-from rmas_train.objectives.outer import OuterObjective
-from rmas_train.recursion import Backward, Team, unroll
+from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.recursion import Recursion, Team
 from rmas_train.systems.latent import System
 from rmas_train.topology import build_topology
 
@@ -26,15 +26,18 @@ def table(rows):
 
 
 def record_messages(monkeypatch) -> list[dict]:
-    """Grows by the messages of each unroll that the objective makes from now on."""
+    """Grows by the messages of each unroll that an objective makes from now on."""
     messages = []
+    plain = Recursion.unroll
 
-    def spy(*args, **kwargs):
-        result = unroll(*args, **kwargs)
-        messages.append(result.messages)
-        return result
+    def spy(self, *args, **kwargs):
+        messages.append({})
+        for call in plain(self, *args, **kwargs):
+            yield call
+            for edge in call.edges:
+                messages[-1][call.round, edge.key] = call.messages[edge.key].vectors
 
-    monkeypatch.setattr("rmas_train.objectives.outer.unroll", spy)
+    monkeypatch.setattr(Recursion, "unroll", spy)
     return messages
 
 
@@ -99,7 +102,8 @@ def test_the_loss_is_the_naive_one(agents64):
         result = unroll(team, links, [row], 2, 3)
         ids = [*tokenise(decoder, [row["answer"]])[0], decoder.end_id]
         for t, token in enumerate(ids):
-            batch = embed_prompts(decoder, result.turn.prompts, result.inbox, [ids[:t]])
+            prompts = result.decoder.prompts
+            batch = embed_prompts(decoder, prompts.prompts, prompts.slots, [ids[:t]])
             logits = decoder.model(inputs_embeds=batch.embeds).logits[0, -1]
             total -= logits.log_softmax(-1)[token].item()
             count += 1
@@ -120,11 +124,13 @@ def test_a_clipped_message_gradient_is_the_naive_one(agents64, factor):
     for i in range(4):
         messages = []
 
-        def cut(message, messages=messages):
-            messages.append((message, message.detach().requires_grad_()))
-            return messages[-1][1]
+        def cut(message, edge, round_, messages=messages):
+            (sent,) = message.tensors()
+            messages.append((sent, sent.detach().requires_grad_()))
+            return message.with_tensors([messages[-1][1]])
 
-        objective._clip = SimpleNamespace(deliver=cut, measure=lambda loss: None)
+        cut.measure = lambda loss: None
+        objective._clip = cut
         objective([i], 3).sum().backward()
         for sent, received in reversed(messages):
             norm = received.grad.norm().item()
@@ -213,7 +219,7 @@ def test_recomputed_calls_give_the_same_gradient(agents64, train_inner):
             3,
             train_inner=train_inner,
             clip_message=0.5,
-            backward=Backward(checkpoint=recompute),
+            backward=Backward(recompute=recompute),
         )
         objective([0, 1, 2], 3).sum().backward()
         grads.append({n: p.grad for n, p in links.named_parameters() if p.grad is not None})
@@ -228,7 +234,7 @@ def test_what_is_kept_for_backward_by_rounds(team, recompute, least, most):
     def kept(rounds: int) -> int:
         links, storages = make_links(team), {}
         objective = OuterObjective(
-            team, links, table(make_rows(4)), 8, 4, backward=Backward(checkpoint=recompute)
+            team, links, table(make_rows(4)), 8, 4, backward=Backward(recompute=recompute)
         )
 
         def keep(tensor):

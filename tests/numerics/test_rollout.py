@@ -6,10 +6,11 @@ import naive
 import pytest
 import torch
 from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
+from unrolling import unroll
 
+from rmas_train.engine.message import LatentMessage
 from rmas_train.engine.rollout import rollout
 from rmas_train.engine.sequences import embed_prompts
-from rmas_train.recursion import unroll
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -22,7 +23,7 @@ def test_cached_and_batched_equals_uncached_one_by_one(name):
     assert len({len(p.ids) for p in prompts}) > 1, "rows should differ in length"
     message = torch.randn(4, 3, agent.width, dtype=torch.float64, requires_grad=True)
 
-    batch = embed_prompts(agent, prompts, {source: message})
+    batch = embed_prompts(agent, prompts, {source: LatentMessage(message).slot(agent)})
     hidden, latents = rollout(agent, inner, batch, 5)
     weight = torch.randn_like(latents)
     (latents * weight).sum().backward()
@@ -32,7 +33,8 @@ def test_cached_and_batched_equals_uncached_one_by_one(name):
     inner.zero_grad()
     total = 0
     for i in range(4):
-        one = embed_prompts(agent, prompts[i : i + 1], {source: message[i : i + 1]})
+        slot = LatentMessage(message[i : i + 1]).slot(agent)
+        one = embed_prompts(agent, prompts[i : i + 1], {source: slot})
         h, z = naive.rollout(agent, inner, one.embeds[0], 5)
         torch.testing.assert_close(hidden[i], h, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(latents[i], z, rtol=1e-10, atol=1e-10)
@@ -66,7 +68,7 @@ def test_chunks_change_nothing(agents64):
 def test_latent_length_0_leaves_slots_empty(team):
     result = unroll(team, make_links(team), make_rows(2), 2, 0)
     assert all(m.shape[1] == 0 for m in result.messages.values())
-    assert result.latent_steps == 0
+    assert all(call.latents.shape[1] == 0 for call in result.calls[:-1])
 
 
 def test_edges_carry_states_or_latents_as_asked(agents):

@@ -12,10 +12,10 @@ from rmas_train.agents.prompt_files import read_prompt
 from rmas_train.agents.prompts import make_prompt
 from rmas_train.compose import compose
 from rmas_train.config import Config, OuterConfig
-from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer import OuterObjective, role_text_columns
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
-from rmas_train.stages.pipeline import taught_texts
+from rmas_train.runs.tables import Tables
 from rmas_train.topology import build_topology
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +55,9 @@ def rows_of(config):
 def test_loss_and_gradient_are_the_naive_ones(style, latents, table):
     config, team = shipped(style)
     rows = rows_of(config)
-    stage = OuterConfig(latents=latents)
-    texts = taught_texts(Loaded(config, team, table(rows), table(rows), {}, {}, {}), stage)
+    config.training.outer = OuterConfig(latents=latents)
+    loaded = Loaded(config, team, Tables(table(rows), table(rows), {}), {}, {})
+    texts = role_text_columns(config, loaded)
     decoder = team.topology.decoder
     assert set(texts) == (set() if latents == "rollout" else set(team.agents) - {decoder})
     links, plain = make_links(team).double(), make_links(team).double()

@@ -8,9 +8,9 @@ from tiny import make_family, make_links, make_rows, make_team
 from rmas_train.agents.prompts import tokenise
 from rmas_train.config import Config, DataConfig, OuterConfig
 from rmas_train.errors import ConfigError, TargetLeakWarning
-from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer import OuterObjective, role_text_columns
 from rmas_train.runs.load import Loaded
-from rmas_train.stages.pipeline import taught_texts
+from rmas_train.runs.tables import Tables
 
 M = 2
 TEXTS = {"planner": "plan", "critic": "refined_plan"}
@@ -58,17 +58,15 @@ def test_loss_and_gradient_are_the_naive_ones(agents64, table, gold, recurrent):
             assert (p.grad - q.grad).norm() <= 10 * tolerance * q.grad.norm(), name
 
 
-def test_only_gold_feedback_leaks_the_answer(team, table, monkeypatch):
+def messages_of(objective, rows, rounds):
+    """What crosses each edge in training, (round, edge) -> vectors."""
+    calls = list(objective.unroll(rows, rounds))
+    return {(c.round, e.key): c.messages[e.key].vectors for c in calls for e in c.edges}
+
+
+def test_only_gold_feedback_leaks_the_answer(team, table):
     """Another gold answer: no message changes, unless feedback asks for it."""
-    from rmas_train.objectives import outer
-
-    sent, unroll = [], outer.unroll
-
-    def spy(*args, **kwargs):
-        sent.append(unroll(*args, **kwargs))
-        return sent[-1]
-
-    monkeypatch.setattr(outer, "unroll", spy)
+    sent = []
     links, rows = make_links(team), make_rows(3)
     other = [row | {"answer": " nine ten"} for row in rows]
     for texts in (TEXTS, TEXTS | {"solver": "answer"}):
@@ -79,11 +77,9 @@ def test_only_gold_feedback_leaks_the_answer(team, table, monkeypatch):
                     objective = OuterObjective(team, links, table(some), 2, M, role_texts=texts)
             else:
                 objective = OuterObjective(team, links, table(some), 2, M, role_texts=texts)
-            objective([0, 1, 2], 2)
+            sent.append(messages_of(objective, [0, 1, 2], 2))
         changed = {
-            key
-            for key, message in sent[0].messages.items()
-            if not torch.equal(message, sent[1].messages[key])
+            key for key, message in sent[0].items() if not torch.equal(message, sent[1][key])
         }
         leaks = {(1, "solver-planner"), (2, "planner-critic"), (2, "critic-solver")}
         assert changed == (leaks if "solver" in texts else set())
@@ -93,11 +89,13 @@ def test_which_text_an_agent_reads(team, table):
     """The decoder's only on request; a role without a text is named."""
     rows = table(make_rows(2))
     data = DataConfig(role_texts={"planner": "plan", "solver": "solution"})
-    setup = Loaded(Config(data=data), team, rows, rows, {}, {}, {})
-    assert taught_texts(setup, OuterConfig()) == {}
-    stage = OuterConfig(latents="teacher_forced", feedback="gold_answer")
+    config = Config(data=data)
+    loaded = Loaded(config, team, Tables(rows, rows, {}), {}, {})
+    assert role_text_columns(config, loaded) == {}
+    config.training.outer = OuterConfig(latents="teacher_forced", feedback="gold_answer")
     with pytest.raises(ConfigError, match=r"data\.role_texts\.critic"):
-        taught_texts(setup, stage)
+        role_text_columns(config, loaded)
     data.role_texts["critic"] = "refined_plan"
-    assert taught_texts(setup, stage) == TEXTS | {"solver": "answer"}
-    assert taught_texts(setup, OuterConfig(latents="teacher_forced")) == TEXTS
+    assert role_text_columns(config, loaded) == TEXTS | {"solver": "answer"}
+    config.training.outer = OuterConfig(latents="teacher_forced")
+    assert role_text_columns(config, loaded) == TEXTS

@@ -20,7 +20,7 @@ FAST = [
     "training.inner.log_every=1",
     "training.outer.log_every=1",
     "training.outer.lr=1e-3",
-    "evaluation.controls=[shuffled]",
+    "evaluation.systems=[shuffled]",
 ]
 
 

@@ -134,7 +134,7 @@ def test_a_revision_that_is_not_there_is_one_line(hub):
 
 
 def test_the_run_and_its_links_record_the_commit(hub, overrides, workspace, capsys):
-    typed = ["agents.planner.model=org/planner", "evaluation.controls=[]"]
+    typed = ["agents.planner.model=org/planner", "evaluation.systems=[]"]
     with pytest.warns(UnpinnedWarning):
         assert main([*overrides, *typed]) == 0
     stop_log()

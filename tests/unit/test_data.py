@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from rmas_train.config import DataConfig
-from rmas_train.data.rows import check_answers, read_answer, read_table
+from rmas_train.config import Config, DataConfig
+from rmas_train.data.rows import read_table
 from rmas_train.data.sampling import Sampler, depth_at, share
 from rmas_train.errors import DataError
+from rmas_train.evaluation.graders import PatternGrader
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_missing_files_and_columns(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"question": "a", "awnser": "b"}))
     with pytest.raises(DataError, match="line 1: no text column 'answer'.*Did you mean 'awnser'"):
-        check_answers(read_table(path), DataConfig())
+        PatternGrader(Config()).check(read_table(path))
 
 
 def test_binary_files_are_refused(tmp_path):
@@ -50,14 +51,18 @@ def test_a_gold_answer_that_cannot_be_read_is_an_error(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"question": "a", "answer": "maybe"}))
     with pytest.raises(DataError, match="does not match"):
-        check_answers(read_table(path), DataConfig(answer_pattern=r"^(?P<answer>\d+)$"))
+        grader(r"^(?P<answer>\d+)$").check(read_table(path))
+
+
+def grader(pattern):
+    return PatternGrader(Config(data=DataConfig(answer_pattern=pattern)))
 
 
 def test_reading_answers_is_strict():
-    config = DataConfig(answer_pattern=r"^\s*\d (?P<answer>[A-J])\s*$")
-    assert read_answer(config, " 4 D") == "D"
+    read = grader(r"^\s*\d (?P<answer>[A-J])\s*$").read
+    assert read(" 4 D") == "D"
     for text in ("D", "4 D 5", "4 K", "", "the answer is 4 D"):
-        assert read_answer(config, text) is None
+        assert read(text) is None
 
 
 def sampler(**changes):

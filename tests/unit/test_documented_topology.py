@@ -8,11 +8,12 @@ import pytest
 import torch
 import yaml
 from tiny import make_family, make_links, make_rows
+from unrolling import unroll
 
 from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.objectives.outer import OuterObjective
-from rmas_train.recursion import Team, unroll
+from rmas_train.recursion import Team
 from rmas_train.topology import build_topology
 
 DOC = (Path(__file__).parents[2] / "docs" / "topologies.md").read_text()

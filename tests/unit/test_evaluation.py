@@ -2,11 +2,12 @@
 
 import pytest
 from tiny import make_rows, make_tokenizer
+from unrolling import answer_in_text
 
+from rmas_train.channels import translate
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.links.start import shared_tokens, token_bytes
 from rmas_train.systems.controls import derangement
-from rmas_train.systems.text import answer_in_text, translate
 
 
 @pytest.mark.parametrize(

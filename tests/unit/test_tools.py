@@ -9,20 +9,24 @@ import pytest
 import torch
 from tiny import make_agent, make_family, make_links, make_rows, make_team
 from torch.nn import functional as F
+from unrolling import answer_in_text
 
 from rmas_train.__main__ import main
 from rmas_train.agents.agent import freeze
 from rmas_train.agents.prompts import tokenise
-from rmas_train.config import Config, ToolsConfig
+from rmas_train.config import Config, DataConfig, ToolsConfig
 from rmas_train.engine.answer import generate
 from rmas_train.engine.kv_cache import KVCache
 from rmas_train.engine.sequences import embed_ids
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.evaluation.evaluate import Variant, decoder_alone, evaluate_variant
-from rmas_train.stages.run_eval import _record
+from rmas_train.evaluation.benchmark import RowsBenchmark
+from rmas_train.evaluation.evaluate import Trial, run_trial
+from rmas_train.evaluation.graders import PatternGrader
+from rmas_train.registry import SYSTEMS
 from rmas_train.support.log import stop_log
-from rmas_train.systems.latent import System, answers_of, open_sessions
-from rmas_train.systems.text import answer_in_text
+from rmas_train.systems.alone import DecoderAlone
+from rmas_train.systems.base import answers_of, open_sessions
+from rmas_train.systems.latent import LatentSystem, System
 from rmas_train.tools.calls import Session, Toolbox, cut, find_call
 from rmas_train.tools.search import LocalIndex, Passage, SearchTool, WebService
 from rmas_train.tools.toolbox import make_toolbox
@@ -289,23 +293,23 @@ def test_the_whole_system_calls_in_its_last_text_only(calling_team):
 def test_text_recursion_calls_in_the_decoders_last_text_only(calling_team):
     """The decoder's texts of earlier rounds, and other agents', are not interrupted."""
     team, rows = calling_team
-    sessions = open_sessions(BOX, len(rows))
-    texts = answer_in_text(team, rows, 2, max_new_tokens=8, batch_size=2, interrupts=sessions)
+    texts = answer_in_text(team, rows, 2, max_new_tokens=8, batch_size=2, tools=BOX)
     plain = answer_in_text(team, rows, 2, max_new_tokens=8, batch_size=2)
-    called = [bool(s.calls) for s in sessions]
-    for text, other, has in zip(texts, plain, called, strict=True):
-        assert has or text == other
+    for text, other in zip(texts, plain, strict=True):
+        assert text.calls or text == other
 
 
 def test_results_count_calls_and_answers_keep_them(calling_team, table):
     team, rows = calling_team
     system = System(team, make_links(team), 2, 0, 40, tools=BOX)
     graded = table([row | {"answer": "go"} for row in rows])
-    variant = Variant("latent", None, 2, 0, lambda: system.answer(graded.rows))
-    row, answers = evaluate_variant(Config(), graded, variant)
-    assert row["tool_calls"] == 4 / 5
-    assert row["accuracy"] == 1 / 5, "calls and results are no part of what is graded"
-    kept = [_record(answer) for answer in answers]
+    config = Config(data=DataConfig(name="calls"))
+    benchmark = RowsBenchmark("calls", graded.rows, PatternGrader(config))
+    trial = Trial(benchmark, SYSTEMS.get("latent"), LatentSystem(system, 250), (2,))
+    (outcome,) = run_trial(trial)
+    assert outcome.row["tool_calls"] == 4 / 5
+    assert outcome.row["accuracy"] == 1 / 5, "calls and results are no part of what is graded"
+    kept = outcome.records
     assert "calls" not in kept[0] and json.dumps(kept)
     assert kept[2]["calls"][1] | {"seconds": 0} == {
         "name": "python",
@@ -314,7 +318,7 @@ def test_results_count_calls_and_answers_keep_them(calling_team, table):
         "seconds": 0,
         "refused": False,
     }
-    alone = decoder_alone(team, graded, 2, 40, BOX)
+    alone = DecoderAlone(team, 40, 2, tools=BOX).answer(graded.rows)
     assert len(alone) == 5 and any(answer.calls for answer in alone)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from rmas_train.compose import to_dict
-from rmas_train.config import Config, OuterConfig, TrainingConfig
+from rmas_train.config import Config, TrainingConfig
 from rmas_train.data.sampling import Sampler
-from rmas_train.errors import ConfigError, NonFiniteError
+from rmas_train.errors import NonFiniteError
+from rmas_train.objectives.base import Objective
+from rmas_train.registry import CALLBACKS
 from rmas_train.runs.folder import stage_folder
 from rmas_train.runs.handover import run_identity
 from rmas_train.runs.load import Loaded
@@ -20,39 +23,26 @@ from rmas_train.training.loop import train
 from rmas_train.training.saver import Saver
 
 
-def check_layout(stage: OuterConfig, runtime: Runtime) -> None:
-    """The outer stage's options work with this back end and placement.
-
-    Raises:
-        ConfigError: they do not, with what would.
-    """
-    if runtime.placement == "sharded" and stage.prefix_cache_gib:
-        raise ConfigError(
-            f"training.outer.prefix_cache_gib={stage.prefix_cache_gib} with "
-            "runtime.placement=sharded: a prefix found by one rank only would leave the others "
-            "waiting; set training.outer.prefix_cache_gib=0."
-        )
-    if runtime.backend == "zero3" and (stage.checkpoint == "agent" or stage.gradient == "parallel"):
-        raise ConfigError(
-            "runtime.backend=zero3 takes links apart between their forwards, which "
-            f"training.outer.checkpoint={stage.checkpoint} and gradient={stage.gradient} cannot "
-            "work with; use runtime=zero2, or checkpoint=none and gradient=full."
-        )
-
-
 def run_training(
     config: Config,
     loaded: Loaded,
     runtime: Runtime,
     stage: str,
-    options: TrainingConfig,
-    objective: Any,
+    objective: Objective,
     sampler: Sampler,
     share_of: tuple[int, int] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
-    """The loop with its callbacks and checkpoints; only rank 0 writes."""
+    """The loop with its callbacks and checkpoints; only rank 0 writes.
+
+    Args:
+        config, loaded, runtime: of the run.
+        stage: ``inner`` or ``outer``.
+        objective, sampler, share_of: see ``train``.
+        callbacks: on every rank, after those that every run has and those that the config names.
+    """
+    options: TrainingConfig = getattr(config.training, stage)
     folder = Path(config.run_dir) / stage
-    callbacks: list[Callback] = [LinkWatch(objective.expected_links)]
     if runtime.is_main:
         folder = stage_folder(config, stage, loaded.agents)
     saver = Saver(
@@ -62,21 +52,28 @@ def run_training(
         runtime,
         resume_of(config, stage),
     )
+    named = [CALLBACKS.get(name)(config, folder) for name in options.callbacks]
+    everywhere = [LinkWatch(objective.expected_links), *named, *callbacks]
     try:
-        if not runtime.is_main:
-            train(objective, sampler, options, runtime, callbacks, saver, share_of)
-        else:
-            tracker = Tracker(config.tracking, folder, to_dict(config))
-            with ProgressBar(stage, options.steps) as bar:
-                metrics = MetricsFile(folder / "metrics.jsonl", options.log_every, options.steps)
-                callbacks = [metrics, bar, tracker, *callbacks]
-                train(objective, sampler, options, runtime, callbacks, saver, share_of)
-            tracker.close()
+        with ExitStack() as open_:
+            own = main_callbacks(config, stage, options, folder, open_) if runtime.is_main else []
+            train(objective, sampler, options, runtime, [*own, *everywhere], saver, share_of)
     except NonFiniteError as error:
         if runtime.is_main:
             dump_step(folder / "nonfinite.json", error, loaded, stage, saver.where())
         raise
     loaded.assert_unchanged()
+
+
+def main_callbacks(
+    config: Config, stage: str, options: TrainingConfig, folder: Path, open_: ExitStack
+) -> list[Callback]:
+    """What rank 0 has beside: metrics, progress, trackers; ``open_`` closes them."""
+    tracker = Tracker(config.tracking, folder, to_dict(config))
+    bar = open_.enter_context(ProgressBar(stage, options.steps))
+    open_.push(lambda kind, *_: None if kind else tracker.close())
+    metrics = MetricsFile(folder / "metrics.jsonl", options.log_every, options.steps)
+    return [metrics, bar, tracker]
 
 
 def resume_of(config: Config, stage: str) -> str | None:
@@ -91,7 +88,8 @@ def dump_step(
     path: Path, error: NonFiniteError, loaded: Loaded, stage: str, checkpoint: str
 ) -> None:
     """What there is to know about a step that was not taken."""
-    tables = {t.path: t for t in (loaded.inner.values() if stage == "inner" else [loaded.train])}
+    used = loaded.tables.inner.values() if stage == "inner" else [loaded.train]
+    tables = {t.path: t for t in used}
     rows = [t.where(i % len(t)) for i in error.facts.get("rows", []) for t in tables.values()]
     write_json(path, error.facts | {"rows": rows, "last_checkpoint": checkpoint})
     say(f"the step's rows and gradient norms are in {path}; last good checkpoint: {checkpoint}")

@@ -11,8 +11,10 @@ from typing import Any
 from rmas_train.compose import to_dict
 from rmas_train.config import Config
 from rmas_train.errors import DataError
-from rmas_train.evaluation.evaluate import evaluate_variant, variants
+from rmas_train.evaluation.benchmark import make_benchmarks
+from rmas_train.evaluation.evaluate import Outcome, Trial, plan_trials, run_trial
 from rmas_train.links.folder import find_links, read_card
+from rmas_train.links.linkset import LinkSet
 from rmas_train.reporting.collect import check_references
 from rmas_train.runs.folder import environment, stage_folder
 from rmas_train.runs.handover import read_links
@@ -22,46 +24,30 @@ from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json
 from rmas_train.support.log import say
 from rmas_train.support.reading import parse_json
-from rmas_train.systems.latent import Answer
 from rmas_train.tools.calls import Toolbox
 
 
 def run_eval(
     config: Config, loaded: Loaded, runtime: Runtime, tools: Toolbox | None = None
 ) -> None:
-    """Evaluate trained links and controls; writes ``run_dir/eval``."""
+    """Evaluate trained links, controls and baselines; writes ``run_dir/eval``."""
     folder = find_links(Path(config.run or config.run_dir))
     lines = references(config)
-    untrained, _ = starting_links(loaded, init="default")
-    links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
-    if (folder.parent / "start").is_dir():
-        links["start"] = read_links(loaded, folder.parent / "start", untrained)
-    for link_set in links.values():
-        link_set.requires_grad_(False)
-    table = loaded.test
-    table.rows[:] = table.rows[: config.evaluation.max_rows]
-    todo = variants(config, loaded.team, links, table, tools)
-    mine = range(runtime.rank, len(todo), runtime.world)
-    if runtime.placement == "sharded":  # all ranks run the same forwards, or they wait for ever
-        mine = range(len(todo))
-    done = []
-    for i in mine:
-        row, answers = evaluate_variant(config, table, todo[i])
-        say(describe_row(row))
-        done.append((i, row, [_record(answer) for answer in answers]))
-    is_double = runtime.placement == "sharded" and not runtime.is_main
-    done = sorted(runtime.gather([] if is_double else done))
+    links = read_all_links(loaded, folder)
+    trials = plan_trials(config, loaded.team, links, make_benchmarks(config, loaded), tools)
+    outcomes = run_trials(trials, runtime)
     loaded.assert_unchanged()
     if runtime.is_main:
         out = stage_folder(config, "eval", loaded.agents)
         if (out / "results.json").is_file():
             say(f"{out}/results.json: an earlier evaluation is replaced.")
-        write_answers(out / "answers.jsonl", done, loaded)
+        write_answers(out / "answers.jsonl", outcomes)
         write_json(
             out / "results.json",
             {
                 "schema": 1,
-                "rows": [row for _, row, _ in done],
+                "rows": [outcome.row for outcome in outcomes],
+                "systems": describe_systems(trials),
                 "references": {config.data.name: lines},
                 "links": str(folder),
                 "trained_rounds": read_card(folder).rounds,
@@ -72,10 +58,43 @@ def run_eval(
     runtime.barrier()
 
 
+def read_all_links(loaded: Loaded, folder: Path) -> dict[str, LinkSet]:
+    """``trained``, ``untrained``, and ``start`` where it was kept; all frozen."""
+    untrained, _ = starting_links(loaded, init="default")
+    links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
+    if (folder.parent / "start").is_dir():
+        links["start"] = read_links(loaded, folder.parent / "start", untrained)
+    for link_set in links.values():
+        link_set.requires_grad_(False)
+    return links
+
+
+def run_trials(trials: Sequence[Trial], runtime: Runtime) -> list[Outcome]:
+    """All trials over ranks; rank 0 has all outcomes, by benchmark, depth and system."""
+    mine = range(runtime.rank, len(trials), runtime.world)
+    if runtime.placement == "sharded":  # all ranks run the same forwards, or they wait for ever
+        mine = range(len(trials))
+    done = []
+    for i in mine:
+        for outcome in run_trial(trials[i]):
+            say(describe_row(outcome.row))
+            place = (outcome.row["task"], outcome.row["rounds"], trials[i].entry.look.order, i)
+            done.append((place, outcome))
+    is_double = runtime.placement == "sharded" and not runtime.is_main
+    every = runtime.gather([] if is_double else done)
+    return [outcome for _, outcome in sorted(every, key=lambda pair: pair[0])]
+
+
+def describe_systems(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+    """Name -> how tables and pictures show it; the report knows no registry."""
+    entries = {trial.entry.name: trial.entry for trial in trials}
+    return {name: asdict(entry.look) for name, entry in entries.items()}
+
+
 def references(config: Config) -> dict[str, Any]:
     """Exact lines that the data's recipe computed, by rounds; empty where it gave none."""
     path = Path(config.data.folder) / "references.json"
-    if not path.is_file():
+    if not config.data.folder or not path.is_file():
         return {}
     try:
         lines: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
@@ -85,23 +104,12 @@ def references(config: Config) -> dict[str, Any]:
     return lines
 
 
-def write_answers(
-    path: Path, done: Sequence[tuple[int, dict[str, Any], list[dict[str, Any]]]], loaded: Loaded
-) -> None:
-    """What each variant answered, row by row, for whoever wants to look."""
+def write_answers(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """One record per question and system, for whoever wants to look."""
     with path.open("w", encoding="utf-8") as file:
-        for _, row, answers in done:
-            variant = {k: row[k] for k in ("system", "control", "rounds", "latent_length")}
-            for problem, answer in zip(loaded.test.rows, answers, strict=True):
-                known = {"line": problem["_line"], "answer": problem["answer"]}
-                record = variant | known | answer
+        for outcome in outcomes:
+            for record in outcome.records:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def _record(answer: Answer) -> dict[str, Any]:
-    """Its text, and its calls where there are some; half surrogate pairs cannot be written."""
-    calls = [asdict(call) for call in answer.calls]
-    return {"text": answer.text} | ({"calls": calls} if calls else {})
 
 
 def describe_row(row: dict[str, Any]) -> str:

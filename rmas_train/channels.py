@@ -1,0 +1,155 @@
+"""How an agent's call becomes messages: in vectors through the links, or as text.
+
+Tensor names: B rows, M latent steps, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rmas_train.agents.prompts import tokenise_whole
+from rmas_train.engine.gradient import FULL, Gradient, parallel
+from rmas_train.engine.message import LatentMessage, Message, TextMessage
+from rmas_train.engine.recompute import recompute
+from rmas_train.engine.rollout import read_text, reread, rollout
+from rmas_train.links.linkset import LinkSet
+from rmas_train.recursion import Call, Sent
+
+Translations = Mapping[str, Mapping[str, str]]  # "source-target" -> word -> word
+
+
+@dataclass
+class LatentChannel:
+    """An agent rolls out, and its states go through its links.
+
+    Attributes:
+        links: inner and outer links; gradients flow into those that require them.
+        latent_length: M; 0 leaves every slot empty (control `null`).
+        edge_input: see ``Team``.
+        gradient: how gradients go back through each rollout.
+        recompute: keep each call's outputs only, and run the call again in backward, so that
+            memory hardly grows with rounds; same gradient, more time.
+        role_texts: agent -> column; such an agent does not roll out but reads the first M tokens of
+            its text, and the states of these tokens are sent (the release's teacher forcing).
+        in_buffer: see ``rollout``.
+    """
+
+    links: LinkSet
+    latent_length: int
+    edge_input: str = "inner"
+    gradient: Gradient = FULL
+    recompute: bool = False
+    role_texts: Mapping[str, str] = field(default_factory=dict)
+    in_buffer: bool = False
+
+    def send(self, call: Call) -> Sent:
+        inner = self.links.inner[call.agent]
+        outer = [self.links.outer[edge.key] for edge in call.edges]
+        texts = self._role_texts(call)
+        inputs = [x for message in call.inbox.values() for x in message.tensors()]
+        parameters = [p for link in (inner, *outer) for p in link.parameters()]
+
+        def run(*inputs: Tensor, again: Tensor | None = None) -> tuple[Tensor, ...]:
+            hidden_BMD, latents_BMD = self._think(call, inner, inputs, texts, again)
+            return hidden_BMD, latents_BMD, *self._through(outer, hidden_BMD, latents_BMD)
+
+        if not any(x.requires_grad for x in (*inputs, *inner.parameters())):
+            # Upstream of no trainable link: there is nothing to go back through.
+            with torch.no_grad():
+                thought = self._think(call, inner, inputs, texts)
+            outputs: tuple[Tensor, ...] = (*thought, *self._through(outer, *thought))
+        elif self.gradient.mode == "parallel":
+            outputs = parallel(run, inputs, parameters, self.gradient.steps)
+        elif self.recompute:
+            outputs = recompute(run, inputs, parameters)
+        else:
+            outputs = run(*inputs)
+        hidden_BMD, latents_BMD, *vectors = outputs
+        counts = None if texts is None else [len(ids) for ids in texts]
+        messages = [LatentMessage(x, counts) for x in vectors]
+        keys = [edge.key for edge in call.edges]
+        return Sent(dict(zip(keys, messages, strict=True)), hidden_BMD, latents_BMD)
+
+    def _role_texts(self, call: Call) -> list[list[int]] | None:
+        column = self.role_texts.get(call.agent)
+        if column is None:
+            return None
+        texts = [str(row[column]) for row in call.rows]
+        return [ids[: self.latent_length] for ids in tokenise_whole(call.prompts.agent, texts)]
+
+    def _think(
+        self,
+        call: Call,
+        inner: nn.Module,
+        inputs: Sequence[Tensor],
+        texts: list[list[int]] | None,
+        again: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """States and latents of all rows; ``again``: all positions at once, over these latents."""
+        prompts, agent = call.prompts.filled(_with_tensors(call, inputs)), call.prompts.agent
+        found: list[tuple[Tensor, Tensor]] = []
+        order: list[int] = []
+        for part in prompts.parts(call.chunk):
+            own = texts and [texts[i] for i in part]
+            batch, prefix = prompts.embed(part, own)
+            if texts and own:
+                lengths = max(map(len, own)), max(map(len, texts))
+                found.append(read_text(agent, inner, batch, *lengths, prefix))
+            elif again is None:
+                how = (self.latent_length, prefix, self.gradient, self.in_buffer)
+                found.append(rollout(agent, inner, batch, *how))
+            else:
+                found.append(reread(agent, inner, batch, again[part], prefix))
+            order += part
+        hidden, latents = (torch.cat(x) for x in zip(*found, strict=True))
+        if order == sorted(order):
+            return hidden, latents
+        back = torch.tensor(order).argsort().to(hidden.device)
+        return hidden[back], latents[back]
+
+    def _through(
+        self, outer: Sequence[nn.Module], hidden_BMD: Tensor, latents_BMD: Tensor
+    ) -> tuple[Tensor, ...]:
+        thought_BMD = latents_BMD if self.edge_input == "inner" else hidden_BMD
+        return tuple(link(thought_BMD) for link in outer)
+
+
+def _with_tensors(call: Call, tensors: Sequence[Tensor]) -> dict[str, Message]:
+    """The call's inbox, of these tensors."""
+    rest, inbox = list(tensors), dict[str, Message]()
+    for source, message in call.inbox.items():
+        count = len(message.tensors())
+        inbox[source] = message.with_tensors(rest[:count])
+        rest = rest[count:]
+    return inbox
+
+
+@dataclass(frozen=True)
+class TextChannel:
+    """An agent writes, and its text goes to the agents behind its edges (text recursion).
+
+    Attributes:
+        max_new_tokens: longest message.
+        decoding: see ``engine.answer.write``.
+        translations: "source-target" -> word for word dictionary for what crosses that edge.
+    """
+
+    max_new_tokens: int
+    decoding: str = "plain"
+    translations: Translations = field(default_factory=dict)
+
+    def send(self, call: Call) -> Sent:
+        written = call.write(self.max_new_tokens, self.decoding)
+        messages = {}
+        for edge in call.edges:
+            words = self.translations.get(edge.key, {})
+            messages[edge.key] = TextMessage([translate(text.text, words) for text in written])
+        return Sent(messages, tokens=[text.tokens for text in written])
+
+
+def translate(text: str, words: Mapping[str, str]) -> str:
+    return " ".join(words.get(w, w) for w in text.split()) if words else text

@@ -1,0 +1,50 @@
+"""What training minimises, as the training loop and the plan see it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from rmas_train.links.linkset import LinkSet
+
+
+class Objective(nn.Module, ABC):
+    """A sum of ``K`` terms over rows; one for the outer stage, one per agent for the inner stage.
+
+    It registers the links as a submodule and nothing of the agents, so that back ends and
+    checkpoints see links alone. Losses are sums; the loop divides each term once, by its count over
+    all ranks and micro-batches of the optimizer step.
+
+    Args:
+        links: all links; those that are to be trained require gradients.
+    """
+
+    def __init__(self, links: LinkSet) -> None:
+        super().__init__()
+        self.links = links
+
+    @abstractmethod
+    def count(self, rows: Sequence[int]) -> Tensor:
+        """Valid tokens of each term over these rows, (K,), without running a model."""
+
+    @abstractmethod
+    def forward(self, rows: Sequence[int], rounds: int) -> Tensor:
+        """Sum of losses over valid tokens of each term, (K,), with a graph."""
+
+    @abstractmethod
+    def expected_links(self, rounds: int) -> set[str]:
+        """Names of the links that a gradient can reach at this depth; the others may stay still."""
+
+    def groups(self) -> dict[str, nn.Module]:
+        """Trainable links by name: the units of clipping and of gradient norms."""
+        return dict(self.links.trainable())
+
+    def kept_bytes(self) -> int:
+        """Bytes that it holds now from earlier steps, beside the links."""
+        return 0
+
+    def kept_limit(self) -> int:
+        """The most bytes that it will ever hold from one step to the next."""
+        return 0

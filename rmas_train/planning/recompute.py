@@ -1,0 +1,32 @@
+"""``training.outer.checkpoint: auto``: recompute agent calls where a step would not fit without."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from rmas_train.config import Config
+from rmas_train.planning.plan import make_plan
+from rmas_train.planning.rates import memory_of
+from rmas_train.planning.token_counts import find_tokens
+from rmas_train.support.log import say
+
+GIB = 2**30
+SAFE = 0.7  # share of a device's memory that a plan may fill: allocators keep some
+
+
+def settle_recompute(config: Config, device: torch.device, world: int) -> Config:
+    """The config with ``none`` or ``agent`` in place of ``auto``."""
+    stage = config.training.outer
+    if stage.checkpoint != "auto":
+        return config
+    rows = min(stage.micro_batch_size or stage.batch_size, -(-stage.batch_size // world))
+    plan = make_plan(config, find_tokens(config), rows)
+    limit = SAFE * memory_of(device)
+    choice = "none" if plan.total <= limit else "agent"
+    needs, has = plan.total / GIB, limit / GIB
+    say(f"checkpoint=auto: {choice} (without: {needs:.3g} GiB planned, {has:.3g} GiB allowed)")
+    settled = copy.deepcopy(config)
+    settled.training.outer.checkpoint = choice
+    return settled

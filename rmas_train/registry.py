@@ -1,0 +1,112 @@
+"""Names that a config may use, and what they stand for; a plugin adds its own.
+
+Nothing heavy is imported here: a built-in is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from rmas_train.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Name -> object of one kind.
+
+    Args:
+        what: the kind, for messages.
+        option: the option that takes such a name.
+        builtin: name -> "module:attribute".
+    """
+
+    def __init__(self, what: str, option: str, builtin: Mapping[str, str]) -> None:
+        self._what, self._option = what, option
+        self._paths, self._found = dict(builtin), dict[str, T]()
+
+    def register(self, name: str, value: T | None = None) -> Any:
+        """Add an object under a name; without a value, a decorator.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+        if name in self.names():
+            taken = self._paths.get(name) or repr(self._found[name])
+            raise ConfigError(f"{self._what} '{name}' is registered already ({taken}); rename it.")
+
+        def add(value: T) -> T:
+            self._found[name] = value
+            return value
+
+        return add if value is None else add(value)
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys((*self._paths, *self._found)))
+
+    def check(self, name: str, option: str | None = None) -> None:
+        """The name is known.
+
+        Raises:
+            ConfigError: it is not; names the option and the nearest name.
+        """
+        if name not in self.names():
+            raise ConfigError(
+                f"{option or self._option}={name}: no such {self._what}. "
+                f"{did_you_mean(name, self.names())}"
+            )
+
+    def get(self, name: str) -> T:
+        self.check(name)
+        if name not in self._found:
+            module, _, attribute = self._paths[name].partition(":")
+            self._found[name] = attrgetter(attribute)(importlib.import_module(module))
+        return self._found[name]
+
+
+_LINKS = "rmas_train.links.modules"
+LINK_VARIANTS: Registry[Any] = Registry(
+    "link variant",
+    "links.variant",
+    {
+        "ln_res_2layer": f"{_LINKS}:LN_RES_2LAYER",
+        "linear": f"{_LINKS}:LINEAR",
+        "linear_res": f"{_LINKS}:LINEAR_RES",
+        "2layer": f"{_LINKS}:TWO_LAYER",
+        "res_2layer": f"{_LINKS}:RES_2LAYER",
+    },
+)
+OBJECTIVES: Registry[Any] = Registry(
+    "objective",
+    "training.<stage>.objective",
+    {
+        "cosine": "rmas_train.objectives.inner:InnerObjective.from_config",
+        "answer": "rmas_train.objectives.outer:OuterObjective.from_config",
+    },
+)
+CALLBACKS: Registry[Any] = Registry("callback", "training.<stage>.callbacks", {})
+SYSTEMS: Registry[Any] = Registry(
+    "system",
+    "evaluation.systems",
+    {
+        "latent": "rmas_train.systems.latent:TRAINED",
+        "start": "rmas_train.systems.controls:START",
+        "untrained": "rmas_train.systems.controls:UNTRAINED",
+        "null": "rmas_train.systems.controls:NULL",
+        "shuffled": "rmas_train.systems.controls:SHUFFLED",
+        "text": "rmas_train.systems.text:TEXT",
+        "decoder_alone": "rmas_train.systems.alone:DECODER_ALONE",
+    },
+)
+BENCHMARKS: Registry[Any] = Registry(
+    "benchmark", "evaluation.benchmarks", {"test": "rmas_train.evaluation.benchmark:test_rows"}
+)
+GRADERS: Registry[Any] = Registry(
+    "grader", "data.grader", {"pattern": "rmas_train.evaluation.graders:PatternGrader"}
+)
+ANALYSES: Registry[Any] = Registry(
+    "analysis", "analyses", {"messages": "rmas_train.analysis.messages:MessageStatistics"}
+)

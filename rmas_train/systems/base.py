@@ -1,0 +1,103 @@
+"""What answers questions: one small protocol for the trained system, its controls and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rmas_train.config import Config
+from rmas_train.engine.answer import Text
+from rmas_train.links.linkset import LinkSet
+from rmas_train.recursion import Rows, Team
+from rmas_train.systems.looks import Look, system_name
+from rmas_train.tools.calls import Session, Toolbox, ToolCall
+
+Question = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a system wrote for one question, and what it cost.
+
+    Attributes:
+        text: decoded, without special tokens.
+        tokens: text tokens generated, end-of-text token included.
+        latent_steps: latent steps of all agents in all rounds.
+        calls: of tools; neither they nor their results are in ``text``.
+    """
+
+    text: str
+    tokens: int
+    latent_steps: int
+    calls: tuple[ToolCall, ...] = ()
+
+
+class AnsweringSystem(Protocol):
+    """Anything that answers the rows of a benchmark.
+
+    Attributes:
+        latent_length: vectors per message; 0 where none are sent.
+        uses_rounds: whether answers depend on the depth; if not, it answers once for all depths.
+    """
+
+    @property
+    def latent_length(self) -> int: ...
+
+    @property
+    def uses_rounds(self) -> bool: ...
+
+    def answer(self, rows: Rows, rounds: int) -> list[Answer]:
+        """One answer per row, at this depth."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a system can be built from.
+
+    Attributes:
+        links: ``trained``, and ``start`` and ``untrained`` where there are such.
+        rows: that it will answer.
+        tools: what the decoder may call in its final text; None: nothing.
+    """
+
+    config: Config
+    team: Team
+    links: Mapping[str, LinkSet]
+    rows: Rows
+    tools: Toolbox | None = None
+
+
+@dataclass(frozen=True)
+class SystemEntry:
+    """A system in the registry.
+
+    Attributes:
+        system, control: its columns in result files.
+        build: makes it; None where it cannot be (no start links, a single row to shuffle).
+        look: how tables and pictures show it.
+    """
+
+    system: str
+    control: str | None
+    build: Callable[[Ingredients], AnsweringSystem | None]
+    look: Look
+
+    @property
+    def name(self) -> str:
+        """``latent``, ``latent shuffled``, ``text``, ..."""
+        return system_name({"system": self.system, "control": self.control})
+
+
+def open_sessions(tools: Toolbox | None, count: int) -> list[Session] | None:
+    """One for each answer, or None without tools."""
+    return None if tools is None else [tools.open() for _ in range(count)]
+
+
+def answers_of(
+    texts: Sequence[Text], latent_steps: int, sessions: Sequence[Session] | None
+) -> list[Answer]:
+    """Texts with the calls that were made in them."""
+    calls = [tuple(s.calls) for s in sessions] if sessions else [()] * len(texts)
+    return [Answer(t.text, t.tokens, latent_steps, c) for t, c in zip(texts, calls, strict=True)]
