@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmas_train.links.modules import DTYPES, Link
+from rmas_train.links.modules import DTYPES, Link, make_link
 
 VECTORS, FACTORS = 512, 16
 SLACK = 2.0  # a fresh range is widened by this many times its spread, each side
@@ -96,12 +96,13 @@ def proxy_inputs(width: int, seed: int) -> Tensor:
 def statistics(link: Link, vectors: Tensor) -> dict[str, float]:
     """Numbers of one link.
 
-    ``largest``, ``median``, ``least``: singular values of the main map (W3, or W1 where there is
-    no W3). ``branch_over_residual``: mean norm of W2 gelu(W1 LN(x)) over that of the residual path.
+    ``largest``, ``median``, ``least``: singular values of the main map (W3, or the first layer
+    where there is no W3). ``branch_over_residual``: mean norm of W2 gelu(W1 LN(x)) over that of the
+    residual path.
     ``output_norm_p5``, ``_p50``, ``_p95``. ``cosine_in``, ``cosine_out``: mean over pairs of
     different vectors. ``neighbours_kept``: share of vectors whose nearest one stays the nearest.
     """
-    main = link.main_path or link.proj1
+    main = link.main_path or next(m for m in link.modules() if isinstance(m, nn.Linear))
     values = torch.linalg.svdvals(main.weight.float())
     out = link(vectors)
     norms = out.double().norm(dim=-1)
@@ -121,9 +122,9 @@ def statistics(link: Link, vectors: Tensor) -> dict[str, float]:
 
 def branch_over_residual(link: Link, vectors: Tensor) -> float:
     """0 where the link has no branch beside a residual path."""
-    if not link.has_residual or link.proj2 is None:
+    residual = link.residual(vectors)
+    if residual is None:
         return 0.0
-    residual = link.residual_proj(vectors) if link.residual_proj is not None else vectors
     branch = link.body(vectors) - residual
     return (branch.norm(dim=-1) / residual.norm(dim=-1)).mean().item()
 
@@ -152,7 +153,7 @@ def fresh_ranges(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for _ in range(draws):
-            fresh = Link(
+            fresh = make_link(
                 link.d_source,
                 link.d_target,
                 outer=link.outer,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rmas_train.config.options import check_choice, check_least, option
 from rmas_train.errors import ConfigError
+from rmas_train.registry import LINK_VARIANTS
 
-VARIANTS = ("ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer")
+WITHOUT_LAYERNORM = ("linear", "linear_res", "2layer", "res_2layer")
 
 
 @dataclass(kw_only=True)
@@ -47,7 +48,10 @@ class TopologyConfig:
 
 @dataclass(kw_only=True)
 class LinksConfig:
-    variant: str = option("ln_res_2layer", f"{' | '.join(VARIANTS)} (release: ln_res_2layer)")
+    variant: str = option(
+        "ln_res_2layer",
+        "ln_res_2layer (release) | linear | linear_res | 2layer | res_2layer; or a plugin's",
+    )
     norm: str = option("match_embedding", "match_embedding | layernorm (release) | none")
     edge_input: str = option("inner", "inner: outer(inner(h)), release | hidden: outer(h), paper")
     init: str = option("aligned", "aligned (closed form) | default (PyTorch's, as the release)")
@@ -57,13 +61,13 @@ class LinksConfig:
     )
 
     def __post_init__(self) -> None:
-        check_choice("links.variant", self.variant, VARIANTS)
+        LINK_VARIANTS.check(self.variant)
         check_choice("links.norm", self.norm, ("match_embedding", "layernorm", "none"))
         check_choice("links.edge_input", self.edge_input, ("inner", "hidden"))
         check_choice("links.init", self.init, ("aligned", "default"))
         check_least("links.ridge", self.ridge, 0)
         check_least("links.start_noise", self.start_noise, 0)
-        if self.norm == "layernorm" and self.variant != "ln_res_2layer":
+        if self.norm == "layernorm" and self.variant in WITHOUT_LAYERNORM:
             raise ConfigError(
                 f"links.norm=layernorm needs the closing LayerNorm of ln_res_2layer, but "
                 f"links.variant={self.variant}; use links.norm=match_embedding or none."

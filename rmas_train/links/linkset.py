@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from rmas_train.config import LinksConfig
-from rmas_train.links.modules import Link
+from rmas_train.links.modules import Link, make_link
 from rmas_train.topology import Topology
 
 
@@ -57,13 +58,13 @@ def draw_links(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        kwargs = {"variant": config.variant, "norm": config.norm}
+        kwargs: dict[str, Any] = {"variant": config.variant, "norm": config.norm}
         inner = {
-            a: Link(widths[a], widths[a], outer=False, target_norm=target_norms[a], **kwargs)
+            a: make_link(widths[a], widths[a], outer=False, target_norm=target_norms[a], **kwargs)
             for a in topology.agents
         }
         outer = {
-            e.key: Link(
+            e.key: make_link(
                 widths[e.source],
                 widths[e.target],
                 outer=True,

@@ -8,6 +8,7 @@ then set per coordinate by least squares.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,28 +84,13 @@ def align_outer(link: Link, pairs: Pairs, strength: float) -> None:
     """Put the closed form into an outer link, in place."""
     main = link.main_path
     assert main is not None
-    silence_branch(link)
+    link.silence_branch()
     weight, bias = ridge(pairs.source, pairs.target, strength)
     with torch.no_grad():
         main.weight.copy_(weight)
         main.bias.copy_(bias)
         if link.post_ln is not None:
             _fit_norm(link, pairs)
-
-
-def silence_branch(link: Link) -> None:
-    """Zero last layer: the branch says nothing yet, but its hidden units differ and can learn."""
-    nn.init.zeros_(link.last_layer.weight)
-    nn.init.zeros_(link.last_layer.bias)
-
-
-def align_inner(link: Link) -> None:
-    """An inner link starts as the (normalised) identity and learns its cosine stage."""
-    if link.has_residual:
-        silence_branch(link)
-    elif link.proj2 is None:
-        nn.init.eye_(link.proj1.weight)
-        nn.init.zeros_(link.proj1.bias)
 
 
 def held_out_cosine(pairs: Pairs, link: Link, strength: float) -> float:
@@ -115,8 +101,7 @@ def held_out_cosine(pairs: Pairs, link: Link, strength: float) -> float:
     for fold in range(FOLDS):
         test = order[fold::FOLDS]
         train = torch.tensor(sorted(set(range(count)) - set(test.tolist())))
-        trial = Link(link.d_source, link.d_target, outer=True, variant=link.variant, norm=link.norm)
-        trial.scale.copy_(link.scale)
+        trial = copy.deepcopy(link)
         align_outer(trial, Pairs(pairs.source[train], pairs.target[train]), strength)
         with torch.no_grad():
             out = trial(pairs.source[test])
@@ -135,9 +120,14 @@ def align_links(
     report = {}
     for name, link in links.links().items():
         if name.startswith("inner."):
-            align_inner(link)
+            link.start_inner()
     outer = {n.removeprefix("outer."): k for n, k in links.links().items() if k.outer}
     for i, (key, link) in enumerate(outer.items()):
+        if link.main_path is None:
+            raise LinksError(
+                f"edge {key}: links.variant={link.variant} has no linear map that an aligned start "
+                "could fill; set links.init=default."
+            )
         if len(pairs[key].source) < MIN_PAIRS:
             raise LinksError(
                 f"edge {key}: only {len(pairs[key].source)} shared tokens, too few for an aligned "

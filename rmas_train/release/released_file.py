@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import check_finite
-from rmas_train.links.modules import DTYPES, Link
+from rmas_train.links.modules import DTYPES, Link, make_link
 
 REMEDY = "copy or download the file again"
 # Released name of each module -> ours (Link).
@@ -61,7 +61,7 @@ class ReleasedLink:
     def link(self) -> Link:
         """The link itself, with the release's norm."""
         with torch.device("meta"):  # drawing parameters would cost time and random numbers
-            link = Link(self.d_source, self.d_target, outer=self.outer, norm="layernorm")
+            link = make_link(self.d_source, self.d_target, outer=self.outer, norm="layernorm")
         link.load_state_dict(self.tensors | {"scale": torch.tensor(1.0)}, assign=True)
         return link
 
@@ -170,7 +170,7 @@ def _check_shapes(
     gains = [state[theirs[f"{n}.weight"]] for n in ("pre_ln", "post_ln")]
     source, target = (max(1, math.prod(g.shape)) for g in gains)
     with torch.device("meta"):
-        wanted = Link(source, target, outer=outer, norm="layernorm").state_dict()
+        wanted = make_link(source, target, outer=outer, norm="layernorm").state_dict()
     if not outer and source != target:
         wanted["post_ln.weight"] = torch.empty(source, device="meta")
     for key, name in ours.items():

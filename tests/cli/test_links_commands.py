@@ -48,9 +48,7 @@ def test_imported_links_answer_are_evaluated_and_go_back_bit_by_bit(
     link = system.links.outer["planner-critic"]
     assert torch.equal(link.proj1.weight, state["proj1.weight"].float()) and link.scale == 1
     with pytest.warns(UnknownWeightsWarning):
-        assert (
-            main(["stage=eval", f"run={run}", "rounds=1", "evaluation.controls=[untrained]"]) == 0
-        )
+        assert main(["stage=eval", f"run={run}", "rounds=1", "evaluation.systems=[untrained]"]) == 0
     stop_log()
     assert (run / "eval" / "results.json").is_file()
     out = workspace / "back"
@@ -144,13 +142,13 @@ def test_from_the_hub_only_link_files_are_fetched(theirs, options, workspace, mo
 
 def fresh(root, names):
     """Outer links as they are drawn, in bfloat16; the others stay as they are."""
-    from rmas_train.links.modules import Link
+    from rmas_train.links.modules import make_link
     from rmas_train.release.released_file import write_link
 
     torch.manual_seed(11)
     for name in names:
         source, target = (WIDTHS[a.lower()] for a in name.split("-")[:2])
-        link = Link(source, target, outer=True, norm="layernorm").bfloat16().float()
+        link = make_link(source, target, outer=True, norm="layernorm").bfloat16().float()
         write_link(root / OUTER / name, link, "bfloat16")
 
 

@@ -13,7 +13,7 @@ from rmas_train.analysis.link_report import (
     report,
     statistics,
 )
-from rmas_train.links.modules import Link
+from rmas_train.links.modules import make_link
 
 
 def cosine(a, b):
@@ -40,7 +40,7 @@ def test_collapse_is_what_it_says():
 @torch.no_grad()
 def test_branch_over_residual_is_what_it_says():
     torch.manual_seed(0)
-    link, x = Link(6, 8, outer=True).double(), torch.randn(7, 6, dtype=torch.float64)
+    link, x = make_link(6, 8, outer=True).double(), torch.randn(7, 6, dtype=torch.float64)
     ratios = []
     for row in x:
         branch = link.proj2(torch.nn.functional.gelu(link.proj1(link.pre_ln(row))))
@@ -50,7 +50,7 @@ def test_branch_over_residual_is_what_it_says():
 
 def draw(seed):
     torch.manual_seed(seed)
-    return Link(48, 64, outer=True, norm="layernorm").requires_grad_(False)
+    return make_link(48, 64, outer=True, norm="layernorm").requires_grad_(False)
 
 
 def test_fresh_links_are_flagged_and_links_that_moved_are_not():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rmas_train.links.modules import Link
-from rmas_train.links.start import Pairs, align_inner, align_outer, held_out_cosine, ridge
+from rmas_train.links.modules import Link, make_link
+from rmas_train.links.start import Pairs, align_outer, held_out_cosine, ridge
 
 VARIANTS = ["ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer"]
 
@@ -37,7 +37,7 @@ def naive(link: Link, x: torch.Tensor) -> torch.Tensor:
 def test_a_link_is_its_formula(variant, outer):
     torch.manual_seed(0)
     width = 7 if outer else 5
-    link = Link(5, width, outer=outer, variant=variant, norm="none").double()
+    link = make_link(5, width, outer=outer, variant=variant, norm="none").double()
     for p in link.parameters():
         torch.nn.init.normal_(p, std=0.5)
     x = torch.randn(3, 4, 5, dtype=torch.float64)
@@ -45,21 +45,21 @@ def test_a_link_is_its_formula(variant, outer):
 
 
 def test_the_released_outer_link_is_twice_as_wide_in_the_middle():
-    assert Link(5, 7, outer=True).proj1.out_features == 14
-    assert Link(5, 7, outer=True, variant="res_2layer").proj1.out_features == 7
-    assert Link(5, 5, outer=False).proj1.out_features == 5
+    assert make_link(5, 7, outer=True).proj1.out_features == 14
+    assert make_link(5, 7, outer=True, variant="res_2layer").proj1.out_features == 7
+    assert make_link(5, 5, outer=False).proj1.out_features == 5
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_match_embedding_gives_the_target_norm(variant):
-    link = Link(16, 16, outer=True, variant=variant, norm="match_embedding", target_norm=2.5)
+    link = make_link(16, 16, outer=True, variant=variant, norm="match_embedding", target_norm=2.5)
     norms = link(100 * torch.randn(50, 16)).norm(dim=-1)
     torch.testing.assert_close(norms, torch.full((50,), 2.5), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_links_compute_in_float32_whatever_comes_in(dtype):
-    link = Link(6, 6, outer=False)
+    link = make_link(6, 6, outer=False)
     x = torch.randn(4, 6).to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = link(x)
@@ -82,7 +82,7 @@ def test_the_aligned_start_recovers_a_linear_map_and_says_so_on_held_out_tokens(
     torch.manual_seed(0)
     source = torch.randn(300, 12)
     target = F.layer_norm(source @ torch.randn(12, 20), (20,)) * 0.3
-    link = Link(12, 20, outer=True, target_norm=0.3 * math.sqrt(20))
+    link = make_link(12, 20, outer=True, target_norm=0.3 * math.sqrt(20))
     pairs = Pairs(source, target)
     align_outer(link, pairs, 1e-6)
     assert link.proj2.weight.abs().max() == 0
@@ -93,7 +93,7 @@ def test_the_aligned_start_recovers_a_linear_map_and_says_so_on_held_out_tokens(
 
 
 def test_hidden_units_of_an_aligned_branch_differ_and_learn():
-    link = Link(8, 8, outer=True)
+    link = make_link(8, 8, outer=True)
     align_outer(link, Pairs(torch.randn(50, 8), torch.randn(50, 8)), 1e-2)
     assert torch.linalg.matrix_rank(link.proj1.weight) == 8
     optimizer = torch.optim.SGD(link.parameters(), lr=0.1)
@@ -106,8 +106,8 @@ def test_hidden_units_of_an_aligned_branch_differ_and_learn():
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "2layer"])
 def test_an_aligned_inner_link_starts_as_the_identity(variant):
-    link = Link(8, 8, outer=False, variant=variant, norm="none")
-    align_inner(link)
+    link = make_link(8, 8, outer=False, variant=variant, norm="none")
+    link.start_inner()
     x = torch.randn(5, 8)
     expected = F.layer_norm(x, (8,)) if variant == "ln_res_2layer" else x
     torch.testing.assert_close(link(x), expected)

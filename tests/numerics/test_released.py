@@ -145,9 +145,9 @@ def test_the_norm_scalar_is_folded_into_the_closing_layer_norm(tmp_path, scale):
 
 
 def test_folding_leaves_the_link_alone():
-    from rmas_train.links.modules import Link
+    from rmas_train.links.modules import make_link
 
-    link = Link(6, 6, outer=False, target_norm=2.0)
+    link = make_link(6, 6, outer=False, target_norm=2.0)
     before = {k: v.clone() for k, v in link.state_dict().items()}
     fold_norm(link)["post_ln.weight"].zero_()
     assert all(torch.equal(v, before[k]) for k, v in link.state_dict().items())
