@@ -76,4 +76,4 @@ def _read(path: Path) -> Any:
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not valid YAML ({error}); correct the file.") from error
+        raise DataError(f"{path}: not valid YAML ({error}); fix the file.") from error
