@@ -1,6 +1,6 @@
-"""The link: one module for inner and outer links, in five variants.
+"""The link itself: one module for inner and outer links, in five variants.
 
-Released inner link (RecursiveMAS, Eq. 3, with LayerNorms as in the released code):
+Released inner link (method of RecursiveMAS, its Eq. 3 with LayerNorms as in the released code):
     LN_post(h + W2 gelu(W1 LN_pre(h)))
 Released outer link (Eq. 4): LN_post(W3 h + W2 gelu(W1 LN_pre(h))), middle width 2 * d_target.
 """
@@ -14,21 +14,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORM_EPS = 1e-5
-# Dtypes that links may have in files, by name.
+# In which links are found in files, by name.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Link(nn.Module):
-    """A map from d_source to d_target on the last axis; float32 with every dtype of the agents.
+    """A map from d_source to d_target on the last axis; float32 whatever the agents' dtype.
 
     Args:
-        d_source: width of the input.
-        d_target: width of the output.
+        d_source: width of what goes in.
+        d_target: width of what comes out.
         outer: an outer link, whose residual path is a linear map W3 (``residual_proj``); an inner
             link's residual path is the identity.
         variant: ``ln_res_2layer``, ``linear``, ``linear_res``, ``2layer`` or ``res_2layer``.
-        norm: ``match_embedding``: the output is scaled to the target's embedding norm;
-            ``layernorm`` and ``none``: the output of the variant, without a scale.
+        norm: ``match_embedding``: the output has the target's embedding norm; ``layernorm`` and
+            ``none``: as the variant gives it.
         target_norm: norm of the target's embeddings; used by ``match_embedding``.
     """
 
@@ -87,12 +87,12 @@ class Link(nn.Module):
 
     @property
     def main_path(self) -> nn.Linear | None:
-        """The linear map that an aligned start sets: W3, or the only layer; None if inner."""
+        """The linear map that an aligned start fills: W3, or the only layer; None if inner."""
         if not self.outer:
             return None
         return self.residual_proj if self.residual_proj is not None else self.proj1
 
     @property
     def last_layer(self) -> nn.Linear:
-        """The layer of the branch that is set to zero in order to switch the branch off."""
+        """The layer whose zero silences the branch."""
         return self.proj2 if self.proj2 is not None else self.proj1

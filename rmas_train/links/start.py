@@ -93,13 +93,13 @@ def align_outer(link: Link, pairs: Pairs, strength: float) -> None:
 
 
 def silence_branch(link: Link) -> None:
-    """Set the last layer to zero: the branch gives zero, but its hidden units differ and learn."""
+    """Zero last layer: the branch says nothing yet, but its hidden units differ and can learn."""
     nn.init.zeros_(link.last_layer.weight)
     nn.init.zeros_(link.last_layer.bias)
 
 
 def align_inner(link: Link) -> None:
-    """Set an inner link to the (normalised) identity; the inner stage trains it from there."""
+    """An inner link starts as the (normalised) identity and learns its cosine stage."""
     if link.has_residual:
         silence_branch(link)
     elif link.proj2 is None:

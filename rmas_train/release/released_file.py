@@ -59,8 +59,8 @@ class ReleasedLink:
         return len(self.tensors["post_ln.weight"])
 
     def link(self) -> Link:
-        """The link, with the release's norm."""
-        with torch.device("meta"):  # draws no parameters, which would take time
+        """The link itself, with the release's norm."""
+        with torch.device("meta"):  # drawing parameters would cost time and random numbers
             link = Link(self.d_source, self.d_target, outer=self.outer, norm="layernorm")
         link.load_state_dict(self.tensors | {"scale": torch.tensor(1.0)}, assign=True)
         return link
