@@ -1,7 +1,7 @@
-"""Errors that a user can mend: what is wrong, the value seen, where, and what to do.
+"""Errors that a user can correct: what is wrong, the value seen, where, and what to do.
 
-``__main__`` prints each as one line and exits with code 2; anything else is a bug and keeps its
-traceback.
+``__main__`` prints each of them as one line and exits with code 2. Any other exception is a bug and
+keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LONGEST = 2000  # characters of an error's line
 
 
 def one_line(text: str) -> str:
-    """Without control characters, whatever was quoted; the middle of a very long line left out."""
+    """The text without control characters; the middle of a very long line is left out."""
     plain = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text
@@ -23,15 +23,15 @@ def one_line(text: str) -> str:
 
 
 def shorten(text: str) -> str:
-    """The middle of a very long line left out."""
+    """The text; the middle of a very long line is left out."""
     return text if len(text) <= LONGEST else f"{text[:1000]} ... {text[-900:]}"
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message is one line.
+    """An error that the user can correct; the message is one line.
 
     Attributes:
-        is_first: whether this process tells it; of several, the one that failed first does.
+        is_first: this process prints the error; of several processes, the first to fail does.
     """
 
     exit_code = 2
@@ -54,7 +54,7 @@ class LinksError(UserError):
 
 
 class HubError(UserError):
-    """A hub repository that cannot be read or written, or holds what it should not."""
+    """A hub repository that cannot be read or written, or that holds unexpected files."""
 
 
 class AgentError(UserError):
@@ -62,14 +62,14 @@ class AgentError(UserError):
 
 
 class DeadLinkError(UserError):
-    """A trainable link that gets no gradient: training it would change nothing."""
+    """A trainable link that gets no gradient, so that training cannot change it."""
 
 
 class NonFiniteError(UserError):
-    """A loss or gradient that is NaN or infinite; nothing was updated with it.
+    """A loss or gradient that is NaN or infinite; no parameter was updated.
 
     Attributes:
-        facts: what a dump of the step should hold.
+        facts: values for the file that describes the step (``nonfinite.json``).
     """
 
     def __init__(self, message: str, facts: dict[str, Any] | None = None) -> None:
@@ -78,7 +78,7 @@ class NonFiniteError(UserError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is damaged, of another run, or could not be written."""
+    """A checkpoint that is damaged, belongs to another run, or could not be written."""
 
 
 class OutOfMemoryError(UserError):
@@ -94,38 +94,38 @@ class StoppedError(UserError):
 
 
 class PrefixReuseWarning(UserWarning):
-    """An agent whose prompts are read whole in every round; slower, same numbers."""
+    """An agent reads its prompts whole in every round: the same numbers, but slower."""
 
 
 class UnpinnedWarning(UserWarning):
-    """A hub id without a revision: the same command may load other weights later."""
+    """A hub id has no revision: the same command may load other weights later."""
 
 
 class RemoteCodeWarning(UserWarning):
-    """An agent that runs Python which came with it."""
+    """An agent runs Python code that comes with its model."""
 
 
 class UnknownWeightsWarning(UserWarning):
-    """Links that do not say which weights they were trained with, so that nothing is compared."""
+    """Links do not say which weights they were trained with, so weights are not compared."""
 
 
 class SandboxWarning(UserWarning):
-    """Something that a program which the decoder writes could reach on this system."""
+    """A protection that the sandbox cannot give on this system."""
 
 
 class TargetLeakWarning(UserWarning):
-    """Training shows an agent what the loss asks for; its losses say nothing about inference."""
+    """Training shows an agent the gold answer; its losses say nothing about inference."""
 
 
 class ContaminationWarning(UserWarning):
-    """A data set that was not compared with an evaluation set; it may hold that set's questions."""
+    """A data set was not compared with an evaluation set and may hold questions of it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names when none is near."""
     name, known = str(name), sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if not near:  # a full key may be far from a short one that was meant
+    if not near:  # compare the last part of the keys too: a short key may stand for a full one
         ends = {k.rsplit(".", 1)[-1]: k for k in known}
         tail = difflib.get_close_matches(name.rsplit(".", 1)[-1], ends, n=1, cutoff=0.7)
         near = [ends[tail[0]]] if tail else []

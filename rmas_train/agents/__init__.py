@@ -1,1 +1,1 @@
-"""Frozen LLM agents: loading, prompts with slots, the latent rollout. Tensors only, no ranks."""
+"""Frozen LLM agents: the model with its tokenizer, its origin, and prompts with slots. No ranks."""

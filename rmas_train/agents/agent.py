@@ -19,7 +19,7 @@ class Agent:
     Attributes:
         name: role in the topology.
         source: folder or hub id, as typed.
-        attends_to_blocks: its layers work with ``engine.attention``, which frozen prefixes need.
+        attends_to_blocks: its layers work with ``engine.attention``; frozen prefixes need this.
         width: width d of the input embeddings (not ``config.hidden_size``, which may differ).
     """
 
@@ -48,7 +48,7 @@ class Agent:
 
     @property
     def pad_id(self) -> int:
-        """Id under masked positions; any id serves, so a tokenizer without one needs none."""
+        """Id at masked positions. Any id works, so a tokenizer without a pad token uses 0."""
         return int(self.tokenizer.pad_token_id or 0)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -63,9 +63,9 @@ class Agent:
         Args:
             embeds: (B, L, d).
             positions: (B, L).
-            real: False on padding, (B, L) or also over what the library's cache holds already;
-                None: no padding.
-            cache: a transformers cache, which is extended.
+            real: False on padding; (B, L), or longer, to include the positions that are already in
+                the library's cache. None: no padding.
+            cache: a transformers cache; it is extended in place.
         """
         out = self.model.base_model(
             inputs_embeds=embeds,
@@ -78,7 +78,7 @@ class Agent:
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., d) -> (..., vocabulary), with what some families do to their logits."""
+        """(..., d) -> (..., vocabulary), scaled or capped as some families do."""
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         config = self.model.config
         if getattr(config, "logits_scaling", None):  # Granite
@@ -95,7 +95,7 @@ class Agent:
         digest = hashlib.sha256()
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
-            here = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # a shard of it
+            here = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # this rank's shard
             digest.update(here.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
@@ -115,7 +115,7 @@ def assert_frozen(agents: dict[str, Agent]) -> None:
 
 
 def decoder_layers(model: Any) -> nn.ModuleList:
-    """The stack of a causal LM: its outermost list with as many modules as its config says."""
+    """The decoder layers of a causal LM: the outermost list as long as its config says."""
     count = model.config.num_hidden_layers
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:

@@ -1,4 +1,4 @@
-"""Where an agent comes from: the hub's commit that is loaded, and what is refused there."""
+"""Where an agent comes from: the hub commit that is loaded, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from transformers.utils import cached_file
 from rmas_train.config import AgentConfig
 from rmas_train.errors import AgentError, RemoteCodeWarning, UnpinnedWarning
 
-COMMIT = re.compile(r"/snapshots/([0-9a-f]{40})/")  # how the hub's cache names a revision
+COMMIT = re.compile(r"/snapshots/([0-9a-f]{40})/")  # the hub's cache has a folder per commit
 ADAPTER = "adapter_config.json"
 
 
 def find_commit(where: str, revision: str | None) -> str | None:
-    """The hub's commit that a branch, a tag or no revision means now; None for a folder.
+    """The commit that a branch, a tag or no revision points to now; None for a folder.
 
     Raises:
-        OSError: neither on the hub nor in its cache.
+        OSError: the model is neither on the hub nor in its cache.
     """
     if Path(where).exists():
         return None
@@ -28,7 +28,7 @@ def find_commit(where: str, revision: str | None) -> str | None:
 
 
 def check_whole(name: str, where: str, commit: str | None) -> None:
-    """The model is there itself: an adapter would load a base model that it names, unpinned.
+    """Refuse an adapter: it would load a base model that it names, without a pinned commit.
 
     Raises:
         AgentError: an adapter is there.
@@ -45,7 +45,7 @@ def check_whole(name: str, where: str, commit: str | None) -> None:
 
 
 def _cached(where: str, file: str, revision: str | None, must_exist: bool = True) -> str | None:
-    """A file of a hub repository in the cache, downloaded if need be."""
+    """Path in the cache of a hub repository's file; it is downloaded if it is not there."""
     found = cached_file(
         where, file, revision=revision, _raise_exceptions_for_missing_entries=must_exist
     )
@@ -73,7 +73,7 @@ def warn_of_revision(name: str, config: AgentConfig, commit: str | None) -> None
 
 
 def explain(name: str, error: Exception) -> str:
-    """The library's reason in one line, with our option where its own is named."""
+    """The library's reason in one line, with our option's name in place of the library's."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if "trust_remote_code" in str(error):
         return (

@@ -1,7 +1,7 @@
-"""Prompt files: ``<agent>.yaml`` and what a task adds to it.
+"""Prompt files: ``<agent>.yaml``, and the sentences that a task adds to it.
 
-``<<task:key>>`` stands for a sentence of ``<tasks>/<task>.yaml``, so that one file per agent serves
-mathematics, code, choice and question answering in every round.
+``<<task:key>>`` is replaced by a sentence of ``<tasks>/<task>.yaml``. So one file per agent is used
+for mathematics, code, choice and question answering, in every round.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_prompt(folder: Path, name: str, tasks: Path | None, task: str | None) -
     Args:
         folder: ``data.prompts``.
         name: of the agent.
-        tasks: ``data.tasks``; None or missing serves prompts that name no task.
+        tasks: ``data.tasks``; may be None or missing if the prompts name no task.
         task: ``data.task``.
 
     Raises:
@@ -55,7 +55,7 @@ def read_task(tasks: Path | None, task: str | None, asker: Path) -> Mapping[str,
     """Key -> sentence of one task.
 
     Raises:
-        DataError: no such task, or its file is malformed; ``asker`` is named as who needs it.
+        DataError: no such task, or its file is malformed; names ``asker``, the file that needs it.
     """
     known = sorted(p.stem for p in tasks.glob("*.yaml")) if tasks and tasks.is_dir() else []
     if task is None:
@@ -76,4 +76,4 @@ def _read(path: Path) -> Any:
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not valid YAML ({error}); mend the file.") from error
+        raise DataError(f"{path}: not valid YAML ({error}); fix the file.") from error

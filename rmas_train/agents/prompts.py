@@ -1,12 +1,12 @@
 """Prompts with slots: read from data files, rendered by the chat template, split, tokenised.
 
-A prompt file is YAML with ``user`` and, if wanted, ``system`` and ``user_first`` (for a call that
-receives no message at all). ``<<column>>`` stands for a column of the row, ``<<round>>`` for the
-number of the round, ``<<message:agent>>`` for the slot of that agent's message.
-``prompt_files.py`` reads the files and puts in what the task adds.
+A prompt file is YAML with ``user`` and optionally ``system`` and ``user_first`` (for a call that
+receives no message). ``<<column>>`` stands for a column of the row, ``<<round>>`` for the number of
+the round, ``<<message:agent>>`` for the slot of that agent's message. ``prompt_files.py`` reads the
+files and inserts the sentences of the task.
 
-The file is split at these marks *before* anything is filled in, so a question that contains a
-mark's text, or the text of a special token, stays ordinary text.
+The text is split at these marks *before* values are filled in. So a question that contains a mark,
+or the text of a special token, stays ordinary text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """Token ids with slots: ``slots[i]`` = (agent that fills it, where it stands in ``ids``)."""
+    """Token ids with slots: ``slots[i]`` = (agent that fills it, position in ``ids``)."""
 
     ids: list[int]
     slots: list[tuple[str, int]]
@@ -66,7 +66,7 @@ class Prompt:
     def encode(
         self, rows: list[Mapping[str, Any]], round_: int, first: bool
     ) -> list[EncodedPrompt]:
-        """Token ids of each row's prompt up to where the agent's own text begins.
+        """Token ids of each row's prompt, up to the beginning of the agent's own text.
 
         Args:
             rows: columns of each problem.
@@ -78,7 +78,7 @@ class Prompt:
         for part in self.first if first else self.user:
             if part.kind != "slot":
                 runs[-1].append(part)
-            elif not first:  # nothing arrives: the slot closes and the text runs on
+            elif not first:  # if first, no message arrives: leave the slot out
                 slots.append(part.value)
                 runs.append([])
         columns = [self._tokenise([self._fill(run, row, round_) for row in rows]) for run in runs]
@@ -99,7 +99,7 @@ class Prompt:
         ]
 
     def _tokenise(self, filled: list[list[Part]]) -> list[list[int]]:
-        """Whole runs at once; a row whose values hold special tokens' text goes piece by piece."""
+        """Tokenise whole runs; piece by piece if a row's values contain a special token's text."""
         texts = ["".join(p.value for p in parts) for parts in filled]
         ids = tokenise(self.agent, texts)
         for i, parts in enumerate(filled):
@@ -111,7 +111,7 @@ class Prompt:
         return ids
 
     def _render(self, system: str | None, user: str) -> list[Part]:
-        """The chat around ``user`` with the marks as parts, whatever the template does to text."""
+        """The rendered chat, split into parts at the marks of ``user``."""
         parts = split_marks(user)
         mark = next(c for c in map(chr, range(0xE000, 0xF8FF)) if c not in f"{system}{user}")
         names = [f"{mark}{i}{mark}" for i in range(len(parts))]
@@ -138,7 +138,10 @@ def split_marks(text: str) -> list[Part]:
 
 
 def render_chat(agent: Agent, system: str | None, user: str) -> str:
-    """The chat template with the generation prompt; a refused system text joins the user's turn."""
+    """Render the chat template with the generation prompt.
+
+    If the template refuses a system turn, the system text is put before the user's text.
+    """
     turns = [{"role": "user", "content": user}]
     system_turn = [{"role": "system", "content": system}] if system else []
     kwargs = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
@@ -152,7 +155,7 @@ def render_chat(agent: Agent, system: str | None, user: str) -> str:
 
 
 def tokenise(agent: Agent, texts: list[str], plain: bool = False) -> list[list[int]]:
-    """Ids without added special tokens; ``plain`` reads special tokens' text as ordinary text."""
+    """Ids without added special tokens; ``plain``: a special token's text is ordinary text."""
     encoded = agent.tokenizer(texts, add_special_tokens=False, split_special_tokens=plain)
     return [list(ids) for ids in encoded["input_ids"]]
 
@@ -163,7 +166,7 @@ def tokenise_whole(agent: Agent, texts: list[str]) -> list[list[int]]:
 
 
 def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Prompt:
-    """A prompt of known texts, and exactly the slots that are wanted.
+    """A prompt from its texts, with exactly the wanted slots.
 
     Raises:
         DataError: names ``where`` and the key or slot.
@@ -173,7 +176,7 @@ def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Pro
 
 
 def check_texts(name: str, texts: Any, where: str, sources: list[str]) -> None:
-    """The texts of an agent's prompt have the right keys, and a slot for each agent that sends.
+    """Check that a prompt has the right keys, and one slot for each agent that sends to it.
 
     Raises:
         DataError: names ``where`` and the key or slot.

@@ -1,1 +1,1 @@
-"""Links: the small trainable adapters, their start, and their file format. Tensors only."""
+"""Links: the small trainable adapters, their aligned start, and their file format. Tensors only."""

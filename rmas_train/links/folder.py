@@ -39,7 +39,7 @@ class AgentCard(TypedDict):
 
 
 class ReleasedFile(TypedDict):
-    """The released file that a link was imported from."""
+    """The released file from which a link was imported."""
 
     file: str
     dtype: str
@@ -48,14 +48,14 @@ class ReleasedFile(TypedDict):
 
 
 class Origin(TypedDict, total=False):
-    """Of imported links: which task's files, and link -> file."""
+    """Origin of imported links: the task of the files, and link -> file."""
 
     task: str | None
     files: dict[str, ReleasedFile]
 
 
 class Fields(TypedDict):
-    """Types of ``links.json`` inside, where it is read from a file."""
+    """Types inside ``links.json``, to check what is read from a file."""
 
     stage: str
     agents: dict[str, AgentCard]
@@ -71,7 +71,7 @@ class Fields(TypedDict):
 
 
 class MoreFields(Fields, total=False):
-    """What older folders have not."""
+    """Fields that older folders do not have."""
 
     options_hash: str
     alignment: dict[str, dict[str, Any]]
@@ -81,19 +81,19 @@ class MoreFields(Fields, total=False):
 
 @dataclass(kw_only=True)
 class LinksCard:
-    """What ``links.json`` says about the tensors beside it.
+    """The content of ``links.json``, which describes the tensors beside it.
 
     Attributes:
         stage: what was trained last: ``inner``, ``outer`` or ``start`` (nothing).
         agents: name -> model, revision, dtype, width and fingerprint (sha256 of the weights;
-            empty where nobody knows them, as for released links).
+            empty if they are not known, as for released links).
         topology, links: the options of these names.
-        prompts: agent -> texts of its prompt file, so that a folder answers by itself.
+        prompts: agent -> texts of its prompt file, so that a folder can answer without a config.
         rounds, latent_length: as trained; None for inner links.
         data_fingerprint: sha256 of the training file.
-        alignment: per edge, shared tokens and cosines of the aligned start.
-        released: what imported links were read from; empty for links trained here.
-        seal: of all this and the tensors (``seal_of``); empty in older folders.
+        alignment: per edge, number of shared tokens and cosines of the aligned start.
+        released: files from which imported links were read; empty for links trained here.
+        seal: sha256 of all these fields and the tensors (``seal_of``); empty in older folders.
     """
 
     stage: str
@@ -115,7 +115,7 @@ class LinksCard:
 
 
 def save_links(folder: Path, links: LinkSet, card: LinksCard) -> None:
-    """Write a links folder; an existing one stays whole until the new one is.
+    """Write a links folder. An existing one is replaced only when the new one is complete.
 
     Raises:
         LinksError: a parameter is NaN or infinite; nothing is written.
@@ -129,7 +129,7 @@ def save_links(folder: Path, links: LinkSet, card: LinksCard) -> None:
 
 
 def seal_of(card: Mapping[str, Any], tensors: Path) -> str:
-    """sha256 of a card, but for its seal, and of the tensors' file."""
+    """sha256 of a card without its seal, together with the tensors' file."""
     text = json.dumps({k: v for k, v in card.items() if k != "seal"}, sort_keys=True)
     digest = hashlib.sha256(tensors.read_bytes())
     return hashlib.sha256(f"{text} {digest.hexdigest()}".encode()).hexdigest()
@@ -142,7 +142,7 @@ def check_finite(where: Path, tensors: Mapping[str, Tensor], remedy: str) -> Non
 
 
 def find_links(folder: Path) -> Path:
-    """The links folder in a run folder, a stage's folder, or the folder itself.
+    """The links folder: the folder itself, or inside a run folder or a stage's folder.
 
     Raises:
         LinksError: there is none.
@@ -154,7 +154,7 @@ def find_links(folder: Path) -> Path:
 
 
 def read_card(folder: Path) -> LinksCard:
-    """What a links folder says about itself.
+    """Read the card of a links folder.
 
     Raises:
         LinksError: missing, not JSON, of another format, or with other keys.
@@ -190,7 +190,7 @@ def _read_values(folder: Path) -> Any:
 
 
 def _check_card(values: dict[str, Any]) -> None:
-    """What types do not say."""
+    """Check what types cannot express."""
     for key, least in (("rounds", 1), ("latent_length", 0), ("max_new_tokens", 1)):
         if values[key] is not None and not least <= values[key] <= 10**9:
             raise ValueError(f"key {key} is {short(values[key])}, not {least} or more")
@@ -199,11 +199,11 @@ def _check_card(values: dict[str, Any]) -> None:
 
 
 def load_tensors(folder: Path, links: LinkSet) -> None:
-    """Read the tensors into ``links``, in place; nothing is changed if anything does not fit.
+    """Read the tensors into ``links``, in place. On an error nothing is changed.
 
     Raises:
-        LinksError: corrupt file, missing or unknown key, another shape or dtype, NaN, or a seal
-            that does not fit.
+        LinksError: corrupt file, missing or unknown key, another shape or dtype, NaN, or a wrong
+            seal.
     """
     path = folder / TENSORS
     check_inside(path)
@@ -236,13 +236,13 @@ def load_tensors(folder: Path, links: LinkSet) -> None:
 
 
 def check_seal(folder: Path) -> None:
-    """LinksCard and tensors are, bit by bit, what was written together.
+    """Check that card and tensors are, bit by bit, as they were written together.
 
     Raises:
         LinksError: they are not.
     """
     read_card(folder)
-    card = _read_values(folder)  # as written: older cards have fewer keys
+    card = _read_values(folder)  # the keys as written: older cards have fewer
     if card.get("seal") and card["seal"] != seal_of(card, folder / TENSORS):
         raise LinksError(
             f"{folder}: {CARD} and {TENSORS} are not what was written together (key seal); copy "
@@ -251,7 +251,7 @@ def check_seal(folder: Path) -> None:
 
 
 def check_agents(folder: Path, card: LinksCard, agents: Mapping[str, Mapping[str, Any]]) -> None:
-    """The links were made for these agents; a warning where they do not say which weights.
+    """Check that the links were made for these agents; warn if they do not name the weights.
 
     Raises:
         LinksError: names the agent and what differs.
@@ -263,7 +263,7 @@ def check_agents(folder: Path, card: LinksCard, agents: Mapping[str, Mapping[str
             "train links for these agents, or choose others with agents=."
         )
     unknown = sorted(name for name, made in card.agents.items() if made["fingerprint"] == "")
-    if unknown:  # told once: Python shows a warning of one place and one text a single time
+    if unknown:  # shown once: Python prints the same warning from the same place a single time
         warnings.warn(
             f"{path}: the links do not say which weights of {', '.join(unknown)} they were trained "
             "with; only the widths are compared.",

@@ -14,7 +14,7 @@ from rmas_train.topology import Topology
 
 
 class LinkSet(nn.Module):
-    """``inner[agent]`` and ``outer["source-target"]``; parameters keep these names in files."""
+    """``inner[agent]`` and ``outer["source-target"]``; parameters have these names in files too."""
 
     def __init__(self, inner: Mapping[str, Link], outer: Mapping[str, Link]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def draw_links(
         topology: one inner link per agent, one outer link per edge.
         widths: agent -> width of its embeddings.
         target_norms: agent -> norm of its embeddings.
-        seed: for the drawing; the global random state is left as it was.
+        seed: of the random draw; the global random state does not change.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

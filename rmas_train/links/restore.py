@@ -1,4 +1,4 @@
-"""A links folder as links, without its agents."""
+"""Load the links of a links folder, without the agents."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ WIDEST = 1 << 16
 
 
 def card_topology(folder: Path, card: LinksCard) -> tuple[Topology, LinksConfig]:
-    """Topology and link options that a card names.
+    """Topology and link options of a card.
 
     Raises:
-        LinksError: they cannot work; names the file.
+        LinksError: they are not valid; names the file.
     """
     try:
         edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
@@ -28,9 +28,9 @@ def card_topology(folder: Path, card: LinksCard) -> tuple[Topology, LinksConfig]
 
 
 def restore_links(folder: Path) -> tuple[LinksCard, Topology, LinkSet]:
-    """LinksCard, topology and links of a folder, whole and sealed.
+    """Card, topology and links of a complete folder with a valid seal.
 
-    Inner links only where the card says ``stage: inner``.
+    Inner links only, if the card says ``stage: inner``.
 
     Raises:
         LinksError: missing or damaged folder.

@@ -1,9 +1,9 @@
-"""The aligned start: links that already speak the target's language before any training.
+"""The aligned start: links that map to the target's embeddings already before training.
 
 An outer link's main path is the ridge regression from the source's to the target's embeddings of
-the token strings that both share; strings are matched by their decoded bytes, as families write
-spaces differently. The branch gets a zero last layer. The closing LayerNorm's gain and bias are
-then set per coordinate by least squares.
+the token strings that both share. Strings are matched by their decoded bytes, because families
+write spaces differently. The branch gets a zero last layer. Then gain and bias of the closing
+LayerNorm are set per coordinate by least squares.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIN_PAIRS = 8
 
 @dataclass(frozen=True)
 class Pairs:
-    """Shared token strings as vectors: what an outer link should map onto what.
+    """Embeddings of shared token strings: inputs and targets of an outer link's regression.
 
     ``source`` (pairs, d_source) and ``target`` (pairs, d_target), float32.
     """
@@ -37,7 +37,7 @@ class Pairs:
 
 
 def token_bytes(tokenizer: Any) -> dict[bytes, int]:
-    """Decoded bytes of every ordinary token -> its id; the lowest id where two write the same.
+    """Decoded bytes of every ordinary token -> its id; the lowest id if two tokens are equal.
 
     Covers byte-level (GPT-2's alphabet) and sentencepiece (visible space, ``<0x41>``) vocabularies.
     """
@@ -54,10 +54,10 @@ def token_bytes(tokenizer: Any) -> dict[bytes, int]:
 def shared_tokens(
     source: Any, target: Any, seen: tuple[set[int], set[int]]
 ) -> list[tuple[int, int]]:
-    """(source id, target id) of shared strings, those seen in the data under both where enough.
+    """(source id, target id) of shared strings: those seen in the data, if these are enough.
 
-    Restricting to seen tokens keeps untrained rows (reserved and byte tokens, which every real
-    vocabulary has) out of the regression and of the LayerNorm's fit.
+    Every real vocabulary has untrained rows (reserved and byte tokens). Restricting to tokens that
+    both agents see in the data keeps such rows out of the regression and of the LayerNorm's fit.
     """
     left, right = token_bytes(source), token_bytes(target)
     pairs = [(left[text], right[text]) for text in sorted(left.keys() & right.keys())]
@@ -68,8 +68,8 @@ def shared_tokens(
 def ridge(source: Tensor, target: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     """Weight (d_target, d_source) and bias (d_target) of least squares with an L2 penalty.
 
-    The penalty is ``strength`` times the mean squared singular value of the centred source, so
-    that it means the same for embeddings of any scale. Computed in float64.
+    The penalty is ``strength`` times the mean squared singular value of the centred source, so it
+    does not depend on the scale of the embeddings. Computed in float64.
     """
     x, y = source.double(), target.double()
     x_mean, y_mean = x.mean(0), y.mean(0)
@@ -81,7 +81,7 @@ def ridge(source: Tensor, target: Tensor, strength: float) -> tuple[Tensor, Tens
 
 
 def align_outer(link: Link, pairs: Pairs, strength: float) -> None:
-    """Put the closed form into an outer link, in place."""
+    """Set an outer link to the closed-form solution, in place."""
     main = link.main_path
     assert main is not None
     link.silence_branch()
@@ -112,7 +112,7 @@ def held_out_cosine(pairs: Pairs, link: Link, strength: float) -> float:
 def align_links(
     links: LinkSet, pairs: Mapping[str, Pairs], config: LinksConfig, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Aligned start of all links, in place, with ``start_noise`` where asked for.
+    """Aligned start of all links, in place, with ``start_noise`` if it is set.
 
     Returns:
         per edge: number of shared tokens, cosine on them and on held-out ones (before noise).

@@ -1,4 +1,4 @@
-"""What a links folder from somebody else may say: names that are names, and files of its own."""
+"""Checks of a links folder from another person: valid names, and only files of its own."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ HUB_REPOSITORY = re.compile(r"models--[\w.-]+")
 
 
 def check_inside(path: Path) -> None:
-    """A file of a links folder is there itself, not a link to somewhere else.
+    """Check that a file of a links folder is not a symbolic link to another place.
 
-    The hub's cache is made of links from ``models--<name>/snapshots/<commit>`` to its own
-    ``blobs``; these are the folder's files.
+    The hub's cache has symbolic links from ``models--<name>/snapshots/<commit>`` to its own
+    ``blobs``; these are allowed.
 
     Raises:
-        LinksError: it leads out.
+        LinksError: the file is a symbolic link out of the folder.
     """
     try:
         real, folder = path.resolve(), path.parent.resolve()
@@ -42,10 +42,10 @@ def _hub_repositories(folder: Path) -> Iterator[Path]:
 
 
 def check_names(path: Path, values: Mapping[str, Any]) -> None:
-    """Agents are called as in a config, so that no name is a path or more than a line.
+    """Check that agents' names are valid in a config, so that no name is a path or several lines.
 
     Raises:
-        LinksError: names the part of ``links.json`` and begins to quote what stands there.
+        LinksError: names the part of ``links.json`` and quotes the beginning of its value.
     """
     for where, name in _names(values):
         if not isinstance(name, str) or not AGENT_NAME.fullmatch(name):
@@ -83,7 +83,7 @@ def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Empty where it is something else, of which reading the card will tell."""
+    """The value, or an empty mapping if it is another type; reading the card reports that."""
     found = values.get(key)
     return found if isinstance(found, Mapping) else {}
 

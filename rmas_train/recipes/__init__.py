@@ -1,1 +1,1 @@
-"""Data recipes: data sets whose role texts a model writes."""
+"""Data recipes: build data sets; a model writes missing role texts."""

@@ -1,4 +1,4 @@
-"""The driver of the recipes: read, leave out, have role texts written, split, pack."""
+"""The main steps of a recipe: read rows, filter, get role texts written, split, save."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Recipe:
     Attributes:
         name: its folder in ``data_recipes/``.
         hub: its id on the hub.
-        config: the hub's configuration of it; None: the only one.
-        split: of the hub.
-        problem: a source row and where it stands to a problem; raises Skip for one to leave out.
-        evaluations: sets that training rows are compared with.
-        notes: further facts for the manifest, complete after the last row.
+        config: name of the set's configuration on the hub; None: the only one.
+        split: split on the hub.
+        problem: (source row, its place) -> problem; raises Skip to leave the row out.
+        evaluations: evaluation sets that training rows are compared with.
+        notes: further facts for the manifest; complete after the last row.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Recipe:
 
 
 def writing_parser(description: str | None) -> Parser:
-    """The options of a recipe that has role texts written."""
+    """The options of a recipe whose role texts a writer makes."""
     parser = Parser(description)
     add = parser.add_argument
     add("--style", default="sequential", help=" | ".join(STYLES))
@@ -108,7 +108,7 @@ def build(recipe: Recipe, args: argparse.Namespace) -> None:
 
 
 def copy(recipe: Recipe, args: argparse.Namespace) -> None:
-    """Build a data set whose source has the role texts already (in ``Problem.extra``)."""
+    """Build a data set whose source already has the role texts (in ``Problem.extra``)."""
     check_out(args.out)
     counts: Counter[str] = Counter()
     source, overlap, problems = _begin(recipe, args, counts)
@@ -119,7 +119,7 @@ def copy(recipe: Recipe, args: argparse.Namespace) -> None:
 def _begin(
     recipe: Recipe, args: argparse.Namespace, counts: Counter[str]
 ) -> tuple[RowSource, Overlap, Iterator[tuple[int, Problem]]]:
-    """The source, the evaluation sets and the problems; the first row is read, and so checked."""
+    """Open the source, the evaluation sets and the problems; read and check the first row."""
     if args.rows is not None and args.rows < 1:
         raise ConfigError(f"rows={args.rows}: give 1 or more.")
     revision = revision_of(args.revision, recipe.hub)
@@ -133,7 +133,7 @@ def _begin(
 def _problems(
     recipe: Recipe, placed: Iterable[Placed], overlap: Overlap, counts: Counter[str]
 ) -> Iterator[tuple[int, Problem]]:
-    """Problems with their number in the source; what is left out is counted by its reason."""
+    """Problems with their number in the source; rows left out are counted by reason."""
     seen: set[str] = set()
     for number, (where, row) in enumerate(placed):
         counts["read"] += 1
@@ -159,7 +159,7 @@ def _write(
     scribe: Scribe,
     counts: Counter[str],
 ) -> list[Row]:
-    """Rows with their role texts; a row that lacks one is left out whole, and counted."""
+    """Rows with their role texts; a row without one of them is left out and counted."""
     live: list[tuple[int, Problem, dict[str, str]]] = [(n, p, {}) for n, p in chunk]
     for column, prompt in prompts.items():
         asked = [prompt.request(_given(problem) | texts) for _, problem, texts in live]

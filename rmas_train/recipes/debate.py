@@ -1,16 +1,16 @@
 """Labelled data from a task description: dimensions, boundary samples, asymmetric debate, a judge.
 
-After BARRED (arXiv 2604.25203), as far as public summaries of it say: the domain is split into
-dimensions, each with values; a sample is written for a drawn dimension, value and label; the label
-is kept only if a debate confirms it, and a rejected sample is refined with the debate's feedback.
-There the asymmetry is between an advocate, who defends the sample's label whatever happens, and
-judges, who decide by themselves and may change their minds; nobody argues for another label.
+After BARRED (arXiv 2604.25203), as far as its public summaries say. The domain is split into
+dimensions, each with values. A sample is written for a drawn dimension, value and label. The label
+is kept only if a debate confirms it; a rejected sample is refined with the debate's feedback. In
+BARRED an advocate always defends the sample's label, and judges decide by themselves and may change
+their minds. Nobody argues for another label.
 
-Here two debaters argue for opposite labels and a judge decides. What is asymmetric: the proponent
-knows the dimension and why the sample was written to deserve the label, the opponent sees the task
-and the sample alone, and the judge sees task, sample and both sides under the letters A and B, and
-is told neither which label is intended nor who wrote the sample. Both orders are judged, and a
-sample stays only if every verdict is the intended label.
+Here two debaters argue for different labels, and a judge decides. The asymmetry: the proponent
+knows the dimension, and why the sample was written to deserve the label. The opponent sees only the
+task and the sample. The judge sees task, sample and both sides under the letters A and B. The judge
+is not told which label is intended, nor who wrote the sample. Both orders are judged, and a sample
+stays only if every verdict is the intended label.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VERDICT = re.compile(r"VERDICT:\s*(?P<label>[^\n]+?)[\s.*]*$")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sample that was written to deserve ``label``; what was said about it."""
+    """A sample that was written to deserve ``label``, and the debate about it."""
 
     dimension: str
     value: str
@@ -52,10 +52,10 @@ class Candidate:
 
 
 class Debate:
-    """Candidates for a task, and those whose label survives.
+    """Makes candidates for a task, and keeps those whose label survives the debate.
 
     Attributes:
-        counts: candidates, kept, refined, and dropped by reason.
+        counts: number of candidates, kept, refined, and dropped by reason.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Debate:
         }
 
     def plan(self, seed: int) -> list[Candidate]:
-        """Dimensions and their values, then a drawn dimension, value and label per candidate.
+        """Ask for dimensions and their values; draw a dimension, value and label per candidate.
 
         Raises:
-            DataError: the writer's answer holds no list.
+            DataError: the writer's answer contains no list.
         """
         (outcome,) = self._ask("dimensions", [{"count": str(self.settings.dimensions)}])
         dimensions = self._list(outcome, self.settings.dimensions, "dimensions")
@@ -93,11 +93,11 @@ class Debate:
         return candidates
 
     def run(self, candidates: Sequence[Candidate], first: int = 0) -> list[Candidate]:
-        """Those whose label every verdict confirms, refined if need be.
+        """The candidates whose label every verdict confirms, after refinement where needed.
 
         Args:
-            candidates: of one chunk, written and debated side by side.
-            first: number of the first one; equal draws are told apart by their numbers.
+            candidates: candidates of one chunk, written and debated together.
+            first: number of the first one; the numbers make equal draws different.
         """
         self.counts["candidates"] += len(candidates)
         asked = [self._about(c) for c in candidates]
@@ -117,7 +117,7 @@ class Debate:
         return kept
 
     def row(self, candidate: Candidate) -> dict[str, Any]:
-        """The survivor in the columns of the sequential style."""
+        """A kept candidate in the columns of the sequential style."""
         values = self._given | {"sample": candidate.sample}
         return {
             "question": fill(self.task.question, values),
@@ -132,7 +132,7 @@ class Debate:
         }
 
     def _argue(self, live: list[Candidate]) -> list[Candidate]:
-        """``rounds`` times: the proponent speaks, then the opponent."""
+        """``rounds`` times: the proponent argues, then the opponent."""
         for _ in range(self.settings.rounds):
             for side in ("proponent", "opponent"):
                 asked = []
@@ -170,7 +170,7 @@ class Debate:
         return {name: getattr(c, name) for name in names} | {"feedback": ""}
 
     def _written(self, live: Sequence[Candidate], outcomes: list[Written]) -> list[Candidate]:
-        """Candidates with the sample that was written for them; unreadable ones are counted."""
+        """Candidates with the sample written for them; unreadable samples are counted."""
         found = []
         for candidate, text in self._keep("sample", live, outcomes):
             match = SAMPLE.search(text)
@@ -195,7 +195,7 @@ class Debate:
     def _ask(
         self, name: str, asked: Sequence[dict[str, str]], attempts: Sequence[int] = ()
     ) -> list[Written]:
-        """Samples are drawn, so that equal draws of dimension, value and label differ."""
+        """Write samples at a temperature, so that equal dimensions, values and labels differ."""
         heat = self.settings.sample_temperature if name in ("sample", "refine") else None
         prompt, requests = self.prompts[name], []
         for values, attempt in zip(asked, attempts or [0] * len(asked), strict=True):
@@ -215,7 +215,7 @@ class Debate:
 
 
 def verdict_of(text: str) -> str | None:
-    """The label that a verdict ends with; None if it cannot be read, which confirms nothing."""
+    """The label at the end of a verdict; None if it cannot be read (it then confirms nothing)."""
     match = VERDICT.search(text.strip())
     return _plain(match["label"]) if match else None
 
@@ -229,5 +229,5 @@ def _side(c: Candidate, side: str) -> str:
 
 
 def _feedback(c: Candidate) -> str:
-    """The verdicts that were not the intended label."""
+    """The verdicts for another label than the intended one."""
     return "\n\n".join(v for v in c.verdicts if verdict_of(v) != _plain(c.label))

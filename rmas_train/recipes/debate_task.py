@@ -1,4 +1,4 @@
-"""What a debate is about: the task, its sizes, and the prompts with what each side may know."""
+"""The task of a debate, its sizes, and the prompts with what each side may know."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ QUESTION = "<<description>>\n\n<<sample>>\n\nAnswer with one of: <<labels>>."
 
 @dataclass(frozen=True)
 class Task:
-    """What labels mean, and a few samples without labels.
+    """The meaning of the labels, and a few samples without labels.
 
     Attributes:
-        question: how a sample is put to the agents; marks description, sample, labels.
+        question: the question to the agents, with the marks description, sample, labels.
     """
 
     description: str
@@ -40,7 +40,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of the debate; each costs requests."""
+    """Sizes of the debate; larger sizes need more requests."""
 
     dimensions: int = 4
     values: int = 4
@@ -94,10 +94,10 @@ def _samples(path: Path) -> list[str]:
 
 
 def load_debate_prompts(folder: Path) -> dict[str, RolePrompt]:
-    """The seven prompts; each may name only what its reader is allowed to know.
+    """The seven prompts; each may use only the marks that its reader is allowed to see.
 
     Raises:
-        DataError: one is missing, malformed, or would show a side what it must not see.
+        DataError: a prompt is missing or malformed, or shows a side what it must not see.
     """
     for name in MARKS:
         if not (folder / f"{name}.yaml").is_file():

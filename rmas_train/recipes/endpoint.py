@@ -1,4 +1,4 @@
-"""A writer behind an OpenAI-compatible endpoint: a server of one's own, or a provider's."""
+"""A writer behind an OpenAI-compatible endpoint: your own server, or a provider's."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LONG_SIGNS = ("context_length", "context length", "maximum context", "too long",
 
 
 class EndpointWriter:
-    """Chat completions, several under way at once, retried by the client when the server is busy.
+    """Chat completions, several at the same time; the client retries when the server is busy.
 
-    The key is read from the environment variable ``key_env`` and goes nowhere but to the URL.
+    The key is read from the environment variable ``key_env`` and is sent only to the URL.
     """
 
     batch_size = 1  # requests do not touch each other

@@ -1,9 +1,10 @@
-"""What a writer has written, kept line by line: a killed build goes on and asks nothing twice.
+"""A writer's finished texts, kept line by line, so that a killed build continues from them.
 
-An entry's key is the hash of everything that its texts depend on (the writer with its settings and
-the requests themselves), so a journal serves any build: after a changed prompt only what changed is
-asked anew. A unit is what is asked together, a batch of a local writer, because rows of a batch
-touch each other's rounding, or a single request of an endpoint. It is one line, whole or absent.
+An entry's key is the hash of everything that its texts depend on: the writer, its settings and the
+requests. After a change of one prompt only the changed requests are sent again. A unit is a group
+of requests that are sent together. For a local writer it is a batch, because rows of a batch affect
+each other's rounding; for an endpoint it is a single request. A unit is one line, complete or
+absent.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from rmas_train.support.reading import check_type, parse_json
 
 
 class Journal:
-    """An append-only file of units, held against other builds as long as it is open.
+    """An append-only file of units; it is locked against other builds while it is open.
 
     Raises:
-        DataError: another build holds it, or a line that is not the last one is damaged.
+        DataError: another build uses it, or a line before the last one is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +66,7 @@ class Journal:
         return self._entries.get(key)
 
     def add(self, key: str, written: Sequence[Written]) -> None:
-        """Keep a unit, on the disk before this returns."""
+        """Save a unit; it is on the disk when this returns."""
         value = {"key": key, "written": [vars(w) for w in written]}
         line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
         with self._lock:
@@ -75,7 +76,7 @@ class Journal:
             self._entries[key] = list(written)
 
     def _read(self) -> dict[str, list[Written]]:
-        """The entries; a last line that a kill has torn is cut off."""
+        """The entries; an incomplete last line, left by a kill, is removed."""
         entries: dict[str, list[Written]] = {}
         self._file.seek(0)
         lines = self._file.read().splitlines(keepends=True)
@@ -96,10 +97,10 @@ class Journal:
 
 
 class Scribe:
-    """A writer behind its journal.
+    """A writer with its journal.
 
     Attributes:
-        asked: requests that went to the writer, not those found in the journal.
+        asked: number of requests to the writer, without those found in the journal.
     """
 
     def __init__(self, writer: Writer, journal: Journal) -> None:
@@ -107,7 +108,7 @@ class Scribe:
         self._identity = json.dumps(writer.describe(), sort_keys=True)
 
     def write(self, requests: Sequence[Request]) -> list[Written]:
-        """An outcome for each request, from the journal or from the writer."""
+        """The outcome of each request, from the journal or from the writer."""
         size = self.writer.batch_size
         units = [list(requests[i : i + size]) for i in range(0, len(requests), size)]
         keys = [self._key(unit) for unit in units]

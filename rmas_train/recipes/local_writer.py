@@ -18,7 +18,7 @@ from rmas_train.recipes.writing import CUT, TOO_LONG, Request, WriterOptions, Wr
 
 
 class LocalWriter:
-    """A Hugging Face model on this machine, loaded as an agent is: safetensors, no foreign code."""
+    """A Hugging Face model on this machine, loaded like an agent: safetensors, no code with it."""
 
     parallel = 1
 
@@ -68,7 +68,7 @@ class LocalWriter:
         return written
 
     def _encode(self, request: Request) -> list[int]:
-        """The request as the chat template frames it; marks in its text stay ordinary text."""
+        """The request in the model's chat template; marks in its text stay ordinary text."""
         if request.system not in self._prompts:
             texts = {"system": request.system, "user": "<<text>>"}
             self._prompts[request.system] = Prompt(self._agent, texts)
@@ -77,7 +77,7 @@ class LocalWriter:
 
     @torch.no_grad()
     def _generate(self, prompts: list[list[int]], heat: float) -> list[list[int]]:
-        """New token ids of each prompt, padded to the left so that all end together."""
+        """New token ids of each prompt; prompts are padded at the left, so they end together."""
         longest = max(map(len, prompts))
         pad = self._agent.pad_id
         ids_BL = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
@@ -106,7 +106,7 @@ class LocalWriter:
 
 
 def _load(options: WriterOptions) -> Agent:
-    """Load the model, with its complaints in the words of a recipe's options."""
+    """Load the model; errors name the recipe's options."""
     config = AgentConfig(model=options.writer, revision=options.revision, dtype=options.dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -125,7 +125,7 @@ def _reworded(text: str) -> str:
 
 
 def _end_ids(agent: Agent) -> list[int]:
-    """Tokens that end a text: the tokenizer's, and those that the model's own settings add."""
+    """Tokens that end a text: the tokenizer's, and those in the model's generation settings."""
     own = getattr(agent.model.generation_config, "eos_token_id", None)
     listed = own if isinstance(own, list) else [own]
     return sorted({agent.end_id, *(i for i in listed if i is not None)})

@@ -1,4 +1,4 @@
-"""What a recipe's ``build.py`` can be told; ``data.recipe_options`` hands it over as typed."""
+"""Options of a recipe's ``build.py``; ``data.recipe_options`` passes them on as typed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLACES = ("out", "journal")  # where a build happens; no part of what it makes
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what argparse would print; an unknown option is told its nearest name."""
+    """A parser that raises ConfigError, and suggests the nearest name for an unknown option."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}; --help lists the options.")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parse what was typed.
+        """Parse the typed options.
 
         Raises:
             ConfigError: an option that is unknown, malformed, or holds a secret.
@@ -96,14 +96,14 @@ def journal_path(args: argparse.Namespace) -> Path:
 
 
 def revision_of(typed: str | None, hub: str) -> str | None:
-    """The commit of one set, out of one for all or of ``set@commit`` with commas."""
+    """The commit of one set, from one commit for all sets or from ``set@commit,...``."""
     if typed is None or "@" not in typed:
         return typed
     return dict(pair.split("@", 1) for pair in names(typed, ())).get(hub)
 
 
 def names(typed: str | None, default: Sequence[str]) -> list[str]:
-    """Names with commas, or a YAML list as a config hands it over; ``none``: no name.
+    """Names with commas, or a YAML list from a config; ``none``: no name.
 
     Raises:
         ConfigError: a list that cannot be read.
@@ -119,7 +119,7 @@ def names(typed: str | None, default: Sequence[str]) -> list[str]:
 
 
 def run_script(build: Callable[[list[str]], None]) -> int:
-    """Run a ``build.py``: 0, or 2 after one line about what the user can mend."""
+    """Run a ``build.py``: returns 0, or 2 after a one-line error that the user can correct."""
     warnings.formatwarning = lambda message, kind, *_: f"{kind.__name__}: {message}\n"
     try:
         build(sys.argv[1:])

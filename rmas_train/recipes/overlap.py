@@ -1,9 +1,9 @@
 """Contamination: does a training text share a run of words with a question of an evaluation set?
 
 Words are runs of letters, digits and ``_`` after Unicode's NFKC and case folding, so punctuation,
-LaTeX's signs and spacing do not matter. A text is contaminated if it holds any ``n`` words in a row
-of an evaluation question (default 13). A question of fewer words is compared as a whole, with whole
-texts alone: short runs are common language and would throw out innocent rows.
+LaTeX's signs and spacing do not matter. A text is contaminated if it contains any ``n`` words in a
+row of an evaluation question (default 13). A question of fewer words is compared as a whole with
+whole texts. Short runs are common language, and would remove rows that are not contaminated.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def words(text: str) -> list[str]:
 
 
 class Overlap:
-    """The evaluation questions' runs of words.
+    """The runs of words of the evaluation questions.
 
     Attributes:
-        report: per evaluation set what was checked and how many training rows it cost.
+        report: per evaluation set, what was checked and how many training rows were dropped.
     """
 
     def __init__(self, n: int = NGRAM) -> None:
@@ -82,7 +82,7 @@ class Overlap:
 
 
 def index_evaluations(names: Sequence[str], n: int) -> Overlap:
-    """Index evaluation sets; one that cannot be reached is reported as not checked, and warned of.
+    """Index evaluation sets; a set that cannot be read is ``not checked``, with a warning.
 
     Args:
         names: files (``eval.jsonl``, or ``eval.jsonl:column``) and hub ids (``id`` or
@@ -127,7 +127,7 @@ def _file(name: str, entry: dict[str, Any]) -> list[str]:
 
 
 def _hub(name: str, entry: dict[str, Any]) -> list[str]:
-    """Raises LookupError where the hub cannot be reached or has no such set."""
+    """Questions of a hub set. Raises LookupError if the hub has no such set or does not answer."""
     where, _, split = name.partition("@")
     hub, config = "/".join(where.split("/")[:2]), "/".join(where.split("/")[2:]) or None
     card = check_hub(hub, None)

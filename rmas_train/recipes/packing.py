@@ -23,9 +23,9 @@ Row = dict[str, Any]
 
 
 def question_key(question: str) -> str:
-    """Equal for questions that differ in case, spacing and punctuation alone.
+    """A key that is equal for questions that differ only in case, spacing and punctuation.
 
-    Signs count where there are few words, so that ``2 + 2`` and ``2 - 2`` stay two questions.
+    In short questions signs count, so that ``2 + 2`` and ``2 - 2`` are two questions.
     """
     found = words(question)
     return " ".join(found) if len(found) >= 13 else "".join(question.casefold().split())
@@ -34,10 +34,10 @@ def question_key(question: str) -> str:
 def split_rows(
     rows: Sequence[Row], seed: int, test_share: float, valid_share: float
 ) -> dict[str, list[Row]]:
-    """Rows by split; which one a question falls into depends on the seed and on its text alone.
+    """Rows by split; the split of a question depends only on the seed and its text.
 
     Raises:
-        ConfigError: shares that leave nothing to train on.
+        ConfigError: shares that leave no rows to train on.
         DataError: fewer than two questions.
     """
     if not (0 < test_share < 1 and 0 <= valid_share < 1 and test_share + valid_share < 1):
@@ -68,14 +68,14 @@ def split_rows(
 def write_data(
     out: Path, rows: Sequence[Row], facts: Mapping[str, Any], seed: int, shares: tuple[float, float]
 ) -> None:
-    """Write train, valid, test and sample files and the manifest; whole or not at all.
+    """Write train, valid, test and sample files and the manifest; all of them or none.
 
     Args:
-        out: the folder; an earlier build there is replaced, other files are not.
-        rows: what was kept, in the order of the source.
-        facts: what the manifest says beside counts, hashes and versions.
-        seed: of the split.
-        shares: of test and of valid.
+        out: the folder; an earlier build in it is replaced, other files are refused.
+        rows: rows that were kept, in the order of the source.
+        facts: what the manifest says in addition to counts, hashes and versions.
+        seed: seed of the split.
+        shares: shares of test and of valid.
 
     Raises:
         DataError: too few rows, or the folder holds files that no build made.
@@ -99,7 +99,7 @@ def write_data(
 
 
 def check_out(out: Path) -> None:
-    """The folder is free, or an earlier build's.
+    """Check that the folder is empty or missing, or holds an earlier build.
 
     Raises:
         DataError: it holds other files, which would be lost.
@@ -111,7 +111,7 @@ def check_out(out: Path) -> None:
 
 
 def check_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a built folder, whose files are as they were built.
+    """The manifest of a built folder, after checking that its files have not changed.
 
     Raises:
         DataError: no manifest, or a file that is missing or has changed.

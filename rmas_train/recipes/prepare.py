@@ -1,7 +1,7 @@
 """Data recipes: a folder of ``data_recipes/`` with a ``build.py`` that writes the data files.
 
-A recipe that has texts written by a model keeps them in a journal beside the data folder, so that a
-build which was killed goes on where it was.
+A recipe with a writer keeps the texts in a journal beside the data folder, so that a build which
+was killed can continue.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ STAMP = "recipe.json"
 
 
 def prepare(config: DataConfig, seed: int) -> Path:
-    """The data folder, made by its recipe unless the same recipe and options made it already.
+    """The data folder; its recipe is run unless the same recipe and options made it already.
 
     Raises:
-        DataError: unknown recipe, failing build, a folder made otherwise that is in the way, or
-            files that are not what the build's manifest says.
+        DataError: unknown recipe, failing build, a folder that was made in another way, or files
+            that differ from the build's manifest.
     """
     folder = Path(config.folder)
     if config.recipe is None:
@@ -54,7 +54,7 @@ def prepare(config: DataConfig, seed: int) -> Path:
 
 
 def recipe_options(config: DataConfig) -> dict[str, Any]:
-    """``data.recipe_options`` and the commits of ``data.hub``, unless a revision is given there."""
+    """``data.recipe_options``, with the commits of ``data.hub`` if no revision is given there."""
     pinned = [f"{hub}@{commit}" for hub, commit in config.hub.items() if commit]
     return ({"revision": ",".join(pinned)} if pinned else {}) | config.recipe_options
 
@@ -67,7 +67,7 @@ def _stamp(folder: Path) -> dict | None:
 
 
 def _build(script: Path, folder: Path, made: dict) -> None:
-    """Run the recipe into a temporary folder and move it into place when it is whole."""
+    """Run the recipe in a temporary folder, and move the folder into place when it is complete."""
     work = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
     command = [sys.executable, str(script), "--out", str(work), "--seed", str(made["seed"])]
     for key, value in made["options"].items():
@@ -92,7 +92,7 @@ def _build(script: Path, folder: Path, made: dict) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The recipe imports this package, installed or not, and knows where its journal stays."""
+    """Environment of the recipe: it can import this package, and knows its journal's path."""
     paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
     journal = str(folder.with_name(f"{folder.name}.journal.jsonl").absolute())
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), JOURNAL: journal}

@@ -1,4 +1,4 @@
-"""One problem of a source data set, and the short final answer that its text holds."""
+"""One problem of a source data set, and the short final answer in its text."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ LONGEST_FINAL = 80  # characters of an answer that may be its own final answer
 
 
 class Skip(Exception):  # noqa: N818 - it is no error; the row is counted under this reason
-    """A row that is left out, and the reason under which it is counted."""
+    """Raised to leave a row out; the text is the reason under which it is counted."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a recipe's mapping makes of a source row.
+    """A source row after a recipe's mapping.
 
     Attributes:
         question: as the agents read it.
         answer: the text that the last agent should write.
-        reference: a worked solution that the writer may read; "" where there is none.
-        final: the short answer by which an answer is judged; "" for code.
+        reference: a worked solution that the writer may read; "" if there is none.
+        final: the short answer that grading compares; "" for code.
         task: math, choice, code or qa.
-        extra: further columns that go into the row as they are.
+        extra: further columns, which are copied into the row unchanged.
     """
 
     question: str
@@ -52,12 +52,12 @@ def text_of(row: Mapping[str, Any], column: str, where: str) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise Skip(f"no_{column}")
     if not isinstance(value, str):
-        raise DataError(f"{where}: column '{column}' is {short(value)}, not a text; mend the row.")
+        raise DataError(f"{where}: column '{column}' is {short(value)}, not a text; fix the row.")
     return value.strip()
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What the last ``\boxed{...}`` holds, inner braces included; None without a closed one."""
+    r"""The content of the last ``\boxed{...}``, with inner braces; None if none is closed."""
     found = None
     for start in BOX.finditer(text):
         depth, end = 1, start.end()
@@ -70,7 +70,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def final_of(answer: str) -> str | None:
-    """The final answer that a text ends with: its last box, or a short line as a whole."""
+    """The final answer of a text: its last box, or the whole text if it is one short line."""
     boxed = last_boxed(answer)
     if boxed is not None:
         return boxed or None
@@ -79,14 +79,14 @@ def final_of(answer: str) -> str | None:
 
 
 def with_final(answer: str, final: str) -> str:
-    """The answer, ending with its box; unchanged if it has that box or none is wanted."""
+    """The answer with its box at the end; unchanged if it has that box or needs none."""
     if not final or last_boxed(answer) == final:
         return answer
     return f"{answer.rstrip()}\n\nFinal answer: \\boxed{{{final}}}"
 
 
 def keeps_final(text: str, problem: Problem) -> bool:
-    """Whether a rewritten answer still says what the source says: the box, or code in a fence."""
+    """Whether a rewritten answer keeps the source's final answer: the box, or fenced code."""
     if problem.task == "code":
         return re.search(r"```\w*\n.*\S.*\n?```", text, re.DOTALL) is not None
     return not problem.final or _plain(last_boxed(text)) == _plain(problem.final)

@@ -1,4 +1,4 @@
-"""The columns with each agent's text, style by style, and the prompts that ask for them."""
+"""The columns with each agent's text, for each style, and the prompts that ask for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLES = {
     "distillation": ("distill_expert", "distill_learner"),
     "deliberation": ("deliberation_reflector", "deliberation_toolcaller"),
 }
-# The column of the agent that answers; its text has to keep the source's final answer.
+# The column of the agent that answers; its text must keep the source's final answer.
 ANSWERING = {
     "sequential": "answer",
     "mixture": "hie_summarizer",
@@ -31,7 +31,7 @@ GIVEN = ("question", "reference", "answer_field", "task")  # what every prompt m
 
 @dataclass(frozen=True)
 class RolePrompt:
-    """What a writer is asked for one column; ``<<name>>`` stands for a column written before."""
+    """A writer's prompt for one column; ``<<name>>`` stands for a column written before."""
 
     column: str
     user: str
@@ -39,7 +39,7 @@ class RolePrompt:
     sha256: str
 
     def request(self, values: Mapping[str, str]) -> Request:
-        """The request for one row; a value that holds a mark's text stays ordinary text."""
+        """The request for one row; a mark inside a value stays ordinary text."""
         return Request(fill(self.user, values), fill(self.system, values) if self.system else None)
 
 
@@ -48,7 +48,7 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def role_columns(style: str, rewrites: bool) -> tuple[str, ...]:
-    """The columns that the writer fills; ``rewrites``: the sequential solver's answer too.
+    """The columns that the writer fills; with ``rewrites`` also the sequential solver's answer.
 
     Raises:
         ConfigError: unknown style.
@@ -64,7 +64,7 @@ def load_prompts(
     """``<style>/<column>.yaml`` from the first folder that has it.
 
     Raises:
-        DataError: no folder has it, it is malformed, or names what is not written before it.
+        DataError: no folder has it, it is malformed, or it names a column that is written later.
     """
     prompts: dict[str, RolePrompt] = {}
     for column in columns:
@@ -77,7 +77,7 @@ def load_prompts(
 
 
 def read_prompt(path: Path, column: str, known: Sequence[str]) -> RolePrompt:
-    """A prompt file with ``user`` and perhaps ``system``.
+    """A prompt file with ``user`` and optionally ``system``.
 
     Raises:
         DataError: malformed, or a mark that is not among ``known``.
@@ -86,7 +86,7 @@ def read_prompt(path: Path, column: str, known: Sequence[str]) -> RolePrompt:
     try:
         texts = parse_yaml(data.decode())
     except ValueError as error:
-        raise DataError(f"{path}: not valid YAML ({error}); mend the file.") from error
+        raise DataError(f"{path}: not valid YAML ({error}); fix the file.") from error
     if not isinstance(texts, dict) or not isinstance(texts.get("user"), str):
         raise DataError(f"{path}: no text under `user`; write what the writer is asked.")
     for key, value in texts.items():

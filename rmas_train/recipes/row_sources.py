@@ -1,4 +1,4 @@
-"""Where a recipe's rows come from: a set on the hub, streamed, or a file of the same columns."""
+"""The source of a recipe's rows: a set on the hub, streamed, or a file with the same columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT = 20.0  # seconds for the hub to answer at all
 
 @dataclass(frozen=True)
 class SetCard:
-    """What the hub says about a set at the time of asking."""
+    """What the hub says about a set at the time of the request."""
 
     revision: str | None
     licence: str | list[str] | None
@@ -27,11 +27,11 @@ class SetCard:
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows with their places, and what the manifest says about them.
+    """Rows with their places, and facts about them for the manifest.
 
     Attributes:
         revision: the hub's commit that was read; None for a file.
-        licence: as the set's card gave it; None where no card was seen.
+        licence: as the set's card gave it; None if no card was seen.
     """
 
     name: str
@@ -53,10 +53,10 @@ class RowSource:
 def open_source(
     hub: str, config: str | None, split: str, revision: str | None, file: str | None
 ) -> RowSource:
-    """The rows of a file if one is given, else of the set on the hub.
+    """The rows of a file if one is given, otherwise of the set on the hub.
 
     Raises:
-        DataError: no such file; or the hub cannot be reached, with the option that needs none.
+        DataError: no such file; or the hub cannot be reached (names the option for a file).
     """
     if file is not None:
         path = Path(file)
@@ -72,7 +72,7 @@ def open_source(
 
 
 def check_hub(hub: str, revision: str | None) -> SetCard | None:
-    """Commit and licence of a set, or None if the hub does not answer for it."""
+    """Commit and licence of a set; None if the hub does not answer or has no such set."""
     from huggingface_hub import HfApi
 
     from rmas_train.support.hub_errors import HUB_ERRORS
@@ -88,7 +88,7 @@ def check_hub(hub: str, revision: str | None) -> SetCard | None:
 def hub_source(
     hub: str, config: str | None, split: str, revision: str | None, card: SetCard
 ) -> RowSource:
-    """A set on the hub at the commit that its card named, row by row."""
+    """A set on the hub, row by row, at the commit that was found for it."""
     from datasets import load_dataset
 
     commit = card.revision or revision
@@ -176,6 +176,6 @@ def _parse(where: str, text: str) -> Any:
 def _row(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(
-            f"{where}: a {type(value).__name__}, not an object with named columns; mend the row."
+            f"{where}: a {type(value).__name__}, not an object with named columns; fix the row."
         )
     return value

@@ -1,4 +1,4 @@
-"""Opens the writer that a recipe names: a local model, or an endpoint over HTTP."""
+"""Open the writer of a recipe: a local model, or an endpoint over HTTP."""
 
 from __future__ import annotations
 

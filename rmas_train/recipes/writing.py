@@ -1,4 +1,4 @@
-"""What a writer of role texts is asked, how it is set up, and what comes of a request."""
+"""Requests to a writer of role texts, its options, and the outcome of a request."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TOO_LONG, CUT, EMPTY, REFUSED = "prompt_too_long", "text_cut", "text_empty", "te
 
 @dataclass(frozen=True)
 class Request:
-    """What a writer is asked.
+    """A request to a writer.
 
     Attributes:
-        attempt: tells repeats of the same request apart.
-        temperature: in place of the writer's own; the same for all requests of one call.
+        attempt: a number that makes repeats of the same request different.
+        temperature: replaces the writer's own; the same for all requests of one call.
     """
 
     user: str
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a request: a whole text, or the reason why there is none."""
+    """The outcome of a request: a complete text, or the reason why there is none."""
 
     text: str | None
     dropped: str | None = None
@@ -38,7 +38,7 @@ class Written:
 
 @dataclass(frozen=True)
 class WriterOptions:
-    """How a writer is loaded and what it is asked to do; the options of a recipe."""
+    """How a writer is loaded and how it writes; these are options of a recipe."""
 
     writer: str
     model: str | None = None  # the endpoint's name for it
@@ -66,29 +66,29 @@ class WriterOptions:
 
 
 class Writer(Protocol):
-    """Anything that answers requests.
+    """An object that answers requests.
 
     Attributes:
-        batch_size: requests that are asked together; 1 where they do not touch each other.
-        parallel: such units under way at once.
+        batch_size: requests that are sent together; 1 if they do not affect each other.
+        parallel: number of such units at the same time.
     """
 
     batch_size: int
     parallel: int
 
     def describe(self) -> dict[str, Any]:
-        """Everything that its texts depend on, as plain data without secrets."""
+        """Everything that the writer's texts depend on, as plain data without secrets."""
         ...
 
     def write(self, requests: Sequence[Request], seed: int) -> list[Written]:
-        """An outcome for each request; ``seed`` decides what is drawn."""
+        """The outcome of each request; ``seed`` is the seed of random draws."""
         ...
 
 
 def visible(text: str) -> Written:
     """A text without the thoughts that a reasoning model writes before it.
 
-    Some templates open the thought themselves, so that only its end is written.
+    Some templates open the thought themselves; then the text has only its end mark.
     """
     thinks = text.lstrip().startswith(OPENS)
     if CLOSES in text and (thinks or OPENS not in text):

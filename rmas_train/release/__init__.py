@@ -1,1 +1,1 @@
-"""Links as others have them: the released layout, the hub, model cards."""
+"""Links in other forms: the released layout, the hub, model cards."""

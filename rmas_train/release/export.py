@@ -1,4 +1,4 @@
-"""Our links as the release's files: a folder per agent, and one with the outer links."""
+"""Export links as the release's files: a folder per agent, and one with the outer links."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rmas_train.support.files import new_folder, write_json
 
 LAYOUTS = ("hub", "local")
 OUTER_FOLDER = "outerlinks"
-# The release's word for the form of a system, where a source shows it.
+# The release's `mas_shape` of a system, where a source shows it.
 SHAPES = {"sequential": "chain"}
 
 
@@ -36,15 +36,16 @@ def export_links(folder: Path, out: Path, task: str | None, layout: str) -> list
 
     Args:
         folder: links folder.
-        out: new folder; a sub-folder per agent and ``outerlinks``.
-        task: for the file names, in families that have them; None: as imported, else ``math``.
+        out: new folder; it gets a sub-folder per agent and ``outerlinks``.
+        task: task in the file names, in families with files per task; None: as imported, or
+            ``math``.
         layout: ``hub`` (names and manifests as published) or ``local`` (as locally trained).
 
     Returns:
-        what the release cannot keep, line by line.
+        lines that say what the released layout does not keep.
 
     Raises:
-        LinksError: the release has no way to say what these links are, or ``out`` is not empty.
+        LinksError: the released layout cannot express these links, or ``out`` is not empty.
     """
     card, topology, links = restore_links(folder)
     _check_expressible(folder / CARD, card)
@@ -63,15 +64,15 @@ def export_links(folder: Path, out: Path, task: str | None, layout: str) -> list
 
 
 def _check_expressible(path: Path, card: LinksCard) -> None:
-    """The released loader knows one module and one way to use it.
+    """Check that the released loader can use these links: it knows one module and one use of it.
 
     Raises:
-        LinksError: names the option.
+        LinksError: names the option that it cannot use.
     """
     for key, value in (("variant", "ln_res_2layer"), ("edge_input", "inner")):
         if card.links[key] != value:
             raise LinksError(
-                f"{path}: links.{key}={card.links[key]} cannot be said in the released layout, "
+                f"{path}: links.{key}={card.links[key]} cannot be stored in the released layout, "
                 f"which is links.{key}={value}; train links with that, or keep this format."
             )
 
@@ -141,7 +142,7 @@ def _write_outer(
 def _local_config(
     card: LinksCard, family: Family, task: str | None, entries: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """``outer_adapter_config.json``: what a local training of the release says about itself."""
+    """``outer_adapter_config.json``, as the release writes it after local training."""
     config: dict[str, Any] = {"mas_task": task or "math", "num_recursive_rounds": card.rounds}
     if family.name in SHAPES:
         config["mas_shape"] = SHAPES[family.name]

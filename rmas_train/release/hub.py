@@ -1,7 +1,7 @@
-"""Links folders to and from the Hugging Face hub, and released files from it.
+"""Push and pull links folders to and from the Hugging Face hub, and fetch released files.
 
-The hub's own client does the talking, and reads tokens where it keeps them; this module decides
-which files may travel: the known ones, at one commit, whole.
+The hub's own client sends and receives, and reads its own tokens. This module decides which files
+are transferred: only the known ones, complete, at one commit.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from rmas_train.support.files import new_folder, write_json
 from rmas_train.support.hub_errors import HUB_ERRORS
 
 MODEL_CARD, ORIGIN = "README.md", "hub.json"
-FILES = (CARD, TENSORS, MODEL_CARD)  # all that is ever sent or fetched
-OWN = {".gitattributes"}  # what the hub itself puts into a repository
+FILES = (CARD, TENSORS, MODEL_CARD)  # no other file is sent or fetched
+OWN = {".gitattributes"}  # files that the hub itself puts into a repository
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 # Repositories of the published systems: prefix, agent -> rest of its name.
 SYSTEMS = {
@@ -74,7 +74,7 @@ def system_repositories(name: str) -> dict[str, str]:
 
 
 class HubRepository:
-    """A hub repository at one commit, whose files are fetched one by one as they are asked for."""
+    """A hub repository at one commit; each file is fetched when it is needed."""
 
     def __init__(self, repo: str, revision: str | None = None) -> None:
         self.repo, self._names, self.commit = check_id(repo), set[str](), str(revision)
@@ -87,21 +87,21 @@ class HubRepository:
         self.where = f"{repo}@{self.commit[:12]}"
 
     def names(self) -> set[str]:
-        """Files at the top."""
+        """Names of the files in the top folder."""
         return {name for name in self._names if "/" not in name}
 
     def everything(self) -> set[str]:
         return set(self._names)
 
     def get(self, name: str) -> Path:
-        """One file, in the hub's cache."""
+        """Path of one file in the hub's cache."""
         with told(f"{self.where}/{name}"):
             found = client().hf_hub_download(self.repo, name, revision=self.commit)
         return Path(found)
 
 
 def client() -> HfApi:
-    disable_progress_bars()  # it would stand in log files as control characters
+    disable_progress_bars()  # its control characters would be written to log files
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="rmas_train")
 
 
@@ -113,7 +113,7 @@ def check_id(repo: str) -> str:
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
-    """The client's errors in one line.
+    """Turn the client's errors into one line.
 
     Raises:
         HubError: no connection, no access, no such repository or file.
@@ -133,10 +133,10 @@ def told(what: str) -> Iterator[None]:
 
 
 def check_sendable(folder: Path) -> None:
-    """A links folder that may be sent: whole, sealed, and made of files of its own.
+    """Check that a links folder may be sent: complete, sealed, and without symbolic links.
 
     Raises:
-        LinksError: it is not.
+        LinksError: it may not be sent.
     """
     for name in (CARD, TENSORS):
         if (folder / name).is_symlink():
@@ -152,10 +152,10 @@ def push(folder: Path, repo: str, text: str, public: bool) -> str:
     """Send a links folder with its model card, as one commit.
 
     Args:
-        folder: links folder, which ``check_sendable`` let through.
-        repo: hub id; made if it is not there.
-        text: of ``README.md``.
-        public: visible to everybody; a public repository is not written to without it.
+        folder: links folder that ``check_sendable`` has accepted.
+        repo: hub id; the repository is created if it does not exist.
+        text: text of ``README.md``.
+        public: visible to everybody; needed to write to a public repository.
 
     Returns:
         the address of the commit.
@@ -180,7 +180,7 @@ def push(folder: Path, repo: str, text: str, public: bool) -> str:
 
 
 def pull(repo: str, folder: Path, revision: str | None) -> str:
-    """Fetch a links folder, and say in ``hub.json`` from where.
+    """Fetch a links folder, and record its repository and commit in ``hub.json``.
 
     Args:
         repo: hub id.
@@ -191,8 +191,8 @@ def pull(repo: str, folder: Path, revision: str | None) -> str:
         the commit.
 
     Raises:
-        HubError: no connection or access, or files that no links folder has.
-        LinksError: what came is damaged; nothing is left behind.
+        HubError: no connection or access, or files that do not belong to a links folder.
+        LinksError: the fetched files are damaged; nothing is kept.
     """
     if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise LinksError(f"{folder}: is there and not empty; choose a new folder.")

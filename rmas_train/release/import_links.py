@@ -1,4 +1,4 @@
-"""Released links into a run folder: what the files do not say comes from a config."""
+"""Import released links into a run folder; facts that the files do not hold come from a config."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from rmas_train.runs.load import prompt_texts
 from rmas_train.support.files import check_writable, locked
 from rmas_train.topology import Topology, build_topology
 
-# What the released files are: the module, its scale, and what an edge's link is applied to.
+# Link options of the released files: the module, its scale, and the input of an edge's link.
 RELEASED = LinksConfig(
     variant="ln_res_2layer", norm="layernorm", edge_input="inner", init="default"
 )
 
 
 def import_config(overrides: list[str]) -> Config:
-    """The config of a run whose links are released ones.
+    """The config of a run with released links.
 
     Raises:
-        ConfigError: an option that cannot work, or one of links that contradicts the release.
+        ConfigError: an option that cannot work, or a link option that contradicts the release.
     """
     config = compose(overrides)
     for override in overrides:
@@ -57,10 +57,10 @@ def import_links(
 ) -> list[Path]:
     """Write ``run_dir/inner/links`` and ``run_dir/outer/links``, and the config beside them.
 
-    No base model is read: the agents' fingerprints stay empty, and are not compared later.
+    No base model is read, so the agents' fingerprints stay empty and are not compared later.
 
     Raises:
-        LinksError: a file that cannot be read or does not fit, or links that are there already.
+        LinksError: a file that cannot be read or does not fit, or the run folder has links already.
     """
     run_dir = Path(config.run_dir)
     folders = [run_dir / stage / "links" for stage in ("inner", "outer")]
@@ -80,7 +80,7 @@ def import_links(
             save_links(folders[0], LinkSet(_of(released, "inner"), {}), inner)
             stage_folder(config, "outer", card.agents)
             save_links(folders[1], links, card)
-        except BaseException:  # both or none: neither was there before
+        except BaseException:  # write both or none: neither existed before
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -101,7 +101,7 @@ def make_card(
     repositories: Mapping[str, Repository],
     prompts: Mapping[str, dict[str, str | None]],
 ) -> LinksCard:
-    """What is known: the config's word on agents and prompts, the files' on widths and dtypes."""
+    """The links card: agents and prompts from the config, widths and dtypes from the files."""
     widths = released.widths
     agents = {
         name: {
@@ -144,7 +144,7 @@ def read_prompts(config: Config, topology: Topology) -> dict[str, dict[str, str 
     """Every agent's prompt file, with a slot for each agent that sends to it.
 
     Raises:
-        DataError: a file that is missing or malformed, or other slots; names it.
+        DataError: a file that is missing or malformed, or has other slots; names the file.
     """
     prompts = prompt_texts(config, topology.agents)
     for name, texts in prompts.items():

@@ -1,4 +1,4 @@
-"""What ``links report`` looks at, from a links folder, a run folder or a released folder."""
+"""Read the links for ``links report``, from a links folder, a run folder or a released folder."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
 def find_inspected(folder: Path, task: str | None) -> dict[str, InspectedLink]:
-    """Full name -> link, with all that is known about it.
+    """Full name -> link, with all known facts about it.
 
     Raises:
-        LinksError: no links there, or damaged ones.
+        LinksError: there are no links, or they are damaged.
     """
     if not folder.is_dir():
         raise LinksError(f"{folder}: no such folder; give a links, run or released folder.")
@@ -47,7 +47,7 @@ def find_inspected(folder: Path, task: str | None) -> dict[str, InspectedLink]:
 
 
 def _ours(folder: Path) -> dict[str, InspectedLink]:
-    """Links of this format; ``outer/start`` beside them is where outer links began."""
+    """Links of this format; ``outer/start`` beside them holds the outer links' start."""
     card, topology, links = restore_links(folder)
     named = links.links()
     begun: dict[str, Link] = {}
@@ -72,7 +72,7 @@ def _ours(folder: Path) -> dict[str, InspectedLink]:
 
 
 def _released(folder: Path, task: str | None) -> dict[str, InspectedLink]:
-    """What there is of a released system; an outer repository alone will do."""
+    """The links of a released system, as far as they are there; the outer repository is enough."""
     agents = {agent for family in FAMILIES for edge in family.keys for agent in edge.split("-")}
     found = find_repositories(folder, sorted(agents))
     if OUTER not in found:
@@ -101,7 +101,7 @@ def _released(folder: Path, task: str | None) -> dict[str, InspectedLink]:
 
 
 def _family(repository: Repository) -> Family:
-    """The first family whose legacy keys, file names or manifest the repository shows."""
+    """The first family whose legacy keys, file names or manifest are in the repository."""
     text = " ".join(sorted(repository.names()))
     if "outerlink_config.json" in repository.names():
         text += repository.get("outerlink_config.json").read_text(
@@ -117,7 +117,7 @@ def _family(repository: Repository) -> Family:
 
 
 def embeddings(model: str, width: int) -> tuple[Tensor, str] | None:
-    """Evenly spaced rows of a local model's token embeddings, LayerNormed; None where not here."""
+    """Evenly spaced rows of a local model's token embeddings, LayerNormed; None if not local."""
     if not Path(model).is_dir():
         return None
     for path in sorted(Path(model).glob("*.safetensors")):

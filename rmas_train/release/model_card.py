@@ -1,4 +1,4 @@
-"""``README.md`` of pushed links: what they join, what made them, what was measured."""
+"""``README.md`` of pushed links: the agents, how the links were made, and results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model_card(folder: Path, card: LinksCard, run_dir: Path | None) -> str:
     Args:
         folder: links folder.
         card: its ``links.json``.
-        run_dir: run folder around it, for command, data and results; None: a bare links folder.
+        run_dir: run folder that contains it, for command, data and results; None: there is none.
     """
     header = ModelCardData(
         library_name="rmas_train",
@@ -46,13 +46,13 @@ def model_card(folder: Path, card: LinksCard, run_dir: Path | None) -> str:
 
 
 def base_models(card: LinksCard) -> list[str]:
-    """The agents that are hub ids; a folder means nothing to others."""
+    """The agents that are hub ids; other people cannot use a local folder."""
     models = [about["model"] for about in card.agents.values()]
     return sorted({m for m in models if HUB_ID.fullmatch(m) and not Path(m).exists()})
 
 
 def local_agents(card: LinksCard) -> list[str]:
-    """Agents that whoever pulls the links has to name with ``agents=``."""
+    """Agents in local folders; a user who pulls the links must name them with ``agents=``."""
     known = set(base_models(card))
     return [name for name, about in card.agents.items() if about["model"] not in known]
 
@@ -82,7 +82,7 @@ def _agents(card: LinksCard) -> str:
 
 
 def _made(card: LinksCard, run_dir: Path | None) -> str:
-    """Options, data, command and versions, as far as the run's files say them."""
+    """Options, data, command and versions, as far as the run's files have them."""
     options = {k: card.links[k] for k in ("variant", "norm", "edge_input", "init")}
     lines = ["## Training\n", f"- links: {', '.join(f'{k} {v}' for k, v in options.items())}"]
     lines.append(f"- rounds {card.rounds}, latent_length {card.latent_length}")
@@ -102,7 +102,7 @@ def _made(card: LinksCard, run_dir: Path | None) -> str:
 
 
 def _environment(run_dir: Path | None) -> dict[str, str]:
-    """From ``environment.json`` and ``config.yaml`` of the stage; what is not there is left out."""
+    """Facts from ``environment.json`` and ``config.yaml`` of the stage, if they are there."""
     found: dict[str, str] = {}
     if run_dir is None:
         return found
@@ -123,7 +123,7 @@ def _environment(run_dir: Path | None) -> dict[str, str]:
 
 
 def _shown(word: str) -> str:
-    """A typed word without the machine's folders."""
+    """A word of the command line without folders of this machine."""
     key, is_option, value = word.rpartition("=")
     return f"{key}{is_option}{Path(value).name}" if value.startswith(("/", "~")) else word
 
@@ -155,5 +155,5 @@ def _use(card: LinksCard) -> str:
 
 
 def _text(value: str) -> str:
-    """For a cell or a line: no secret, no control character, no markup of its own."""
+    """Text for a cell or a line: no secret, no control character, no active markup."""
     return re.sub(r"([|`<>\[\]\\])", r"\\\1", clean(" ".join(str(value).split())))

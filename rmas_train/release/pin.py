@@ -1,4 +1,4 @@
-"""Stage pin: ask the hub once for the commits of everything that a config names."""
+"""Stage pin: ask the hub once for the commit of every model and data set in a config."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEAD = (
 
 
 def run_pin(config: Config) -> None:
-    """Write ``config.pins``; nothing is written unless everything was found."""
+    """Write ``config.pins``, if every commit was found; otherwise nothing is written."""
     path = Path(config.pins)
     found = find_pins(config)
     write_pins(path, found)
@@ -35,7 +35,7 @@ def run_pin(config: Config) -> None:
 
 
 def find_pins(config: Config) -> Pins:
-    """What the hub says now about every hub id that ``config`` names.
+    """The present commit and licence of every hub id in ``config``.
 
     Raises:
         ConfigError: nothing to pin, no network, no such repository, or no access to it.
@@ -74,7 +74,7 @@ def _look(repositories: Iterable[str], ask: Callable[[str], Any]) -> dict[str, P
 
 
 def write_pins(path: Path, found: Pins) -> None:
-    """Add what was found to what the file says of other experiments."""
+    """Add the found commits to the file; entries of other experiments stay."""
     before = read_pins(path)
     whole = {
         "models": {**before.get("models", {}), **found.get("models", {})},

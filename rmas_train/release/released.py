@@ -1,10 +1,9 @@
 """The released layout: a repository per agent and one for the outer links; names and manifests.
 
-An agent's repository holds ``adapter.pt``, or ``adapter(math).pt`` and so on, which the manifest
-``innerlink_config.json`` may name; the base model beside it is never looked at. The outer
-repository holds a file per edge, named by ``outerlink_config.json`` in one of two forms:
-``adapters`` at the top, or below ``tasks.<task>``. A folder that was trained locally has
-``<legacy key>.pt``.
+An agent's repository holds ``adapter.pt``, or ``adapter(math).pt`` and so on; the manifest
+``innerlink_config.json`` may name it. The base model beside it is never read. The outer repository
+holds a file per edge. ``outerlink_config.json`` names these files in one of two forms: ``adapters``
+at the top, or below ``tasks.<task>``. A folder that was trained locally has ``<legacy key>.pt``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rmas_train.topology import Edge, Topology
 INNER_MANIFEST, OUTER_MANIFEST = "innerlink_config.json", "outerlink_config.json"
 INNER_CONFIG, OUTER_CONFIG = "adapter_config.json", "outer_adapter_config.json"
 ADAPTER = "adapter.pt"
-OUTER = "outer"  # role of the repository with the outer links; the others are called as agents
+OUTER = "outer"  # role of the repository with the outer links; the other roles are agents' names
 INNER_TYPES = ("ln_res_adapter", "2layer_ln_res")
 OUTER_TYPES = ("outer_ln_res_adapter",)
 TASK = re.compile(r"[a-z0-9_]{1,32}")
@@ -74,8 +73,8 @@ class Repository(Protocol):
     """Files of one folder or hub repository.
 
     Attributes:
-        where: how messages call it.
-        commit: of the hub; None for a folder.
+        where: its name in messages.
+        commit: commit on the hub; None for a folder.
     """
 
     @property
@@ -87,7 +86,7 @@ class Repository(Protocol):
     def names(self) -> set[str]: ...
 
     def get(self, name: str) -> Path:
-        """The file itself, downloaded if need be."""
+        """Path of the file; it is downloaded if it is not local."""
         ...
 
 
@@ -111,7 +110,7 @@ class _Adapter(TypedDict):
 
 
 class Adapter(_Adapter, total=False):
-    """An entry of ``outerlink_config.json``; the widths are only compared."""
+    """An entry of ``outerlink_config.json``; its widths are used for comparison only."""
 
     adapter_type: str
     in_dim: int
@@ -123,9 +122,9 @@ class Released:
     """A released system's links.
 
     Attributes:
-        links: ``inner.<agent>`` and ``outer.<source>-<target>`` -> what its file holds.
-        family: which system's names it uses.
-        task: whose files were read; None where the family has one set for all.
+        links: ``inner.<agent>`` and ``outer.<source>-<target>`` -> content of its file.
+        family: the system whose names are used.
+        task: task of the files; None if the family has one set for all tasks.
     """
 
     links: dict[str, ReleasedLink]
@@ -159,7 +158,7 @@ def family_of(edges: Iterable[str], where: str) -> Family:
 
 
 def task_of(family: Family, task: str | None) -> str | None:
-    """The task whose files are meant; ``math`` is the release's own default.
+    """The task whose files are read; ``math`` is the release's own default.
 
     Raises:
         LinksError: a name that no file can have.
@@ -178,7 +177,7 @@ def read_released(
 
     Args:
         repositories: role -> repository, for every agent and ``outer``.
-        topology: with the agents' and edges' names of the release.
+        topology: topology with the release's names of agents and edges.
         task: ``math`` or ``code``, for families that have files per task.
 
     Raises:
@@ -209,7 +208,7 @@ def read_released(
 
 
 def check_widths(link: ReleasedLink, edge: Edge, widths: Mapping[str, int]) -> None:
-    """An outer link's widths are those of its agents' inner links."""
+    """Check that an outer link has the widths of its agents' inner links."""
     ends = (("ln_source.weight", link.d_source, edge.source),)
     ends += (("ln_target.weight", link.d_target, edge.target),)  # type: ignore[assignment]
     for key, seen, agent in ends:
@@ -221,7 +220,7 @@ def check_widths(link: ReleasedLink, edge: Edge, widths: Mapping[str, int]) -> N
 
 
 def read_inner(repository: Repository, task: str | None) -> ReleasedLink:
-    """An agent's inner link; the file that the release's own loader takes.
+    """An agent's inner link, from the file that the release's own loader reads.
 
     Raises:
         LinksError: no such file, or one that cannot be read.
@@ -266,7 +265,7 @@ def read_outer(repository: Repository, family: Family, task: str | None) -> dict
     where = f"{repository.where}/{OUTER_MANIFEST}"
     if OUTER_MANIFEST in names:
         entries = outer_entries(repository, task)
-    else:  # as trained locally, before there were manifests
+    else:  # a local training without a manifest
         entries = [
             {"legacy_key": key, "filename": f"{key}.pt"}
             for key in family.keys.values()
@@ -293,7 +292,7 @@ def read_outer(repository: Repository, family: Family, task: str | None) -> dict
 
 
 def outer_entries(repository: Repository, task: str | None) -> list[Adapter]:
-    """What the manifest of the outer links names, for a task where it has tasks."""
+    """Entries of the outer links' manifest; those of one task if the manifest has tasks."""
     where = f"{repository.where}/{OUTER_MANIFEST}"
     manifest = _read_json(repository, OUTER_MANIFEST, dict[str, Any])
     if "tasks" in manifest:
@@ -316,14 +315,14 @@ def _read_entry(
         if said != width:
             raise LinksError(
                 f"{where}: {entry['legacy_key']} has {key} {short(said)}, but {name} has width "
-                f"{width}; {'ln_source' if key == 'in_dim' else 'ln_target'}.weight decides: mend "
-                "the manifest, or give the file that it means."
+                f"{width}; {'ln_source' if key == 'in_dim' else 'ln_target'}.weight decides: fix "
+                "the manifest, or give the right file."
             )
     return link
 
 
 def _check_local_task(repository: Repository, names: set[str], task: str | None) -> None:
-    """A locally trained folder says what it was trained on."""
+    """Check the task that a locally trained folder records."""
     if task is None or OUTER_CONFIG not in names:
         return
     said = _read_json(repository, OUTER_CONFIG, dict[str, Any]).get("mas_task", task)
@@ -345,7 +344,7 @@ def _of_task(where: str, tasks: Mapping[str, Any], task: str | None) -> dict[str
 
 
 def _check_name(where: str, key: str, name: Any, names: set[str]) -> str:
-    """A file of this very repository."""
+    """Check that a manifest names a file of its own repository."""
     if not isinstance(name, str) or Path(name).name != name or name in (".", "..") or "\\" in name:
         raise LinksError(
             f"{where}: {key} names {short(name)}, which is no file of the folder itself; use links "
@@ -379,14 +378,15 @@ def _check(where: str, value: Any, hint: Any, key: str) -> None:
     try:
         check_type(value, hint, key)
     except ValueError as error:
-        raise LinksError(f"{where}: {error}; copy or mend the file.") from error
+        raise LinksError(f"{where}: {error}; copy or fix the file.") from error
 
 
 def find_repositories(root: Path, agents: Iterable[str]) -> dict[str, Repository]:
-    """Repositories among the sub-folders of a local folder, by what they hold and are called.
+    """Find repositories among the sub-folders of a local folder, by their files and names.
 
-    The outer one has a manifest or ``outer_*.pt``. An agent's has an adapter, and the agent's name
-    as a word of its own: ``planner``, or ``Sequential-Light-Planner-Qwen3-1.7B``.
+    The outer repository has a manifest or ``outer_*.pt``. An agent's repository has an adapter, and
+    its name contains the agent's name as a word: ``planner``, or
+    ``Sequential-Light-Planner-Qwen3-1.7B``.
 
     Raises:
         LinksError: several folders for one role.

@@ -1,7 +1,7 @@
 """One released ``.pt`` file: the state dict of one link.
 
-The only module that reads or writes PyTorch's own files. They are pickles; ``weights_only`` lets
-tensors through and refuses everything else, so that reading one runs nothing.
+This is the only module that reads or writes PyTorch's own files. They are pickles. With
+``weights_only`` only tensors are read and everything else is refused, so reading runs no code.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ OUTER = {
 
 @dataclass(frozen=True)
 class ReleasedLink:
-    """What one file holds.
+    """The content of one file.
 
     Attributes:
-        path: of the file.
-        tensors: our parameter names -> float32 (exact: a narrower float always fits).
-        dtype: of every tensor in the file, a key of ``DTYPES``.
-        sha256: of the file.
+        path: path of the file.
+        tensors: our parameter names -> float32 (exact, because narrower floats fit into it).
+        dtype: dtype of every tensor in the file, a key of ``DTYPES``.
+        sha256: sha256 of the file.
     """
 
     path: Path
@@ -96,12 +96,12 @@ def read_link(path: Path, outer: bool) -> ReleasedLink:
 
 
 def write_link(path: Path, link: Link, dtype: str) -> None:
-    """Write a link under the release's keys, its norm folded into the closing LayerNorm.
+    """Write a link with the release's keys; its norm is multiplied into the closing LayerNorm.
 
     Args:
-        path: of the new file.
-        link: of variant ``ln_res_2layer``.
-        dtype: in which it was released; where that would round anything, float32 instead.
+        path: path of the new file.
+        link: a link of variant ``ln_res_2layer``.
+        dtype: dtype in which it was released; float32 is used if that dtype would round a value.
     """
     folded = fold_norm(link)
     wanted = DTYPES.get(dtype, torch.float32)
@@ -115,7 +115,7 @@ def write_link(path: Path, link: Link, dtype: str) -> None:
 
 
 def fold_norm(link: Link) -> dict[str, Tensor]:
-    """Parameters of the equal link without a norm scalar, float32.
+    """Parameters of an equal link without a norm scalar, float32.
 
     ``scale * (gain * n + bias)`` is ``(scale * gain) * n + scale * bias``; rounded once.
     """
@@ -127,10 +127,10 @@ def fold_norm(link: Link) -> dict[str, Tensor]:
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
-    """A dictionary of ordinary tensors, and nothing else."""
+    """Read a dictionary of ordinary tensors; everything else is refused."""
     try:
         state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes of others: the reader stops in more ways than it documents
+    except Exception as error:  # more kinds than the reader documents
         if type(error).__name__ == "UnpicklingError" and "GLOBAL" in str(error):
             reason = "it holds Python objects besides tensors, which could run code"
         else:
@@ -165,7 +165,7 @@ def _one_dtype(path: Path, state: Mapping[str, Tensor]) -> str:
 def _check_shapes(
     path: Path, state: Mapping[str, Tensor], ours: Mapping[str, str], outer: bool
 ) -> None:
-    """Every shape follows from the two widths, which the two LayerNorms' gains give."""
+    """Check every shape against the two widths, which the gains of the two LayerNorms give."""
     theirs = {n: t for t, n in ours.items()}
     gains = [state[theirs[f"{n}.weight"]] for n in ("pre_ln", "post_ln")]
     source, target = (max(1, math.prod(g.shape)) for g in gains)

@@ -1,1 +1,1 @@
-"""Ranks and devices: the only files that know Accelerate."""
+"""Ranks, devices and back ends of a run."""

@@ -1,7 +1,7 @@
-"""Forward, backward and update of one wrapped module: alone, under DDP, or under DeepSpeed's ZeRO.
+"""Forward, backward and update of one module: in one process, under DDP, or under DeepSpeed's ZeRO.
 
-Each engine shows whole tensors, whatever its back end has cut into parts: gradients, parameters and
-the optimizer's state by parameter name. Checkpoints are written from these.
+Back ends may shard tensors. Each engine returns whole tensors: gradients, parameters and the
+optimizer's state by parameter name. Checkpoints are written from these.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Engine:
     """One process, or several under DDP.
 
     Args:
-        module: registers the trained links; parameters that get no gradient are frozen.
-        optimizer: Adam's, with a state for each parameter.
+        module: registers the trained links; parameters without a gradient must be frozen.
+        optimizer: Adam, with a state for each parameter.
         world: number of processes.
     """
 
@@ -41,12 +41,15 @@ class Engine:
 
     @contextlib.contextmanager
     def micro_batch(self, is_last: bool) -> Iterator[None]:
-        """Gradients are reduced over ranks in the last micro-batch of a step only."""
+        """Reduce gradients over ranks only in the last micro-batch of a step."""
         with contextlib.nullcontext() if is_last or self._world == 1 else self.module.no_sync():
             yield
 
     def backward(self, loss: Tensor) -> None:
-        """Of this rank's share of a sum over ranks; DDP averages, the factor undoes that."""
+        """Backward of this rank's part of a sum over ranks.
+
+        DDP averages gradients over ranks; multiplying by the number of ranks undoes this.
+        """
         if self._world > 1:
             loss = loss * self._world + self._anchor(loss.device)
         loss.backward()
@@ -56,7 +59,7 @@ class Engine:
         self.optimizer.zero_grad()
 
     def gradient(self, parameter: nn.Parameter) -> Tensor | None:
-        """The whole gradient, summed over ranks; every rank has to ask."""
+        """The whole gradient, summed over ranks; every rank must call this."""
         return parameter.grad
 
     def parameters(self) -> dict[str, Tensor]:
@@ -77,7 +80,7 @@ class Engine:
                 self.optimizer.state[p][moment].copy_(values[f"{name}.{moment}"])
 
     def steps(self) -> dict[str, int]:
-        """Link -> how many updates it has seen."""
+        """Link -> number of its updates."""
         return {name: int(self._state(leaf)["step"].item()) for name, leaf in self._leaves()}
 
     def load_steps(self, steps: Mapping[str, int]) -> None:
@@ -85,12 +88,12 @@ class Engine:
             self._state(leaf)["step"].fill_(float(steps[name]))
 
     def _leaves(self) -> list[tuple[str, Tensor]]:
-        """Link and tensor of all that the optimizer updates in this process."""
+        """Link and tensor, for every tensor that the optimizer updates in this process."""
         groups = self.optimizer.param_groups
         return [(group["name"], p) for group in groups for p in group["params"]]
 
     def _state(self, leaf: Tensor) -> dict[str, Tensor]:
-        """Adam's state of a leaf; begun here, so that it can be saved and loaded at any time."""
+        """Adam's state of a leaf, created here so that it can be saved before the first step."""
         state: dict[str, Tensor] = self.optimizer.state[leaf]
         if not state:
             state["step"] = torch.zeros(())
@@ -98,13 +101,14 @@ class Engine:
         return state
 
     def close(self) -> None:
-        """Leave whole parameters in the module."""
+        """End the engine; the module then holds whole parameters."""
 
     def _anchor(self, device: torch.device) -> Tensor:
-        """Zero, through every parameter: DDP waits for a gradient of each.
+        """Zero, computed from every parameter, because DDP waits for a gradient of each.
 
-        A link has none at a depth that does not reach it, in the inner stage on ranks that train
-        other agents, and when its graph is cut, which the dead-link watch should say and not DDP.
+        A link has no gradient at a depth that does not reach it, and in the inner stage on ranks
+        that train other agents. It also has none if its graph is cut; then the dead-link watch
+        should report it, and DDP must not wait.
         """
         return torch.stack([(p.sum() * 0).to(device) for _, p in self._trained()]).sum()
 

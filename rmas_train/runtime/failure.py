@@ -1,4 +1,4 @@
-"""One traceback for a run of many processes: that of the process which failed first."""
+"""One traceback for a run of many processes: from the process that failed first."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ CLAIM = ".failed"
 
 
 def clear_claim(run_dir: Path) -> None:
-    """Before a run: no process of it has failed yet."""
+    """Before a run: remove the mark of an earlier failure."""
     (run_dir / CLAIM).unlink(missing_ok=True)
 
 
 def claim(run_dir: Path, rank: int) -> bool:
-    """Whether this process is the first to fail; the others follow from it and stay quiet."""
+    """Whether this process is the first to fail. Later failures follow from it and print less."""
     try:
         handle = os.open(run_dir / CLAIM, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         return False
-    except OSError:  # nothing can be written there: better twice than never
+    except OSError:  # no file can be written: two tracebacks are better than none
         return True
     with os.fdopen(handle, "w") as file:
         file.write(f"{rank}\n")
@@ -33,10 +33,10 @@ def claim(run_dir: Path, rank: int) -> bool:
 
 
 def fail(run_dir: Path, rank: int, world: int) -> NoReturn:
-    """Print the traceback, if this process failed first, and end it.
+    """Print the traceback, if this process failed first, and end the process.
 
-    Ends without the interpreter's clean-up, which may wait for ranks that wait for this one: the
-    launcher sees a dead process at once, and stops the others.
+    The interpreter's clean-up is skipped, because it may wait for ranks that wait for this one. So
+    the launcher notices the failure at once and stops the others.
     """
     logging.getLogger("rmas_train").info(traceback.format_exc())
     if claim(run_dir, rank):

@@ -1,4 +1,4 @@
-"""Where agents are: in every process, each on its own device, or in shards over all processes."""
+"""Where agents are: whole in every process, one per device, or sharded over all processes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rmas_train.errors import ConfigError
 def assign_devices(names: Sequence[str], main: torch.device) -> dict[str, torch.device]:
     """``per_agent``: agent -> device of this process.
 
-    With n processes on a machine, process k has the devices k, k + n, k + 2n, ..., in the order of
-    which its agents take them, in turn where there are fewer devices than agents.
+    With n processes on a machine, process k has the devices k, k + n, k + 2n, ... Its agents take
+    them in this order. With fewer devices than agents, the order is repeated.
 
     Raises:
         ConfigError: each process has one device only.
@@ -35,9 +35,9 @@ def assign_devices(names: Sequence[str], main: torch.device) -> dict[str, torch.
 
 
 def shard(layers: Sequence[nn.Module], device: torch.device, world: int) -> None:
-    """``sharded``: each layer's weights over all processes; whole only while the layer runs.
+    """``sharded``: spread each layer's weights over all processes; whole only while it runs.
 
-    Layers only: an embedding is asked outside the forward of a sharded whole.
+    Only layers are sharded. Embeddings are used outside the forward pass of a sharded module.
     """
     mesh = init_device_mesh(device.type, (world,))
     for layer in layers:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def get_random_state() -> dict[str, Tensor]:
-    """Python's, NumPy's, PyTorch's and, where there is one, the GPU's generator."""
+    """State of the generators of Python, NumPy, PyTorch and, if there is one, the GPU."""
     _, words, gauss = random.getstate()
     _, keys, place, has_gauss, cached = np.random.get_state()
     state = {
@@ -28,7 +28,7 @@ def get_random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor]) -> None:
-    """Go on from ``get_random_state``; a GPU's is skipped where there is none."""
+    """Restore what ``get_random_state`` returned; without a GPU, a GPU's state is skipped."""
     gauss = state["python_gauss"].tolist()
     random.setstate((3, tuple(state["python"].tolist()), gauss[0] if gauss else None))
     place, has_gauss = state["numpy_place"].tolist()

@@ -1,4 +1,4 @@
-"""The world that a run lives in: its processes, its devices, and what crosses between ranks."""
+"""The processes and devices of a run, and the communication between ranks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Runtime:
         config: back end, placement, device, expected number of processes, threads.
 
     Raises:
-        ConfigError: the processes that run are not what was asked for.
+        ConfigError: the running processes differ from the config.
     """
 
     def __init__(self, config: RuntimeConfig) -> None:
@@ -61,7 +61,7 @@ class Runtime:
         return self._accelerator.device
 
     def describe(self) -> str:
-        """What runs where, on one line; every rank has to ask."""
+        """What runs where, on one line; every rank must call this."""
         where = self.gather([f"rank {self.rank}: {os.uname().nodename} {self.device}"])
         threads = f"{torch.get_num_threads()} CPU thread(s) each"
         return (
@@ -71,11 +71,11 @@ class Runtime:
 
     @property
     def in_step(self) -> bool:
-        """Whether ranks have to make equally many forwards: they meet in each one."""
+        """Whether all ranks must run the same number of forward passes (each one communicates)."""
         return self.placement == "sharded" or self.backend == "zero3"
 
     def wrap(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
-        """Module and optimizer as the back end wants them.
+        """Module and optimizer, wrapped for the back end.
 
         Args:
             module: registers the trained links.
@@ -108,19 +108,19 @@ class Runtime:
         return broadcast_object_list([item])[0] if self.world > 1 else item
 
     def agree(self, yes: bool) -> bool:
-        """Whether all ranks say yes; asked of them only where they are ``in_step``."""
+        """Whether all ranks say yes; ranks that are not ``in_step`` decide alone."""
         if not self.in_step or self.world == 1:
             return yes
         return bool(self.sum(torch.tensor(float(not yes))).item() == 0)
 
     def agent_devices(self, names: Sequence[str]) -> dict[str, torch.device]:
-        """Where ``placement`` puts each agent in this process."""
+        """Device of each agent in this process, by ``placement``."""
         if self.placement == "per_agent":
             return assign_devices(names, self.device)
         return dict.fromkeys(names, self.device)
 
     def shard(self, layers: Sequence[nn.Module]) -> None:
-        """Layers over all processes."""
+        """Shard layers over all processes."""
         shard(layers, self.device, self.world)
 
     def barrier(self) -> None:
@@ -130,7 +130,7 @@ class Runtime:
         self._accelerator.end_training()
 
     def _check(self) -> None:
-        """Some launchers and settings start processes that train as if they were alone."""
+        """Refuse processes that would each train alone, as some launchers start them."""
         kinds = {"single": ("NO",), "ddp": ("MULTI_CPU", "MULTI_GPU")}
         kind, launched = self._accelerator.distributed_type.value, os.environ.get("WORLD_SIZE", "1")
         wanted = kinds.get(self.backend, ("DEEPSPEED",)) if int(launched) > 1 else (kind,)
@@ -143,7 +143,7 @@ class Runtime:
 
 
 def _accelerator(config: RuntimeConfig, backend: str) -> Accelerator:
-    """Accelerate, told everything explicitly: its environment variables decide nothing."""
+    """Accelerate with every setting given here; its environment variables have no effect."""
     has_gpu = config.device != "cpu" and torch.cuda.is_available()
     group: dict[str, Any] = {"timeout": timedelta(minutes=config.timeout_minutes)}
     if not backend.startswith("zero"):
@@ -159,12 +159,12 @@ def _accelerator(config: RuntimeConfig, backend: str) -> Accelerator:
                 f"runtime.device=cpu with runtime.backend={backend}: DeepSpeed takes the GPUs of "
                 "this machine; hide them with CUDA_VISIBLE_DEVICES=''."
             )
-        # With cpu=True Accelerate would silently fall back to plain DDP.
+        # With cpu=True Accelerate would use plain DDP without a warning.
         group["backend"] = "gloo"
     accelerator = Accelerator(
         mixed_precision="no",
         deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=zero_options(int(backend[-1]))),
         kwargs_handlers=[InitProcessGroupKwargs(**group)],
     )
-    unset_hf_deepspeed_config()  # else ZeRO-3 would take the agents apart as they are loaded
+    unset_hf_deepspeed_config()  # else ZeRO-3 would shard the agents while they are loaded
     return accelerator

@@ -1,6 +1,6 @@
-"""How this process was launched, and whether that is what was asked for.
+"""How this process was launched, and whether this agrees with the config.
 
-Several launchers start processes that silently train alone; each such case is refused here.
+Some launchers start processes that each train alone, without a warning. These cases are refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def settle_backend(config: RuntimeConfig, env: Mapping[str, str] = os.environ) -
     """The back end that config and launcher agree on: single, ddp, zero1, zero2 or zero3.
 
     Raises:
-        ConfigError: they contradict each other, or the launcher started less than it was told to.
+        ConfigError: they contradict each other, or the launcher started too few processes.
     """
     _refuse_lost_tasks(env)
     world = int(env.get("WORLD_SIZE", "1"))
@@ -47,14 +47,14 @@ def settle_backend(config: RuntimeConfig, env: Mapping[str, str] = os.environ) -
 
 
 def _launched(env: Mapping[str, str]) -> str | None:
-    """What ``accelerate launch --use_deepspeed`` passes on."""
+    """Back end that ``accelerate launch --use_deepspeed`` sets in the environment."""
     if env.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
         return None
     return f"zero{env.get('ACCELERATE_DEEPSPEED_ZERO_STAGE', '2')}"
 
 
 def _refuse_lost_tasks(env: Mapping[str, str]) -> None:
-    """Launchers that start processes which do not know of each other."""
+    """Refuse launchers whose processes do not know of each other."""
     if "WORLD_SIZE" in env:
         return
     for launcher, name in (
@@ -87,11 +87,11 @@ def _check_number(backend: str, world: int, wanted: int | None) -> None:
         )
     if backend.startswith("zero") and world == 1:
         raise ConfigError(
-            f"runtime.backend={backend} shares links out over processes, and this run is alone; "
+            f"runtime.backend={backend} shards links over processes, and this run is alone; "
             f"start it with {TORCHRUN.format(n=2)} or leave runtime= out"
         )
     if backend == "ddp" and world == 1 and wanted != 1:
         raise ConfigError(
             f"runtime.backend={backend} is for several processes, and this run is alone; start it "
-            f"with {TORCHRUN.format(n=2)} or set runtime.processes=1 to mean it"
+            f"with {TORCHRUN.format(n=2)} or set runtime.processes=1 to allow one process"
         )

@@ -1,6 +1,7 @@
-"""DeepSpeed's ZeRO around the links: optimizer state (1), gradients (2), parameters (3) in parts.
+"""DeepSpeed's ZeRO for the links: shards optimizer state (1), gradients (2), parameters (3).
 
-Its own checkpoints are pickles; ours are written from what ``deepspeed.utils`` gathers.
+DeepSpeed's own checkpoints are pickles. Ours are written from tensors that ``deepspeed.utils``
+gathers.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from rmas_train.runtime.engines import MOMENTS, Engine
 
 
 def zero_options(stage: int) -> dict[str, Any]:
-    """DeepSpeed's configuration. Precision, clipping and accumulation are the loop's own."""
+    """DeepSpeed's configuration. The training loop does precision, clipping and accumulation."""
     return {
-        "train_micro_batch_size_per_gpu": 1,  # unused: the loop hands over rows
+        "train_micro_batch_size_per_gpu": 1,  # not used: the loop passes rows itself
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 0.0,
         "zero_optimization": {"stage": stage},
@@ -33,7 +34,7 @@ def zero_options(stage: int) -> dict[str, Any]:
 
 
 def require_deepspeed() -> None:
-    """DeepSpeed can be imported; quiet, and on the CPU where there is no GPU.
+    """Check that DeepSpeed can be imported; reduce its log, and use the CPU without a GPU.
 
     Raises:
         ConfigError: it is not installed.
@@ -51,11 +52,11 @@ def require_deepspeed() -> None:
 
 
 class ZeroEngine(Engine):
-    """Under ZeRO.
+    """The engine under ZeRO.
 
     Args:
         module, optimizer, world: see ``Engine``.
-        prepare: Accelerate's, which makes DeepSpeed's engine.
+        prepare: Accelerate's function that makes DeepSpeed's engine.
         stage: 1, 2 or 3.
     """
 
@@ -92,10 +93,11 @@ class ZeroEngine(Engine):
         yield
 
     def backward(self, loss: Tensor) -> None:
-        """ZeRO-1 and 2: gradients are held here, and handed over with the last micro-batch.
+        """ZeRO-1 and 2: gradients are kept here and passed on with the last micro-batch.
 
-        ZeRO-2 reduces each gradient as it comes. In the inner stage it comes in another order on
-        each rank, as ranks train different agents, and DeepSpeed would add up different links.
+        ZeRO-2 reduces each gradient when it is computed. In the inner stage ranks train different
+        agents, so this order differs between ranks, and DeepSpeed would add gradients of different
+        links.
         """
         loss = loss * self._world
         if self._stage < 3:
@@ -121,7 +123,7 @@ class ZeroEngine(Engine):
     def gradient(self, parameter: nn.Parameter) -> Tensor | None:
         from deepspeed.utils import safe_get_full_grad
 
-        if parameter not in self._touched:  # ZeRO-3 would show that of an earlier step
+        if parameter not in self._touched:  # ZeRO-3 would return the gradient of an earlier step
             return None
         grad: Tensor | None = safe_get_full_grad(parameter)
         return grad
@@ -173,7 +175,7 @@ class ZeroEngine(Engine):
         return [(names[of[i]], part) for i, part in enumerate(flat)]
 
     def _link_moments(self) -> None:
-        """ZeRO-1 and 2 would find the moments after their first step only."""
+        """Register the moments now: ZeRO-1 and 2 would do it only after their first step."""
         if self._stage < 3:
             from deepspeed.utils import lazy_init_hp_params_optimizer_state as link
 

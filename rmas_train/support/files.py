@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, synced, then renamed."""
+"""Files that are complete or absent: written beside their final place, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``path`` when the block ends without an error."""
+    """A temporary folder that replaces ``path`` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.tmp{os.getpid()}")
     old = path.with_name(f".{path.name}.old{os.getpid()}")
@@ -55,7 +55,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes; the system lets go when this one ends, however.
+    """Lock a folder against other processes.
+
+    The operating system releases the lock when this process ends, also after a crash.
 
     Raises:
         ConfigError: another process holds it.
@@ -72,7 +74,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What a killed process left of half-written files and folders."""
+    """Remove unfinished files and folders that a killed process left."""
     for pattern in (".*.tmp*", ".*.old*"):
         for path in folder.glob(pattern):
             if path.is_dir():
@@ -82,7 +84,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """To the disk; a folder's own entries too."""
+    """Flush a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -91,7 +93,7 @@ def _sync(path: Path) -> None:
 
 
 def check_writable(folder: Path, key: str) -> None:
-    """Create a folder and make sure that files can be written there.
+    """Create a folder and check that files can be written there.
 
     Raises:
         ConfigError: names the option ``key`` and the reason.

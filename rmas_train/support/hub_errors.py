@@ -1,10 +1,10 @@
-"""What the hub's client raises where there is no connection, no access or no such thing."""
+"""Exceptions of the hub's client: no connection, no access, or no such repository or file."""
 
 from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-# The HTTP library below the client, whose errors it passes on, differs by version.
+# The client passes on errors of its HTTP library, which differs between versions.
 HUB_ERRORS: tuple[Any, ...] = (
     OSError,
     HFValidationError,

@@ -1,4 +1,4 @@
-"""What a run says: to the terminal, and as plain text to ``run.log`` in the run folder."""
+"""The log of a run: on the terminal, and as plain text in ``run.log`` of the run folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FORMAT = "%(asctime)s rank %(rank)s %(message)s"
 
 
 class CleanFormatter(logging.Formatter):
-    """No secrets, no control characters, and no text that passes for a line of ours."""
+    """No secrets, no control characters, and no text that looks like a line of the log."""
 
     def format(self, record: logging.LogRecord) -> str:
         return clean(super().format(record)).replace("\n", "\n  ")
 
 
 def start_log(run_dir: Path, rank: int) -> None:
-    """Lines of rank 0 go to the terminal; every rank's go to the file, with its number."""
+    """Rank 0 writes to the terminal; every rank writes to the file, with its number."""
     stop_log()
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
@@ -44,7 +44,7 @@ def say(line: str) -> None:
 
 
 def file_only(line: str) -> None:
-    """For lines that the terminal shows in another way (a progress bar)."""
+    """Write a line to the file only; the terminal shows it in another way (a progress bar)."""
     for handler in LOGGER.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(LOGGER.makeRecord("rmas_train", logging.INFO, "", 0, line, (), None))

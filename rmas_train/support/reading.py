@@ -1,7 +1,7 @@
-"""Text into plain data, and plain data against types: what is wrong is one line, a ValueError.
+"""Parse text into plain data, and check plain data against types. Errors are one-line ValueErrors.
 
-Parsers stop at much more than bad syntax: nesting that overflows the stack, numbers of thousands of
-digits, dates that no calendar has, anchors that multiply. All of it ends here.
+Parsers fail on more than bad syntax: nesting that overflows the stack, numbers of thousands of
+digits, dates that do not exist, anchors that multiply. All of these become a ValueError here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 import yaml
 
 HALF = "half of a surrogate pair; write the character itself"
-MOST_NODES = 1_000_000  # of a YAML file with its anchors written out
+MOST_NODES = 1_000_000  # values in a YAML file, with its anchors expanded
 
 
 def parse_json(text: str) -> Any:
-    """JSON in which no key stands twice and every text can be written as UTF-8.
+    """Parse JSON in which no key occurs twice and every text can be written as UTF-8.
 
     Raises:
-        ValueError: it is not; JSONDecodeError where the place is known.
+        ValueError: it is not such JSON; JSONDecodeError if the place is known.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique)
@@ -42,10 +42,10 @@ def parse_json(text: str) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """YAML of plain data.
+    """Parse YAML that holds plain data.
 
     Raises:
-        ValueError: not YAML, or a value or anchor that cannot be built.
+        ValueError: not YAML, or a value or anchor that cannot be read.
     """
     try:
         value = yaml.safe_load(text)
@@ -75,7 +75,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_digits(error: ValueError) -> None:
-    """Python's own line speaks of a setting of the interpreter."""
+    """Replace Python's text, which names a setting of the interpreter."""
     if "int_max_str_digits" in str(error):
         raise ValueError("a number with thousands of digits") from error
 
@@ -87,7 +87,7 @@ def _yaml_line(error: yaml.YAMLError) -> str:
 
 
 def _nodes(value: Any, seen: dict[int, int]) -> int:
-    """Values in it, those behind anchors counted each time, but walked once."""
+    """Number of values; a value behind an anchor counts each time, but is visited once."""
     if not isinstance(value, dict | list | tuple | set):
         if isinstance(value, str):
             value.encode()  # UnicodeEncodeError: half of a surrogate pair
@@ -102,10 +102,10 @@ def _nodes(value: Any, seen: dict[int, int]) -> int:
 
 
 def check_type(value: Any, hint: Any, key: str) -> None:
-    """Plain data is what a type hint says: scalars, None, list, dict, TypedDict, dataclass.
+    """Check plain data against a type hint: scalars, None, list, dict, TypedDict, dataclass.
 
     Raises:
-        ValueError: names the inner key, and what stands there.
+        ValueError: names the inner key and its value.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
@@ -129,7 +129,7 @@ def check_type(value: Any, hint: Any, key: str) -> None:
 
 
 def _check_fields(value: Any, hint: Any, key: str) -> None:
-    """Every field is there; a dataclass has no others, a TypedDict may have."""
+    """Check that every field is present. A dataclass may have no other keys, a TypedDict may."""
     _check_is(isinstance(value, dict), value, "named values", key)
     hints = typing.get_type_hints(hint)
     for name in sorted(getattr(hint, "__required_keys__", hints)):

@@ -1,7 +1,7 @@
-"""What we write and print holds no secret and cannot steer a terminal. SECURITY.md says why.
+"""Keep secrets and control characters out of everything that is written and printed (SECURITY.md).
 
-Secrets belong in environment variables: a token typed as an option would stay in configs, logs and
-sweep folders, so it is refused; in texts that are not ours to refuse it is replaced by ``***``.
+Secrets belong in environment variables. A token that is typed as an option would stay in configs,
+logs and sweep folders, so it is refused. In other texts it is replaced by ``***``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from rmas_train.errors import ConfigError, shorten
 
-# Whole tokens only, and none that is a part of a path: names such as task-sk-3 are no tokens.
+# Whole tokens only, and none inside a path: names such as task-sk-3 are not tokens.
 TOKEN = re.compile(
     r"(?:(?<![\w/.-])|(?<=//))(?:"
     r"(?:hf_|api_org_)[A-Za-z0-9]{30,}"
@@ -28,8 +28,8 @@ SECRET = r"(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|PRIVATE_KEY)"
 ASSIGNED = re.compile(rf"\b([A-Z][A-Z0-9_]*{SECRET}=)(?![\"']?\$)[^\s'\",\]]+")
 SECRET_NAME = re.compile(rf"(?i)(?:^|.*[._]){SECRET}$")
 FREE_KEYS = ("hydra.", "data.recipe_options.", "tracking")  # any name may follow
-WANDB_KEY = re.compile(r"\b[0-9a-f]{40}\b")  # also the form of a commit, so only where it is odd
-# Escape sequences, and marks that turn the direction of text; tabs and ends of lines stay.
+WANDB_KEY = re.compile(r"\b[0-9a-f]{40}\b")  # a commit looks the same: used for `tracking` only
+# Escape sequences, and marks that change the direction of text; tabs and line ends stay.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -43,25 +43,25 @@ def redacted(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Control characters as their escapes, so that a text cannot move the cursor or hide itself."""
+    """Write control characters as escapes, so that a text cannot move the cursor or hide."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def clean(text: str) -> str:
-    """For the terminal and for logs: no secret, no control character."""
+    """The text for the terminal and for logs: no secret, no control character."""
     return printable(redacted(text))
 
 
 def one_line(error: object) -> str:
-    """An error's text as the one line that a user is told."""
+    """An error's text as one line for the user."""
     return shorten(clean(" ".join(str(error).splitlines())))
 
 
 def check_typed(overrides: Iterable[str]) -> None:
-    """No option holds a secret; the message names its key alone.
+    """Check that no typed option holds a secret.
 
     Raises:
-        ConfigError: one does.
+        ConfigError: an option does; names its key only.
     """
     for override in overrides:
         key, _, value = override.partition("=")
@@ -73,10 +73,10 @@ def check_typed(overrides: Iterable[str]) -> None:
 
 
 def check_values(values: Mapping[Any, Any]) -> None:
-    """No value of a composed config holds a secret, wherever it came from (``${oc.env:...}``).
+    """Check that no value of a composed config holds a secret (also by ``${oc.env:...}``).
 
     Raises:
-        ConfigError: one does; names its key.
+        ConfigError: a value does; names its key only.
     """
     for key, value in _leaves(values):
         if redacted(value) != value or redacted(key) != key:
@@ -103,7 +103,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _environment_secrets() -> list[str]:
-    """Values of variables that are named like secrets; paths to key files are none."""
+    """Values of variables that are named like secrets; paths to key files do not count."""
     found = [
         value.strip()
         for name, value in os.environ.items()

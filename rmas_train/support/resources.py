@@ -13,7 +13,7 @@ def resource_root() -> Path:
 
 
 def find_path(name: str) -> Path | None:
-    """A file or folder by its path, or by its path below the resource root; None if neither is."""
+    """A file or folder by its path, or by its path below the resource root; None if not found."""
     for candidate in (Path(name), resource_root() / name):
         if candidate.exists():
             return candidate

@@ -1,7 +1,7 @@
-"""The protocol of tool calls: what the decoder writes, when it is stopped, what it reads next.
+"""The protocol of tool calls: what the decoder writes, when it stops, and what it reads next.
 
 A call is ``<name>input</name>`` in the decoder's text. Generation stops after the token that
-completes the closing tag, the result is read as plain text, and generation goes on.
+completes the closing tag. The decoder reads the result as plain text and continues to write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Tool(Protocol):
     def name(self) -> str: ...
 
     def __call__(self, text: str) -> str:
-        """The result, or in words why there is none."""
+        """The result, or a text that says why there is none."""
         ...
 
 
@@ -35,10 +35,10 @@ class ToolCall:
 
     Attributes:
         name: of the tool.
-        input: what stood between the tags.
-        result: what the decoder read.
-        seconds: how long the tool took.
-        refused: it came after the last one that was allowed, and nothing was run.
+        input: the text between the tags.
+        result: the text that the decoder read.
+        seconds: time that the tool took.
+        refused: the limit of calls was reached before, so nothing was run.
     """
 
     name: str
@@ -51,8 +51,8 @@ class ToolCall:
 def find_call(text: str) -> tuple[int, int, str, str] | None:
     """Beginning, end, name and input of the first complete call.
 
-    From an opening tag on nothing but its own closing tag counts, so that a program may hold any
-    other tag; other names and closing tags by themselves are ordinary text.
+    After an opening tag only its own closing tag counts, so a program may contain any other tag.
+    Other names, and closing tags without an opening tag, are ordinary text.
     """
     opening = OPENING.search(text)
     if opening is None:
@@ -65,7 +65,7 @@ def find_call(text: str) -> tuple[int, int, str, str] | None:
 
 
 def cut(text: str, most: int) -> str:
-    """At most so many characters: the beginning, the end, and how much is missing between them."""
+    """At most this many characters: the beginning, the end, and how many are missing in between."""
     if len(text) <= most:
         return text
     gap = "\n[{} characters left out]\n"
@@ -80,10 +80,10 @@ class Session:
     """The calls of one answer; an ``engine.interrupt.Interrupt``.
 
     Attributes:
-        tools: by name; a known name that is not among them is switched off.
-        max_calls: calls that are run; the next one is refused, once.
-        result_chars: longest result that the decoder reads.
-        calls: so far, the refused one included.
+        tools: tools by name; a known name that is missing here is off.
+        max_calls: number of calls that are run; the next one is refused, once.
+        result_chars: longest result that the decoder reads, in characters.
+        calls: the calls so far, including the refused one.
     """
 
     tools: Mapping[str, Tool]
@@ -94,11 +94,11 @@ class Session:
     ends = ">"
 
     def is_due(self, text: str) -> bool:
-        """Whether the text since the last result holds a call to answer."""
+        """Whether the text since the last result contains a call that must be run."""
         return len(self.calls) <= self.max_calls and find_call(text) is not None
 
     def reply(self, text: str) -> Reply:
-        """Run the call that is due."""
+        """Run that call."""
         found = find_call(text)
         assert found is not None
         begin, end, name, given = found
@@ -123,7 +123,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Toolbox:
-    """The tools of a run. Each answer opens a session of its own."""
+    """The tools of a run. Each answer has a session of its own."""
 
     tools: Mapping[str, Tool]
     max_calls: int = 5

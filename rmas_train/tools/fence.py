@@ -1,4 +1,4 @@
-"""The sandbox's own small world of files, and what its processes use. Standard library only."""
+"""The sandbox's own file system, and the use of resources in it. Standard library only."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 @dataclass(frozen=True)
 class Walls:
-    """Where the program works, and what it may see.
+    """The program's working folder, and the files that it may see.
 
     Attributes:
         work: its folder, the only one that it may write to.
-        readable, writable: for Landlock.
-        closed: nothing else is there.
+        readable, writable: paths for Landlock.
+        closed: the program has a file system of its own, with no other files.
     """
 
     work: str
@@ -38,9 +38,9 @@ class Walls:
     closed: bool
 
 
-@functools.cache  # asked again where the outer files are gone
+@functools.cache  # called again when the outer files can no longer be seen
 def interpreter(packages: bool) -> list[str]:
-    """The program's interpreter, and the folders that it needs."""
+    """The interpreter that runs the program, and the folders that it needs."""
     program = sys.executable if packages else str(Path(sys.executable).resolve())
     folders = [sys.base_prefix, sys.base_exec_prefix, str(Path(program).resolve().parent)]
     if packages:
@@ -50,33 +50,33 @@ def interpreter(packages: bool) -> list[str]:
 
 
 def all_may_read(paths: list[str]) -> bool:
-    """Whether a user without any rights could run the interpreter."""
+    """Whether a user without any rights can run the interpreter."""
     every = {p for path in paths for p in (Path(path), *Path(path).parents)}
     return all(p.stat().st_mode & stat.S_IXOTH for p in every)
 
 
 def none(job: Any) -> Walls:
-    """No file system of its own: what Landlock is told, if there is Landlock."""
+    """Without a file system of its own: the paths for Landlock, if Landlock is available."""
     readable = [*SYSTEM, *interpreter(job.packages)[1:], *DEVICES]
     return Walls(job.folder, readable, [job.folder, "/dev/null"], closed=False)
 
 
 def build(job: Any, shield: Any) -> Walls:
-    """A root of its own: system and interpreter to read, ``/tmp`` in memory to write, no more.
+    """A root folder of its own: system and interpreter read-only, ``/tmp`` in memory writable.
 
-    Falls back on ``none`` where the system refuses a step.
+    Falls back to ``none`` if the system refuses a step.
     """
     root = f"{job.folder}/root"
     owner = os.getuid() if shield.uid is None else shield.uid
     try:
-        # Its own once more, as a change of root is one for all processes of a namespace.
+        # A namespace of its own again: a change of root applies to all processes of a namespace.
         if not kernel.unshare(kernel.NEWNS):
             return none(job)
         kernel.mount("none", "/", None, DEEP | PRIVATE)
         Path(root).mkdir()
         kernel.mount("none", root, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
         shown = [*SYSTEM, *interpreter(job.packages)[1:]]
-        hidden = [path for path in shown if path.startswith("/tmp/")]  # by the mount below
+        hidden = [path for path in shown if path.startswith("/tmp/")]  # hidden by the mount below
         for path in shown:
             if path not in hidden:
                 _show(root, path)
@@ -99,7 +99,7 @@ def build(job: Any, shield: Any) -> Walls:
 
 
 def _show(root: str, path: str) -> None:
-    """The same path below the new root; a link stays a link."""
+    """Show a path below the new root; a symbolic link stays a symbolic link."""
     source, target = Path(path), Path(root + path)
     if target.exists() or not source.exists():
         return
@@ -118,7 +118,7 @@ def _bind(source: str, target: str, is_folder: bool) -> None:
 
 
 def _lock(root: str) -> None:
-    """Everything that was shown becomes read only, mounts within it too."""
+    """Make everything that was shown read-only, including mounts inside it."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         place = fields[4].encode().decode("unicode_escape")
@@ -129,18 +129,18 @@ def _lock(root: str) -> None:
 
 
 def _new_proc(root: str, pids: bool) -> None:
-    """Its own processes in ``/proc``; without, it does without."""
+    """A ``/proc`` that shows the sandbox's own processes; if that fails, there is no ``/proc``."""
     if not pids:
         return
     Path(f"{root}/proc").mkdir()
     try:
         kernel.mount("none", f"{root}/proc", "proc", NO_SUID | NO_DEVICES | NO_EXEC)
-    except OSError:  # a container hides parts of the outer one
+    except OSError:  # refused where a container hides parts of the outer /proc
         return
 
 
 def descendants(root: int) -> list[int]:
-    """All processes below this one, by what ``/proc`` says."""
+    """All descendants of the process ``root``, as ``/proc`` lists them."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208
         if name.isdigit():
@@ -159,7 +159,7 @@ def descendants(root: int) -> list[int]:
 
 
 def use(pid: int) -> tuple[int, int]:
-    """Threads, and bytes of memory that are the process's own; 0, 0 if it is gone."""
+    """Number of threads, and bytes of memory of the process alone; 0, 0 if it has ended."""
     try:
         threads = len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
         _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
@@ -169,7 +169,7 @@ def use(pid: int) -> tuple[int, int]:
 
 
 def tasks_of_user() -> int:
-    """Threads that this user has already, as far as they can be seen; the limit counts them."""
+    """Threads that this user already has, as far as visible; the system's limit counts them too."""
     found = 0
     try:
         names = [n for n in os.listdir("/proc") if n.isdigit()]  # noqa: PTH208

@@ -1,7 +1,7 @@
-"""What the Linux kernel offers to shut a process in. Standard library only: the sandbox imports it.
+"""Functions of the Linux kernel that confine a process. Standard library only, as in the sandbox.
 
-Every function says whether it worked, since systems differ in what they allow; docs/tools.md says
-what follows where one does not.
+Systems differ in what they allow, so every function returns whether it worked. docs/tools.md says
+what is not protected if one does not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
 PR_DEATH_SIGNAL, PR_DUMPABLE, PR_SECCOMP, PR_FORGET_CAPABILITY = 1, 4, 22, 24
 PR_REAPER, PR_NO_NEW_PRIVS = 36, 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # the same on every machine
-LANDLOCK_FILE = 0b1100000000000111  # what a file, not a folder, may be asked for
+LANDLOCK_FILE = 0b1100000000000111  # the rights that apply to a file; others apply to folders only
 LANDLOCK_READ = 0b1101  # execute, read a file, list a folder
 # Per machine: seccomp's name for it, and the numbers of `socket` and `ptrace`.
 MACHINES = {"x86_64": (0xC000003E, 41, 101), "aarch64": (0xC00000B7, 198, 117)}
@@ -33,7 +33,7 @@ def prctl(option: int, value: int) -> bool:
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Get this signal when the parent ends, however it ends."""
+    """Get this signal when the parent process ends for any reason."""
     prctl(PR_DEATH_SIGNAL, signal_number)
 
 
@@ -43,32 +43,32 @@ def adopt_orphans() -> None:
 
 
 def be_readable(yes: bool) -> None:
-    """Whether processes of the same user may look into this one."""
+    """Whether processes of the same user may read this one's memory and environment."""
     prctl(PR_DUMPABLE, int(yes))
 
 
 def unshare(flag: int) -> bool:
-    """A namespace of its own, of this kind."""
+    """Create a namespace of this kind for this process."""
     return LIBC.unshare(flag) == 0
 
 
 def own_user() -> bool:
-    """A user namespace in which this user is an ordinary one and nobody else exists."""
+    """A user namespace in which this user is an ordinary user and no other user exists."""
     uid, gid = os.getuid(), os.getgid()
-    # Root is not root inside: its privileges there would let the program undo the walls.
+    # Root gets another id inside: with root's privileges a program could undo the protections.
     inside = uid or NOBODY, gid or NOBODY
     if not unshare(NEWUSER):
         return False
-    be_readable(True)  # or the files below would be root's
+    be_readable(True)  # otherwise the files below belong to root
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{inside[0]} {uid} 1")
     _write("/proc/self/gid_map", f"{inside[1]} {gid} 1")
-    _write("/proc/sys/user/max_user_namespaces", "0", needed=False)  # counts in this one only
+    _write("/proc/sys/user/max_user_namespaces", "0", needed=False)  # for this namespace only
     return True
 
 
 def become(uid: int) -> bool:
-    """Another user without groups or privileges, for good."""
+    """Become another user, without groups or privileges; this cannot be undone."""
     try:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -79,7 +79,7 @@ def become(uid: int) -> bool:
 
 
 def no_new_privileges() -> None:
-    """Never again more rights than now, whatever is executed; and none of root's."""
+    """Give up root's rights, and never gain new rights by executing a program."""
     prctl(PR_NO_NEW_PRIVS, 1)
     for capability in range(64):
         prctl(PR_FORGET_CAPABILITY, capability)
@@ -100,7 +100,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
 
 
 def change_root(folder: str) -> None:
-    """This folder becomes ``/``, and nothing else can be reached.
+    """Make this folder ``/``; no other file can be reached.
 
     Raises:
         OSError: refused.
@@ -115,9 +115,10 @@ def change_root(folder: str) -> None:
 
 
 def landlock(readable: Iterable[str], writable: Iterable[str]) -> int:
-    """Files only below these folders, no TCP, no signals out; the kernel's version, or 0.
+    """Allow files only below these folders, no TCP, no signals to processes outside.
 
-    Needs no rights, but ``no_new_privileges``. Version 6 brought the signals.
+    Returns the kernel's version of Landlock, or 0. Needs no rights, only ``no_new_privileges``.
+    Signals are covered from version 6 on.
     """
     version = LIBC.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
@@ -149,10 +150,10 @@ def _allow(rules: int, path: str, rights: int) -> None:
 
 
 def no_sockets() -> bool:
-    """No socket of any family, and nobody's memory; needs ``no_new_privileges``.
+    """Forbid all sockets and access to other processes' memory; needs ``no_new_privileges``.
 
-    A filter over system calls (seccomp): ``socket``, ``ptrace`` and ``io_uring`` (which opens
-    sockets too) fail; calls of another architecture end the process.
+    A filter over system calls (seccomp): ``socket``, ``ptrace`` and ``io_uring`` (which can also
+    open sockets) fail. Calls of another architecture end the process.
     """
     if platform.machine() not in MACHINES:
         return False

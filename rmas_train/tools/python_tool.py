@@ -1,6 +1,7 @@
-"""The tool ``python``: runs a program that the decoder wrote in a sandbox of its own process.
+"""The tool ``python``: runs a program that the decoder wrote, in a sandbox in its own process.
 
-Off unless ``allow_code_execution=true``. What the sandbox can and cannot do: docs/tools.md.
+It is off unless ``allow_code_execution=true``. docs/tools.md says what the sandbox can and cannot
+do.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import IO
 
 from rmas_train.errors import ConfigError, SandboxWarning
 
-# The sandbox is imported by its file's folder, since the package would load much more.
+# The sandbox is imported from its folder, because importing the package would load much more.
 START = "import sys; sys.path.append({!r}); import sandbox; sandbox.main()"
 GRACE = 5.0  # seconds that the guard may take beyond the program's time
 FLOOD = 2**24  # bytes of output after which a program is ended
@@ -41,14 +42,15 @@ REASONS = {"time": "after {seconds:g} s", "memory": "at {memory_mib} MiB of memo
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use; memory and processes for all of its processes together.
+    """What a program may use.
 
     Attributes:
-        seconds: wall clock, and of processor for each process.
-        memory_mib, processes: together, and each process's address space; threads count.
-        file_mib: of one file, and of all where the sandbox has a file system of its own.
-        output_chars: what is kept of its output; beginning and end.
-        packages: installed packages may be imported, not the standard library alone.
+        seconds: wall-clock time, and processor time of each process.
+        memory_mib: of all its processes together, and the address space of each.
+        processes: processes and threads together.
+        file_mib: of one file; of all files where the sandbox has a file system of its own.
+        output_chars: characters that are kept of its output; beginning and end.
+        packages: the program may import installed packages too, not only the standard library.
     """
 
     seconds: float = 10.0
@@ -61,13 +63,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a program.
+    """The result of a program.
 
     Attributes:
         output: of both streams together.
-        code: exit code as a shell gives it; None: it was ended.
+        code: exit code as a shell gives it; None: the program was ended.
         why: the limit at which it was ended, a key of ``REASONS``.
-        active: which ``PROTECTIONS`` held.
+        active: the ``PROTECTIONS`` that were active.
     """
 
     output: str
@@ -77,7 +79,7 @@ class Ran:
 
 
 class Output:
-    """The beginning and the end of a stream, whatever its length."""
+    """Keeps the beginning and the end of a stream of any length."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -96,7 +98,7 @@ class Output:
 
 
 class PythonTool:
-    """Runs code, and says what it printed and how it ended.
+    """Runs code, and returns what it printed and how it ended.
 
     Args:
         limits: what a program may use.
@@ -122,10 +124,10 @@ class PythonTool:
 
 
 def check(limits: Limits) -> frozenset[str]:
-    """Try the sandbox once; which protections hold here, with a warning that names the others.
+    """Try the sandbox once; return the active protections and warn of the missing ones.
 
     Raises:
-        ConfigError: it does not run.
+        ConfigError: the sandbox does not run.
     """
     if sys.platform != "linux":
         raise ConfigError(
@@ -151,7 +153,7 @@ def check(limits: Limits) -> frozenset[str]:
 
 
 def unfenced(text: str) -> str:
-    """Code without the Markdown fence that models like to put around it."""
+    """Code without a Markdown fence around it, which models often write."""
     lines = text.strip("\n").split("\n")
     if len(lines) > 2 and lines[0].strip().startswith("```") and lines[-1].strip() == "```":
         lines = lines[1:-1]
@@ -159,7 +161,7 @@ def unfenced(text: str) -> str:
 
 
 def run_python(code: str, limits: Limits) -> Ran:
-    """Run a program in the sandbox; nothing of it is left when this returns."""
+    """Run a program in the sandbox; when this returns, no process and no file of it remains."""
     with _folder() as folder:
         reads, writes = os.pipe()
         with os.fdopen(reads, "rb", buffering=0) as notes:
@@ -177,7 +179,7 @@ def run_python(code: str, limits: Limits) -> Ran:
     found = {key: value for fact in facts for key, value in fact.items()}
     if "failed" in found:
         return Ran(f"{found['failed']} {output.text()}", None, None, frozenset())
-    active = frozenset(found.get("active", []))  # no last line: the guard itself ran out of time
+    active = frozenset(found.get("active", []))  # no last line: the guard did not finish in time
     return Ran(output.text(), found.get("exit"), found.get("why", "time"), active)
 
 
@@ -196,7 +198,7 @@ def _start(folder: str, pipe: int) -> subprocess.Popen[bytes]:
 
 
 def _give(process: subprocess.Popen[bytes], code: str, folder: str, limits: Limits) -> None:
-    """The job goes over stdin, which then closes."""
+    """Write the job to the guard's stdin, then close it."""
     options = asdict(limits)
     del options["output_chars"]
     job = {"code": code, "folder": folder, "parent": os.getpid()} | options
@@ -208,7 +210,7 @@ def _give(process: subprocess.Popen[bytes], code: str, folder: str, limits: Limi
 def _listen(
     process: subprocess.Popen[bytes], notes: IO[bytes], output: Output, limits: Limits
 ) -> bytes:
-    """Read both pipes until they close; the guard's lines."""
+    """Read both pipes until they close; return the guard's lines."""
     assert process.stdout is not None
     lines, end = b"", time.monotonic() + limits.seconds + GRACE
     with selectors.DefaultSelector() as selector:
@@ -229,7 +231,7 @@ def _listen(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Whatever happened: no process stays."""
+    """End all processes, also after an error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if process.poll() is None:
             process.terminate()
@@ -243,13 +245,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[str]:
-    """A folder that is gone afterwards, whatever a program did in it."""
+    """A temporary folder that is always removed, also if a program changed its permissions."""
     folder = tempfile.mkdtemp(prefix="rmas_python_")
     try:
         yield folder
     finally:
         with contextlib.suppress(RecursionError):
             shutil.rmtree(folder, ignore_errors=True)
-        if Path(folder).exists():  # folders without rights, or thousands of them in each other
+        if Path(folder).exists():  # folders without permissions, or thousands of nested folders
             for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
                 subprocess.run([*command, "--", folder], check=False, capture_output=True)

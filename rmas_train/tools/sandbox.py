@@ -1,8 +1,9 @@
-"""Runs one Python program shut in. A process of its own, started by ``python_tool``.
+"""Runs one Python program in the sandbox; a process of its own, started by ``python_tool``.
 
-Three processes: the *guard* (this one, which ends everything in time), the *first* process of the
-new namespaces, and the program. Standard library only, so that it starts in milliseconds. What the
-guard finds goes to a pipe of its own as lines of JSON, which the program cannot reach.
+There are three processes: the *guard* (this one, which ends the others in time), the *first*
+process of the new namespaces, and the program. Only the standard library is used, so the sandbox
+starts in milliseconds. The guard reports lines of JSON over its own pipe, which the program cannot
+reach.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ import fence  # beside this file; see START in python_tool
 import kernel
 
 SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-FIRST_USER = 1_879_048_192  # with the process id added: users that nobody has
-LOOK = 0.1  # seconds between two looks at what the program uses
+FIRST_USER = 1_879_048_192  # plus the process id: user ids that no other user has
+LOOK = 0.1  # seconds between two checks of the program's use
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to run, and how much it may use; see ``python_tool.Limits``."""
+    """The program and its limits; see ``python_tool.Limits``."""
 
     code: str
     folder: str
@@ -42,11 +43,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Shield:
-    """What this system gave.
+    """The protections that this system offers.
 
     Attributes:
         mounts, pids, network: namespaces.
-        uid: whom to become, in the first process; None: as is.
+        uid: user id that the first process takes; None: unchanged.
         is_root, is_other: the caller is root; the program's user is not the caller.
         tasks: threads that the user had before.
     """
@@ -70,7 +71,7 @@ def main() -> None:
         return
     kernel.adopt_orphans()
     shield = shut_in(job)
-    kernel.die_with_parent(signal.SIGTERM)  # a change of user forgets it
+    kernel.die_with_parent(signal.SIGTERM)  # again, because a change of user resets it
     first = os.fork()
     if first == 0:
         run_first(job, shield, pipe)
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def shut_in(job: Job) -> Shield:
-    """Namespaces: as root directly, else within a user namespace of one's own."""
+    """Create namespaces: directly as root, otherwise inside a new user namespace."""
     is_root, uid = os.geteuid() == 0, None
     program = fence.interpreter(job.packages)
     direct = is_root and kernel.unshare(kernel.NEWNS)
@@ -99,7 +100,7 @@ def shut_in(job: Job) -> Shield:
 
 
 def run_first(job: Job, shield: Shield, pipe: int) -> None:
-    """Close the doors from inside, say which are closed, and run the program. Does not return."""
+    """Apply the protections from inside, report them, and run the program. Does not return."""
     try:
         kernel.die_with_parent(signal.SIGKILL)
         walls = fence.build(job, shield) if shield.mounts else fence.none(job)
@@ -121,15 +122,15 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
         report(pipe, {"active": sorted(k for k, yes in found.items() if yes)})
         os.set_inheritable(pipe, False)
         program(job, shield.pids)
-    except BaseException as error:  # only a fork of the guard is here; it must not go on as such
+    except BaseException as error:  # this is a fork of the guard; it must not continue as the guard
         report(pipe, {"failed": f"{type(error).__name__}: {error}"})
     os._exit(125)
 
 
 def limit(job: Job, tasks: int) -> None:
-    """Hard limits, which hold for each process; the guard adds up what all of them use.
+    """Set hard limits, which apply to each process; the guard adds up the use of all processes.
 
-    ``tasks``: threads of the user outside, which systems before 5.14 count even inside a namespace.
+    ``tasks``: threads of the user outside; kernels before 5.14 count them inside a namespace too.
     """
     is_old = tuple(map(int, os.uname().release.split(".")[:2])) < (5, 14)
     tasks = tasks if is_old else fence.tasks_of_user()
@@ -147,11 +148,11 @@ def limit(job: Job, tasks: int) -> None:
         most = resource.getrlimit(kind)[1]
         value = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(kind, (value, value))
-    os.nice(10)  # the guard, and the run itself, come first
+    os.nice(10)  # the guard and the run have priority
 
 
 def program(job: Job, is_init: bool) -> None:
-    """Become the program; the first process of a namespace waits for it and buries the dead."""
+    """Become the program; the first process of a namespace waits for it and for its orphans."""
     command = [*fence.interpreter(job.packages)[:1], "-I", "-B", "-X", "utf8"]
     command += [] if job.packages else ["-S"]
     child = os.fork() if is_init else 0
@@ -170,13 +171,13 @@ def program(job: Job, is_init: bool) -> None:
 
 
 def exit_code(status: int) -> int:
-    """As a shell says it: 128 and the signal for who was killed."""
+    """The exit code as a shell reports it: 128 plus the signal for a killed process."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
 def watch(first: int, job: Job) -> dict[str, object]:
-    """Wait for the program, end it at a limit, and end whatever it has left behind."""
+    """Wait for the program, end it at a limit, and end all processes that it left."""
     end, look = time.monotonic() + job.seconds, 0.0
     why: str | None = None
     status: int | None = None
@@ -199,15 +200,15 @@ def watch(first: int, job: Job) -> dict[str, object]:
 
 
 def over(job: Job) -> str | None:
-    """Which limit all processes of the program together are over."""
+    """The limit that all processes of the program together exceed, if any."""
     uses = [fence.use(pid) for pid in fence.descendants(os.getpid())]
     if sum(threads for threads, _ in uses) > 2 * job.processes + 2:
-        return "processes"  # where the system's own limit does not hold
+        return "processes"  # in case the system's own limit does not apply
     return "memory" if sum(size for _, size in uses) > job.memory_mib * MIB else None
 
 
 def end_all() -> None:
-    """Kill until nothing is left; orphans have become children of the guard."""
+    """Kill until no process is left; orphans have become children of the guard."""
     while True:
         for pid in fence.descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""The tool ``search``: the best passages of a local file (BM25), or of a web service by key."""
+"""The tool ``search``: the best passages of a local file (BM25), or of a web service with a key."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class Passage:
 
 
 class Source(Protocol):
-    """Where passages come from."""
+    """A source of passages."""
 
     def find(self, query: str, most: int) -> Sequence[Passage]:
-        """The best ones, best first.
+        """The best passages, best first.
 
         Raises:
-            SearchError: none could be asked for.
+            SearchError: the search failed.
         """
         ...
 
 
 class SearchError(Exception):
-    """Why a search brought nothing, in words for the decoder."""
+    """A search failed; the text is for the decoder."""
 
 
 class SearchTool:
-    """Finds passages, a line each, cut to a length.
+    """Finds passages; one line each, cut to a length.
 
     Args:
-        source: where.
+        source: source of the passages.
         hits: passages per search.
-        chars: of each.
+        chars: longest passage, in characters.
     """
 
     name = "search"
@@ -70,7 +70,7 @@ class SearchTool:
 class LocalIndex:
     """BM25 (``bm25s``, Lucene's form) over a JSONL file with columns ``title`` and ``text``.
 
-    The index is made in memory; lower case, English stop words, words of two letters and more.
+    The index is built in memory: lower case, English stop words, words of two letters or more.
 
     Raises:
         ConfigError: the library is not installed.
@@ -127,11 +127,11 @@ def _passage(line: str, where: str) -> Passage:
 
 
 class WebService:
-    """A search service over HTTPS, asked in the form of Tavily's API.
+    """A search service over HTTPS with the request form of Tavily's API.
 
-    POST ``{"query", "max_results"}`` with the key as bearer token; the response holds ``results``,
+    POST ``{"query", "max_results"}`` with the key as bearer token. The response holds ``results``,
     a list of objects with ``title`` and ``content`` (or ``text``, or ``snippet``). Redirects are
-    not followed, so that the key goes nowhere else, and no error quotes what was sent.
+    not followed, so the key is sent to no other address. No error quotes what was sent.
 
     Args:
         url: of the service.
@@ -183,7 +183,7 @@ class WebService:
     def _read(self, row: dict[str, Any]) -> Passage:
         texts = [row.get(key) for key in ("content", "text", "snippet")]
         title, text = row.get("title") or "", next((t for t in texts if t), "")
-        # A service that echoes its request does not get the key into an answer.
+        # If a service echoes its request, the key must not reach an answer.
         return Passage(*(redacted(str(t).replace(self._key, "***")) for t in (title, text)))
 
 

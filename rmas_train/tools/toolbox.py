@@ -12,11 +12,11 @@ from rmas_train.tools.search import LocalIndex, SearchTool, WebService
 
 
 def make_toolbox(config: ToolsConfig, allow_code_execution: bool = False) -> Toolbox | None:
-    """Tools ready to be called; None where ``tools.names`` is empty.
+    """The tools of a config; None if ``tools.names`` is empty.
 
     Args:
         config: options under ``tools``.
-        allow_code_execution: the decoder's programs may be run.
+        allow_code_execution: programs that the decoder writes may be run.
 
     Raises:
         ConfigError: Python without ``allow_code_execution``; a library or a key that is missing.
@@ -32,7 +32,7 @@ def make_toolbox(config: ToolsConfig, allow_code_execution: bool = False) -> Too
 
 
 def describe_tools(tools: Toolbox) -> str:
-    """A line for the log: which tools, and what holds a program."""
+    """A line for the log: the tools, and the active protections of the sandbox."""
     python = tools.tools.get("python")
     held = sorted(python.active) if isinstance(python, PythonTool) else None
     return f"tools of the decoder: {', '.join(tools.tools)}" + (
