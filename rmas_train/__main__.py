@@ -8,6 +8,7 @@ import traceback
 import warnings
 from types import TracebackType
 
+import rmas_train
 from rmas_train.errors import StoppedError, UserError
 from rmas_train.support.redact import check_typed, clean, one_line
 
@@ -21,6 +22,9 @@ def main(argv: list[str]) -> int:
         from rmas_train.command.help import print_help
 
         print_help()
+        return 0
+    if "--version" in argv:
+        print(f"rmas_train {rmas_train.__version__}")
         return 0
     try:
         check_typed(argv)

@@ -37,9 +37,6 @@ def sweep(overrides: list[str]) -> None:
         ConfigError: the launcher or any job's config is bad; nothing has run then.
         UserError: jobs failed; the report is on the others.
     """
-    from rmas_train.reporting.collect import result_files
-    from rmas_train.reporting.report import write_report
-
     typed = [o for o in overrides if is_hydra(o)]
     overrides = normalise([o for o in overrides if not is_hydra(o)])
     jobs = expand(overrides)
@@ -52,6 +49,10 @@ def sweep(overrides: list[str]) -> None:
         _make_ready(configs)
         print(f"{len(jobs)} jobs through {launcher}; logs below {root / '.submitit'}", flush=True)
     _launch([*overrides, *typed], launcher, jobs, configs)
+
+    from rmas_train.reporting.collect import result_files
+    from rmas_train.reporting.report import write_report
+
     if result_files(root):
         write_report(root)
     _check_failures(configs)

@@ -1,4 +1,10 @@
-"""From the command line and YAML files to one ``Config``: Hydra ends here."""
+"""From the command line and YAML files to one ``Config``: Hydra ends here.
+
+The package can be called as its function, because ``rmas_train.compose`` names both.
+"""
+
+import sys
+from types import ModuleType
 
 from rmas_train.compose.compose import (
     compose,
@@ -11,6 +17,7 @@ from rmas_train.compose.compose import (
     to_dict,
     to_yaml,
 )
+from rmas_train.config import Config
 
 __all__ = [
     "compose",
@@ -23,3 +30,13 @@ __all__ = [
     "to_dict",
     "to_yaml",
 ]
+
+
+class _Callable(ModuleType):
+    """``rmas_train.compose([...])``; an imported submodule would hide a function of its name."""
+
+    def __call__(self, overrides: list[str]) -> Config:
+        return compose(overrides)
+
+
+sys.modules[__name__].__class__ = _Callable
