@@ -1,0 +1,102 @@
+"""The config of a finished run, which ``stage=eval run=<folder>`` goes by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from rmas_train.compose.explain import explain
+from rmas_train.compose.folders import groups
+from rmas_train.compose.nodes import REFUSALS, to_config
+from rmas_train.config import Config
+from rmas_train.errors import ConfigError
+from rmas_train.support.reading import check_type, parse_yaml
+from rmas_train.topology import build_topology
+
+
+def saved_run(overrides: list[str]) -> Path | None:
+    """With ``stage=eval run=<folder>``: the config that this run was trained with, if any."""
+    typed = dict(o.lstrip("+").split("=", 1) for o in overrides)
+    if typed.get("stage") != "eval" or not typed.get("run"):
+        return None
+    folder = Path(typed["run"])
+    if not folder.is_dir():
+        raise ConfigError(f"run={folder}: no such folder; give a run folder, outputs/<name>.")
+    found = [p for p in (folder / "outer" / "config.yaml", folder / "config.yaml") if p.is_file()]
+    return found[0] if found else None
+
+
+def compose_on(saved: Path, overrides: list[str]) -> Config:
+    """A finished run's config with what was typed on top; ``rounds=1,2,5`` are depths."""
+    config = _read_saved(saved, overrides)
+    plain = [o.lstrip("+") for o in overrides]
+    run = next(o.split("=", 1)[1] for o in plain if o.startswith("run="))
+    typed = [f"run_dir={run}", *plain]
+    for i, override in enumerate(typed):
+        key, value = override.split("=", 1)
+        if key in groups():
+            raise ConfigError(
+                f"{override}: stage=eval run=... takes its groups from the run itself."
+            )
+        if key == "rounds":
+            depths = [d for d in value.split(",") if d.strip().isdigit()]
+            if len(depths) != len(value.split(",")) or "0" in depths:
+                raise ConfigError(f"rounds={value}: give depths of 1 or more, as in rounds=1,2,3.")
+            typed[i] = f"evaluation.rounds=[{','.join(depths)}]"
+    try:
+        structured = OmegaConf.merge(OmegaConf.structured(Config), config)
+        return to_config(OmegaConf.merge(structured, OmegaConf.from_dotlist(typed)))
+    except (*REFUSALS, yaml.YAMLError) as error:
+        raise ConfigError(explain(error, overrides)) from error
+
+
+def _read_saved(path: Path, overrides: list[str]) -> Any:
+    """A saved config that is valid as it stands.
+
+    It may be somebody else's: it names nothing of this environment and runs no code.
+
+    Raises:
+        ConfigError: it is not, or would, unless what it runs was typed here; names the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "${" in text:
+            raise ConfigError("holds '${', but a run writes resolved values; remove it")
+        plain = parse_yaml(text)
+        check_type(plain, dict[str, Any], "")
+        node = OmegaConf.create(plain)
+        config = to_config(node)
+        build_topology(config.topology, config.agents)
+    except (ConfigError, *REFUSALS) as error:
+        reason = str(error) if isinstance(error, ConfigError) else explain(error, [])
+        raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
+    for key, value, what in _asks(config):
+        if not any(o.lstrip("+").startswith(f"{key}=") for o in overrides):
+            raise ConfigError(
+                f"{path}: {key} is on there, which {what}; if you trust it, add {key}={value} to "
+                "this command."
+            )
+    return node
+
+
+def _asks(config: Config) -> list[tuple[str, str, str]]:
+    """What a config asks for that the person at the keyboard alone may allow: key, value, why."""
+    found = [
+        (f"agents.{name}.trust_remote_code", "true", "runs Python that comes with the model")
+        for name, agent in config.agents.items()
+        if agent.trust_remote_code
+    ]
+    if config.allow_code_execution:
+        found.append(("allow_code_execution", "true", "runs Python that the decoder writes"))
+    if config.tools.search_url is not None:
+        url, key = config.tools.search_url, config.tools.search_key_variable
+        found.append(("tools.search_url", url, f"sends searches and the value of {key} there"))
+    return found
+
+
+def from_file(path: Path) -> Config:
+    """The config that a run saved in its folder."""
+    return to_config(_read_saved(path, []))
