@@ -5,14 +5,18 @@ YAML is data: there is no ``_target_``, nothing in a config is ever called.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from rmas_train.compose.explain import explain
 from rmas_train.compose.folders import config_dir
 from rmas_train.compose.nodes import REFUSALS, to_config
 from rmas_train.compose.pins import apply_pins
+from rmas_train.compose.renamed import key_of, rename_values
 from rmas_train.compose.saved import compose_on, saved_run
 from rmas_train.compose.typed import normalise
 from rmas_train.config import Config
@@ -35,7 +39,10 @@ def compose(overrides: list[str]) -> Config:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            config = to_config(hydra_compose("config", overrides=overrides))
+            composed = hydra_compose("config", overrides=overrides)
+        plain = cast(dict[str, Any], OmegaConf.to_container(composed))
+        plain = rename_values(plain, "a config file", [key_of(o) for o in overrides])
+        config = to_config(OmegaConf.create(plain))
     except REFUSALS as error:
         raise ConfigError(explain(error, overrides)) from error
     _check_agents(config, overrides)

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from rmas_train.compose.explain import explain
 from rmas_train.compose.folders import groups
 from rmas_train.compose.nodes import REFUSALS, to_config
+from rmas_train.compose.renamed import rename_values
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
 from rmas_train.support.reading import check_type, parse_yaml
@@ -67,7 +68,7 @@ def _read_saved(path: Path, overrides: list[str]) -> Any:
             raise ConfigError("holds '${', but a run writes resolved values; remove it")
         plain = parse_yaml(text)
         check_type(plain, dict[str, Any], "")
-        node = OmegaConf.create(plain)
+        node = OmegaConf.create(rename_values(plain, "in the file"))
         config = to_config(node)
         build_topology(config.topology, config.agents)
     except (ConfigError, *REFUSALS) as error:

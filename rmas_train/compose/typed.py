@@ -5,6 +5,7 @@ from __future__ import annotations
 from unicodedata import category
 
 from rmas_train.compose.folders import groups
+from rmas_train.compose.renamed import rename_typed
 from rmas_train.errors import ConfigError
 
 MOST_DIGITS = 100
@@ -35,7 +36,7 @@ def normalise(overrides: list[str]) -> list[str]:
         override = override.lstrip("+")
         is_group = override.split("=", 1)[0] in groups() or "/" in override.split("=", 1)[0]
         normal.append(override if is_group else f"++{override}")
-    return normal
+    return rename_typed(normal)
 
 
 def is_hydra(override: str) -> bool:
