@@ -10,7 +10,9 @@ from typing import Any
 from rmas_train.errors import ConfigError, DeprecatedOptionWarning
 
 # Old key -> new key.
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "training.outer.checkpoint": "training.outer.recompute",
+}
 
 
 def rename_typed(overrides: list[str]) -> list[str]:

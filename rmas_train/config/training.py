@@ -66,7 +66,7 @@ class OuterConfig(TrainingConfig):
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )
     train_inner: bool = option(False, "train the inner links too")
-    checkpoint: str = option(
+    recompute: str = option(
         "none", "none | agent: run each call again in backward, flat memory over rounds | auto"
     )
     latents: str = option(
@@ -95,7 +95,7 @@ class OuterConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent", "auto"))
+        check_choice("training.outer.recompute", self.recompute, ("none", "agent", "auto"))
         check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
         check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))
         if self.latents == "rollout" and self.feedback != "rollout":

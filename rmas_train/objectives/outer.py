@@ -29,7 +29,7 @@ from rmas_train.recursion import EXACT, Backward, Team, unroll
 def backward_of(stage: OuterConfig) -> Backward:
     """How the options say that gradients go back."""
     gradient = Gradient(stage.gradient, stage.gradient_steps or 1)
-    return Backward(gradient, stage.gradient_rounds, stage.checkpoint == "agent")
+    return Backward(gradient, stage.gradient_rounds, stage.recompute == "agent")
 
 
 class OuterObjective(nn.Module):

@@ -162,8 +162,8 @@ def advice(config: Config, plan: Plan, sharded: float) -> list[str]:
     if plan.total <= limit:
         return []
     found = []
-    if stage.checkpoint == "none":
-        found.append("training.outer.checkpoint=agent: activations no longer grow with rounds")
+    if stage.recompute == "none":
+        found.append("training.outer.recompute=agent: activations no longer grow with rounds")
     fitting = plan.largest_rows(limit)
     if fitting:
         found.append(f"training.outer.micro_batch_size={fitting}: fits, by proportion")
@@ -180,16 +180,16 @@ def advice(config: Config, plan: Plan, sharded: float) -> list[str]:
 
 
 def settle_recompute(config: Config, device: torch.device, world: int) -> str:
-    """``checkpoint: auto``: ``none`` where the step fits into the device without it."""
+    """``recompute: auto``: ``none`` where the step fits into the device without it."""
     stage = config.training.outer
-    if stage.checkpoint != "auto":
-        return stage.checkpoint
+    if stage.recompute != "auto":
+        return stage.recompute
     rows = min(stage.micro_batch_size or stage.batch_size, -(-stage.batch_size // world))
     plan = make_plan(config, find_tokens(config), rows)
     limit = SAFE * _memory_of(device)
     choice = "none" if plan.total <= limit else "agent"
     needs, has = plan.total / GIB, limit / GIB
-    say(f"checkpoint=auto: {choice} (without: {needs:.3g} GiB planned, {has:.3g} GiB allowed)")
+    say(f"recompute=auto: {choice} (without: {needs:.3g} GiB planned, {has:.3g} GiB allowed)")
     return choice
 
 

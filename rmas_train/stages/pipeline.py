@@ -85,7 +85,7 @@ def run_outer(config: Config, loaded: Loaded, runtime: Runtime) -> None:
         for key, numbers in alignment.items():
             say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     stage = config.training.outer
-    stage = replace(stage, checkpoint=settle_recompute(config, runtime.device, runtime.world))
+    stage = replace(stage, recompute=settle_recompute(config, runtime.device, runtime.world))
     check_layout(stage, runtime)
     objective = OuterObjective(
         loaded.team,

@@ -7,6 +7,7 @@ from rmas_train.compose import compose, from_file, to_yaml
 from rmas_train.compose.renamed import RENAMED, rename_typed, rename_values
 from rmas_train.config import Config, describe
 from rmas_train.errors import ConfigError, DeprecatedOptionWarning
+from rmas_train.runs.handover import FREE
 
 OLD, NEW = "training.outer.deep", "training.outer.depth"
 
@@ -67,3 +68,10 @@ def test_a_file_that_says_both_is_refused_unless_the_new_name_was_typed():
     with pytest.warns(DeprecatedOptionWarning):
         found = rename_values(values, "my.yaml", winners=[NEW])
     assert found == {"training": {"outer": {"depth": "growing"}}}
+
+
+def test_recomputing_was_called_checkpoint_once():
+    with pytest.warns(DeprecatedOptionWarning, match="training.outer.recompute"):
+        config = compose(["training.outer.checkpoint=agent"])
+    assert config.training.outer.recompute == "agent"
+    assert "recompute" in FREE and "checkpoint" not in FREE
