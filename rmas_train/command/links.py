@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from rmas_train.errors import ConfigError
+from rmas_train.support.arguments import Parser
 
 DESCRIPTION = "Links as files: the released layout both ways, a health report, and the hub."
 IMPORT_HELP = """\
@@ -16,21 +16,12 @@ topology, agents, prompts, rounds and run_dir. Only manifests and link files are
 no base model."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Its complaints are one line and end with code 2, like all others here."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(
-            f"{self.prog.removeprefix('python -m rmas_train ')}: {message}. See --help."
-        )
-
-
-def parser() -> argparse.ArgumentParser:
-    top = Parser(prog="python -m rmas_train links", description=DESCRIPTION, allow_abbrev=False)
+def parser() -> Parser:
+    top = Parser(prog="python -m rmas_train links", description=DESCRIPTION)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        return commands.add_parser(name, help=summary, description=summary)
 
     one = add("import", "released links into a run folder, for stage=eval and rmas_train.load")
     one.add_argument("what", nargs="*", metavar="SOURCE key=value", help=IMPORT_HELP)

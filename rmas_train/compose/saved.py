@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-
 from rmas_train.compose.explain import explain
+from rmas_train.compose.files import Given
 from rmas_train.compose.folders import groups
-from rmas_train.compose.nodes import REFUSALS, to_config
-from rmas_train.compose.renamed import rename_values
+from rmas_train.compose.nodes import REFUSALS, merge_typed, to_config
+from rmas_train.compose.renamed import key_of, rename_values
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
 from rmas_train.support.reading import check_type, parse_yaml
@@ -30,37 +29,44 @@ def saved_run(overrides: list[str]) -> Path | None:
     return found[0] if found else None
 
 
-def compose_on(saved: Path, overrides: list[str]) -> Config:
-    """A finished run's config with what was typed on top; ``rounds=1,2,5`` are depths."""
-    config = _read_saved(saved, overrides)
-    plain = [o.lstrip("+") for o in overrides]
-    run = next(o.split("=", 1)[1] for o in plain if o.startswith("run="))
-    typed = [f"run_dir={run}", *plain]
-    for i, override in enumerate(typed):
-        key, value = override.split("=", 1)
-        if key in groups():
-            raise ConfigError(
-                f"{override}: stage=eval run=... takes its groups from the run itself."
-            )
-        if key == "rounds":
-            depths = [d for d in value.split(",") if d.strip().isdigit()]
-            if len(depths) != len(value.split(",")) or "0" in depths:
-                raise ConfigError(f"rounds={value}: give depths of 1 or more, as in rounds=1,2,3.")
-            typed[i] = f"evaluation.rounds=[{','.join(depths)}]"
+def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -> Config:
+    """A finished run's config with files and what was typed on top; ``rounds=1,2,5`` are depths."""
+    allowed = [*overrides, *(f"{k}={v}" for one in files for k, v in _leaves(one.options))]
+    plain = read_saved(saved, allowed)
+    chosen = [f"{group}={choice}" for one in files for group, choice in one.choices.items()]
+    chosen += [o.lstrip("+") for o in overrides if key_of(o) in groups()]
+    if chosen:
+        raise ConfigError(f"{chosen[0]}: stage=eval run=... takes its groups from the run itself.")
+    run = next(o.split("=", 1)[1] for o in overrides if key_of(o) == "run")
+    typed = [f"run_dir={run}", *(_depths(o.lstrip("+")) for o in overrides)]
     try:
-        structured = OmegaConf.merge(OmegaConf.structured(Config), config)
-        return to_config(OmegaConf.merge(structured, OmegaConf.from_dotlist(typed)))
-    except (*REFUSALS, yaml.YAMLError) as error:
+        return to_config(merge_typed(plain, [one.options for one in files], typed))
+    except REFUSALS as error:
         raise ConfigError(explain(error, overrides)) from error
 
 
-def _read_saved(path: Path, overrides: list[str]) -> Any:
+def _depths(override: str) -> str:
+    """Several rounds are the depths of an evaluation, not a sweep."""
+    key, value = override.split("=", 1)
+    if key != "rounds":
+        return override
+    depths = [d for d in value.split(",") if d.strip().isdigit()]
+    if len(depths) != len(value.split(",")) or "0" in depths:
+        raise ConfigError(f"rounds={value}: give depths of 1 or more, as in rounds=1,2,3.")
+    return f"evaluation.rounds=[{','.join(depths)}]"
+
+
+def read_saved(path: Path, allowed: Iterable[str] = ()) -> dict[str, Any]:
     """A saved config that is valid as it stands.
 
     It may be somebody else's: it names nothing of this environment and runs no code.
 
+    Args:
+        path: the file.
+        allowed: ``key=value`` of what the person at the keyboard has asked for.
+
     Raises:
-        ConfigError: it is not, or would, unless what it runs was typed here; names the file.
+        ConfigError: it is not, or would, unless what it runs is allowed; names the file.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -68,19 +74,20 @@ def _read_saved(path: Path, overrides: list[str]) -> Any:
             raise ConfigError("holds '${', but a run writes resolved values; remove it")
         plain = parse_yaml(text)
         check_type(plain, dict[str, Any], "")
-        node = OmegaConf.create(rename_values(plain, "in the file"))
-        config = to_config(node)
+        plain = rename_values(plain, "in the file")
+        config = to_config(plain)
         build_topology(config.topology, config.agents)
     except (ConfigError, *REFUSALS) as error:
         reason = str(error) if isinstance(error, ConfigError) else explain(error, [])
         raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
+    keys = {key_of(override) for override in allowed}
     for key, value, what in _asks(config):
-        if not any(o.lstrip("+").startswith(f"{key}=") for o in overrides):
+        if key not in keys:
             raise ConfigError(
                 f"{path}: {key} is on there, which {what}; if you trust it, add {key}={value} to "
                 "this command."
             )
-    return node
+    return plain
 
 
 def _asks(config: Config) -> list[tuple[str, str, str]]:
@@ -100,4 +107,13 @@ def _asks(config: Config) -> list[tuple[str, str, str]]:
 
 def from_file(path: Path) -> Config:
     """The config that a run saved in its folder."""
-    return to_config(_read_saved(path, []))
+    return to_config(read_saved(path))
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Full key -> value of nested options."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
