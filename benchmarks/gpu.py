@@ -67,7 +67,7 @@ def build(device: str, tiny: bool) -> tuple[Config, Team, LinkSet]:
             f"plan.answer_tokens={TEXT}",
             f"rounds={ROUNDS}",
             f"latent_length={LATENT}",
-            "training.outer.checkpoint=agent",
+            "training.outer.recompute=agent",
         ]
     )
     topology = build_topology(config.topology, config.agents)

@@ -88,7 +88,7 @@ def planned(setting: str) -> float:
         keys = ("prefix_tokens", "suffix_tokens", "answer_tokens")
         typed += [f"plan.{key}={n}" for key, n in zip(keys, lengths, strict=True)]
         options = [f"rounds={rounds}", f"latent_length={size.latent_length}"]
-        config = compose([*typed, *options, f"training.outer.checkpoint={checkpoint}"])
+        config = compose([*typed, *options, f"training.outer.recompute={checkpoint}"])
         return make_plan(config, find_tokens(config), batch).total
 
 

@@ -121,6 +121,10 @@ class ContaminationWarning(UserWarning):
     """A data set was not compared with an evaluation set and may hold questions of it."""
 
 
+class DeprecatedOptionWarning(UserWarning):
+    """An option under a name that it had before; the message says the new one."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``, or the known names when none is near."""
     name, known = str(name), sorted(known)

@@ -79,7 +79,7 @@ def options(system: str, folder: Path, short: bool) -> list[str]:
         "training.outer.lr=1e-3",
         "training.inner.log_every=1",
         "training.outer.log_every=1",
-        "training.outer.checkpoint=agent",
+        "training.outer.recompute=agent",
         "training.outer.depth=fixed",
         "evaluation.max_new_tokens=16",
         "evaluation.batch_size=64",

@@ -4,7 +4,7 @@
 
 Everything is composed from ``experiment=<system> agents=<system>_shapes`` and counted on the meta
 device; no weights and no hub are needed. Plans: two rounds, as memory hardly grows with more under
-checkpoint=agent; latent length 16, prompts of 400 + 40 tokens, answers of 400, 8 rows a step: 1 on
+recompute=agent; latent length 16, prompts of 400 + 40 tokens, answers of 400, 8 rows a step: 1 on
 each of 8 GPUs, counted; 8 on one GPU, the activations of one times eight.
 """
 
@@ -35,7 +35,7 @@ def describe(system: str) -> dict[str, Any]:
         [
             f"experiment={system}",
             f"agents={system}_shapes",
-            "training.outer.checkpoint=agent",
+            "training.outer.recompute=agent",
             "rounds=2",
             "latent_length=16",
         ]

@@ -1,44 +1,69 @@
-"""``--help``: stages, config groups and every option."""
+"""``--help``: stages, flags, config groups and every option with its default, in 80 columns."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+import textwrap
+from collections.abc import Iterator
 
 from rmas_train.compose import groups
 from rmas_train.config import Config, describe
 from rmas_train.config.run import STAGES
+from rmas_train.support.arguments import WIDTH
 
 USAGE = """\
 Usage: python -m rmas_train [stage=STAGE] [group=choice ...] [key=value ...]
-       python -m rmas_train -m key=a,b,c ...        every combination: one table, one heat map
+       python -m rmas_train -m key=a,b,c ...     every combination: one table
        torchrun --nproc-per-node N -m rmas_train ...
-       python -m rmas_train links import|export|report|push|pull ...   see `links --help`
+       python -m rmas_train links import|export|report|push|pull ...
+
+`rmas-train` is the same command, installed. `links --help` explains the last.
 
 Examples:
-  python -m rmas_train                                        all stages on the shipped relay
+  python -m rmas_train                     all stages on the shipped relay
   python -m rmas_train stage=inner
   python -m rmas_train stage=outer rounds=3 latent_length=4
   python -m rmas_train stage=eval run=outputs/relay rounds=1,2,3,5
   python -m rmas_train -m rounds=1,2,3 latent_length=2,4,8
+  python -m rmas_train --config my.yaml training.outer.lr=5e-4
+  python -m rmas_train --config-dir my_conf experiment=my_experiment --show
 """
+FLAGS = {
+    "--config FILE": "options from a YAML file, nested keys; after the experiment, before what is "
+    "typed; repeatable. It may name group choices (experiment: relay); without an experiment it "
+    "stands on experiment=none.",
+    "--config-dir DIR": "a folder with groups of your own (topology/, agents/, data/, "
+    "experiment/, ...), searched before the shipped ones; repeatable.",
+    "--show": "print the resolved config as YAML and run nothing.",
+    "-m, --multirun": "a sweep: several values per key, separated by commas.",
+    "--version": "print the version.",
+    "-h, --help": "print this.",
+}
 
 
 def print_help() -> None:
-    console = Console()
-    console.print(USAGE, markup=False, highlight=False)
-    console.print(f"Stages: {', '.join(STAGES)}\n", markup=False, highlight=False)
-    choices = Table(title="Config groups (group=choice)", title_justify="left")
-    choices.add_column("group")
-    choices.add_column("choices", overflow="fold")
-    for group, names in groups().items():
-        if names:
-            choices.add_row(group, ", ".join(names))
-    console.print(choices)
-    options = Table(title="Options (key=value)", title_justify="left")
-    options.add_column("key", no_wrap=True)
-    options.add_column("meaning", overflow="fold")
-    for key, _, meaning in describe(Config):
-        options.add_row(key, meaning.replace("[", r"\["))
-    console.print(options)
-    console.print("Values: run any command; the resolved config is printed first.", highlight=False)
+    """All of it, on standard output."""
+    parts = [USAGE, _wrapped(f"Stages: {', '.join(STAGES)}"), "", "Flags, anywhere:"]
+    for flag, meaning in FLAGS.items():
+        parts += [f"  {flag}", _wrapped(meaning, 6)]
+    parts += ["", "Config groups (group=choice):"]
+    parts += [_wrapped(f"{g}={' | '.join(c)}", 2, 6) for g, c in groups().items() if c]
+    parts += ["", "Options (key=default):", *_options()]
+    print("\n".join(parts))
+
+
+def _options() -> Iterator[str]:
+    for key, default, meaning in describe(Config):
+        yield _wrapped(f"{key}={default}", 2, 6)
+        yield _wrapped(meaning, 6)
+
+
+def _wrapped(text: str, first: int = 0, then: int | None = None) -> str:
+    """Lines of at most 80 characters, indented."""
+    rest = first if then is None else then
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=" " * first,
+        subsequent_indent=" " * rest,
+        break_on_hyphens=False,
+    )

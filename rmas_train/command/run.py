@@ -1,4 +1,4 @@
-"""One run from a composed config: its stages on every rank, then the report."""
+"""One run: its config composed and told of, its stages on every rank, then the report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 
+from rmas_train.compose import Typed, changes, compose, full_config, to_yaml
 from rmas_train.config import Config
 from rmas_train.errors import UserError
 from rmas_train.support.files import check_writable, locked
+from rmas_train.support.redact import clean
+
+
+def run_one(asked: Typed) -> None:
+    """Compose what was typed, say what differs from the experiment, run; or only show it."""
+    config = compose([*asked.flags, *asked.overrides])
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    if asked.is_shown:
+        print(to_yaml(config), end="", flush=True) if is_main else None
+        return
+    if is_main:
+        for line in [*changes(asked, config), full_config(config)]:
+            print(clean(line))
+        print(flush=True)
+    execute(config)
 
 
 def execute(config: Config) -> None:

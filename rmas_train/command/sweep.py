@@ -21,7 +21,15 @@ from omegaconf import DictConfig
 
 from rmas_train.command.launcher import check_launcher
 from rmas_train.command.run import execute
-from rmas_train.compose import compose, config_dir, is_hydra, normalise
+from rmas_train.compose import (
+    Typed,
+    compose,
+    config_dir,
+    is_hydra,
+    normalise,
+    searching,
+    to_yaml,
+)
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError, UserError
 from rmas_train.support.files import write_text
@@ -30,28 +38,36 @@ from rmas_train.support.redact import one_line
 FAILURE = "error.txt"  # in the run folder of a job that failed in a process of its own
 
 
-def sweep(overrides: list[str]) -> None:
+def sweep(asked: Typed) -> None:
     """Check every job's config first, then run them all and report on them together.
+
+    With ``--show``: print the configs instead.
 
     Raises:
         ConfigError: the launcher or any job's config is bad; nothing has run then.
         UserError: jobs failed; the report is on the others.
     """
-    from rmas_train.reporting.collect import result_files
-    from rmas_train.reporting.report import write_report
-
-    typed = [o for o in overrides if is_hydra(o)]
-    overrides = normalise([o for o in overrides if not is_hydra(o)])
-    jobs = expand(overrides)
+    typed = [o for o in asked.overrides if is_hydra(o)]
+    overrides = normalise([o for o in asked.overrides if not is_hydra(o)], asked.folders)
+    jobs = {name: [*asked.flags, *job] for name, job in expand(overrides).items()}
     first = compose(next(iter(jobs.values())))
     has_root = any(o.startswith("++run_dir=") for o in overrides)
     root = Path(first.run_dir) if has_root else Path(first.run_dir) / "sweep"
     configs = {name: job_config(name, jobs, root) for name in jobs}
+    if asked.is_shown:
+        for name, config in configs.items():
+            print(f"--- # job {name}\n{to_yaml(config)}", end="", flush=True)
+        return
     launcher = check_launcher(typed)
     if launcher != "basic":
         _make_ready(configs)
         print(f"{len(jobs)} jobs through {launcher}; logs below {root / '.submitit'}", flush=True)
-    _launch([*overrides, *typed], launcher, jobs, configs)
+    with searching(asked.folders):
+        _launch([*overrides, *typed], launcher, jobs, configs)
+
+    from rmas_train.reporting.collect import result_files
+    from rmas_train.reporting.report import write_report
+
     if result_files(root):
         write_report(root)
     _check_failures(configs)

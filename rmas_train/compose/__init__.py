@@ -1,25 +1,45 @@
-"""From the command line and YAML files to one ``Config``: Hydra ends here."""
+"""From the command line and YAML files to one ``Config``: Hydra ends here.
 
-from rmas_train.compose.compose import (
-    compose,
-    config_dir,
-    from_file,
-    groups,
-    is_hydra,
-    normalise,
-    to_config,
-    to_dict,
-    to_yaml,
-)
+The package can be called as its function, because ``rmas_train.compose`` names both.
+"""
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from rmas_train.compose.changes import changes, full_config
+from rmas_train.compose.compose import compose, config_from
+from rmas_train.compose.composing import searching
+from rmas_train.compose.folders import config_dir, groups
+from rmas_train.compose.nodes import to_config, to_dict, to_yaml
+from rmas_train.compose.saved import from_file
+from rmas_train.compose.typed import Typed, is_hydra, normalise, read_typed
+from rmas_train.config import Config
 
 __all__ = [
+    "Typed",
+    "changes",
     "compose",
     "config_dir",
+    "config_from",
     "from_file",
+    "full_config",
     "groups",
     "is_hydra",
     "normalise",
+    "read_typed",
+    "searching",
     "to_config",
     "to_dict",
     "to_yaml",
 ]
+
+
+class _Callable(ModuleType):
+    """``rmas_train.compose([...])``; an imported submodule would hide a function of its name."""
+
+    def __call__(self, typed: Sequence[str]) -> Config:
+        return compose(typed)
+
+
+sys.modules[__name__].__class__ = _Callable

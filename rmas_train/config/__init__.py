@@ -12,6 +12,7 @@ from rmas_train.config.agents import (
 )
 from rmas_train.config.data import DataConfig
 from rmas_train.config.evaluation import EvaluationConfig, ToolsConfig
+from rmas_train.config.options import shown
 from rmas_train.config.run import Config, describe
 from rmas_train.config.runtime import PlanConfig, RuntimeConfig
 from rmas_train.config.training import InnerConfig, OuterConfig, StagesConfig, TrainingConfig
@@ -33,4 +34,5 @@ __all__ = [
     "TrainingConfig",
     "describe",
     "first_alike",
+    "shown",
 ]

@@ -49,9 +49,11 @@ class ToolsConfig:
     """What the decoder may call while it writes its final text; docs/tools.md."""
 
     names: list[str] = option([], "any of python, search; python needs allow_code_execution=true")
-    max_calls: int = option(5, "calls per answer; the next one is refused")
-    output_chars: int = option(6000, "longest result that the decoder reads, characters")
-    python_seconds: float = option(10.0, "how long a program may run")
+    max_calls: int = option(5, "calls per answer; the next one is refused (release: 5)")
+    output_chars: int = option(
+        6000, "longest result that the decoder reads, characters (release: 6000)"
+    )
+    python_seconds: float = option(10.0, "seconds that a program may run (release: 10)")
     python_packages: bool = option(False, "programs may import installed packages")
     memory_mib: int = option(512, "MiB of memory that a program and its processes may use")
     processes: int = option(16, "processes and threads that a program may have")
@@ -61,9 +63,9 @@ class ToolsConfig:
     search_key_variable: str = option(
         "TAVILY_API_KEY", "environment variable that holds the web service's key"
     )
-    search_seconds: float = option(10.0, "how long the web service may take")
-    search_hits: int = option(4, "passages per search")
-    search_chars: int = option(320, "characters of each passage")
+    search_seconds: float = option(10.0, "seconds that the web service may take")
+    search_hits: int = option(4, "passages per search (release: 4)")
+    search_chars: int = option(320, "characters of each passage (release: 320)")
 
     def __post_init__(self) -> None:
         for name in self.names:

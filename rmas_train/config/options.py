@@ -6,6 +6,8 @@ from dataclasses import field
 from reprlib import repr as short
 from typing import Any
 
+import yaml
+
 from rmas_train.errors import ConfigError, did_you_mean
 
 MOST_ROUNDS, MOST_LENGTH, MOST_STEPS, MOST_ROWS = 10_000, 1_000_000, 10_000_000, 1_000_000
@@ -16,6 +18,12 @@ def option(default: Any, doc: str) -> Any:
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata={"doc": doc})
     return field(default=default, metadata={"doc": doc})
+
+
+def shown(value: Any) -> str:
+    """A value on one line, as YAML has it and as it can be typed."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return str(text).removesuffix("...\n").strip()
 
 
 def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, fields
 from rmas_train.config.agents import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig
 from rmas_train.config.data import DataConfig
 from rmas_train.config.evaluation import EvaluationConfig, ToolsConfig, check_tools
-from rmas_train.config.options import MOST_LENGTH, MOST_ROUNDS, check_choice, check_least, option
+from rmas_train.config.options import (
+    MOST_LENGTH,
+    MOST_ROUNDS,
+    check_choice,
+    check_least,
+    option,
+    shown,
+)
 from rmas_train.config.runtime import PlanConfig, RuntimeConfig
 from rmas_train.config.training import StagesConfig
 from rmas_train.errors import ConfigError
@@ -91,14 +98,14 @@ class Config:
 
 
 def describe(config_class: type, prefix: str = "") -> list[tuple[str, str, str]]:
-    """(key, default, meaning) of every option below ``config_class``, for ``--help``."""
+    """(key, default, meaning) of every option below ``config_class``."""
     rows = []
     for f in fields(config_class):
         default = f.default_factory() if callable(f.default_factory) else f.default
         if hasattr(default, "__dataclass_fields__"):
             rows += describe(type(default), f"{prefix}{f.name}.")
         else:
-            rows.append((prefix + f.name, str(default), f.metadata.get("doc", "")))
+            rows.append((prefix + f.name, shown(default), f.metadata.get("doc", "")))
     if config_class is Config:
         rows += describe(AgentConfig, "agents.<name>.") + describe(EdgeConfig, "topology.edges[i].")
     return rows

@@ -13,21 +13,23 @@ GRADIENTS = ("full", "window", "first_step", "parallel")
 
 @dataclass(kw_only=True)
 class TrainingConfig:
-    """What both stages share. Release: AdamW, betas 0.9, 0.95, weight decay 0, 10 warm-up steps."""
+    """What both stages share."""
 
     objective: str = option("", "what is minimised; a plugin adds its own")
     callbacks: list[str] = option([], "a plugin's callbacks, told of every optimizer step")
     steps: int = option(1000, "optimizer steps")
     batch_size: int = option(64, "rows per optimizer step, over all ranks and micro-batches")
     micro_batch_size: int | None = option(None, "rows per forward and rank; null: all of a rank's")
-    lr: float = option(5e-4, "peak learning rate")
-    warmup_steps: int = option(10, "linear warm-up, then cosine to 0")
-    weight_decay: float = option(0.0, "AdamW weight decay")
-    betas: list[float] = option([0.9, 0.95], "AdamW betas")
+    lr: float = option(5e-4, "peak learning rate (release and paper: 5e-4)")
+    warmup_steps: int = option(10, "linear warm-up, then cosine to 0 (release: 10)")
+    weight_decay: float = option(0.0, "AdamW weight decay (release: 0)")
+    betas: list[float] = option([0.9, 0.95], "AdamW betas (release: 0.9, 0.95)")
     eps: float = option(
         1e-8, "AdamW epsilon; near the converged gradient's entries it stops Adam's random walk"
     )
-    clip_norm: float = option(1.0, "largest gradient norm; 0 turns clipping off")
+    clip_norm: float = option(
+        1.0, "largest gradient norm; 0 turns clipping off (release: 1, over all parameters)"
+    )
     clip_scope: str = option("link", "link: each link by itself | global: all as one vector")
     log_every: int = option(10, "steps between lines of metrics.jsonl")
     save_every: int = option(200, "steps between checkpoints; also after the last step")
@@ -66,11 +68,14 @@ class InnerConfig(TrainingConfig):
 @dataclass(kw_only=True)
 class OuterConfig(TrainingConfig):
     objective: str = option("answer", "cross-entropy on the final answer; or a plugin's")
+    lr: float = option(
+        1e-4, "peak learning rate from an aligned start; the release's 5e-4 spoils it, docs/log.md"
+    )
     depth: str = option(
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )
     train_inner: bool = option(False, "train the inner links too")
-    checkpoint: str = option(
+    recompute: str = option(
         "none", "none | agent: run each call again in backward, flat memory over rounds | auto"
     )
     latents: str = option(
@@ -99,7 +104,7 @@ class OuterConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("training.outer.checkpoint", self.checkpoint, ("none", "agent", "auto"))
+        check_choice("training.outer.recompute", self.recompute, ("none", "agent", "auto"))
         check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
         check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))
         if self.latents == "rollout" and self.feedback != "rollout":

@@ -173,7 +173,7 @@ class OuterObjective(Objective):
 def backward_of(options: OuterConfig) -> Backward:
     """How the options say that gradients go back."""
     gradient = Gradient(options.gradient, options.gradient_steps or 1)
-    return Backward(gradient, options.gradient_rounds, options.checkpoint == "agent")
+    return Backward(gradient, options.gradient_rounds, options.recompute == "agent")
 
 
 def role_text_columns(config: Config, loaded: Loaded) -> dict[str, str]:

@@ -104,7 +104,7 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
     trainable = sum(_bytes(link.parameters()) for link in trained)
     weights = {name: _bytes(agent.model.parameters()) for name, agent in whole.items()}
     calls = topology.live_calls(config.rounds)[:-1]
-    again = 2 if stage.checkpoint == "agent" else 1
+    again = 2 if stage.recompute == "agent" else 1
     single = again * max(0, config.latent_length - 1)
     return Plan(
         rows,

@@ -1,4 +1,4 @@
-"""``training.outer.checkpoint: auto``: recompute agent calls where a step would not fit without."""
+"""``training.outer.recompute: auto``: recompute agent calls where a step would not fit without."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SAFE = 0.7  # share of a device's memory that a plan may fill: allocators keep s
 def settle_recompute(config: Config, device: torch.device, world: int) -> Config:
     """The config with ``none`` or ``agent`` in place of ``auto``."""
     stage = config.training.outer
-    if stage.checkpoint != "auto":
+    if stage.recompute != "auto":
         return config
     rows = min(stage.micro_batch_size or stage.batch_size, -(-stage.batch_size // world))
     plan = make_plan(config, find_tokens(config), rows)
     limit = SAFE * memory_of(device)
     choice = "none" if plan.total <= limit else "agent"
     needs, has = plan.total / GIB, limit / GIB
-    say(f"checkpoint=auto: {choice} (without: {needs:.3g} GiB planned, {has:.3g} GiB allowed)")
+    say(f"recompute=auto: {choice} (without: {needs:.3g} GiB planned, {has:.3g} GiB allowed)")
     settled = copy.deepcopy(config)
-    settled.training.outer.checkpoint = choice
+    settled.training.outer.recompute = choice
     return settled

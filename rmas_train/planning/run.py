@@ -82,8 +82,8 @@ def advice(config: Config, plan: Plan, sharded: float) -> list[str]:
     if plan.total <= limit:
         return []
     found = []
-    if stage.checkpoint == "none":
-        found.append("training.outer.checkpoint=agent: activations no longer grow with rounds")
+    if stage.recompute == "none":
+        found.append("training.outer.recompute=agent: activations no longer grow with rounds")
     fitting = plan.largest_rows(limit)
     if fitting:
         found.append(f"training.outer.micro_batch_size={fitting}: fits, by proportion")

@@ -24,7 +24,7 @@ FREE = (
     "save_every",
     "save_minutes",
     "keep",
-    "checkpoint",
+    "recompute",
     "prefix_cache_gib",
     "callbacks",
 )

@@ -73,9 +73,9 @@ def check_layout(config: Config, backend: str, placement: str) -> None:
             "runtime.placement=sharded: a prefix found by one rank only would leave the others "
             "waiting; set training.outer.prefix_cache_gib=0."
         )
-    if backend == "zero3" and (stage.checkpoint == "agent" or stage.gradient == "parallel"):
+    if backend == "zero3" and (stage.recompute == "agent" or stage.gradient == "parallel"):
         raise ConfigError(
             "runtime.backend=zero3 takes links apart between their forwards, which "
-            f"training.outer.checkpoint={stage.checkpoint} and gradient={stage.gradient} cannot "
-            "work with; use runtime=zero2, or checkpoint=none and gradient=full."
+            f"training.outer.recompute={stage.recompute} and gradient={stage.gradient} cannot "
+            "work with; use runtime=zero2, or recompute=none and gradient=full."
         )

@@ -11,7 +11,7 @@ from rmas_train.errors import OutOfMemoryError
 
 SIGNS = ("can't allocate memory", "bad_alloc")  # plain RuntimeErrors of the CPU's allocators
 KNOBS = (
-    "lower training.<stage>.micro_batch_size (same result), set training.outer.checkpoint=agent "
+    "lower training.<stage>.micro_batch_size (same result), set training.outer.recompute=agent "
     "(same result, slower), lower training.outer.prefix_cache_gib, latent_length or rounds, load "
     "agents with dtype=bfloat16, or spread them with runtime.placement=per_agent or sharded; "
     "stage=plan says what fits"

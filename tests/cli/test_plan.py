@@ -48,7 +48,7 @@ def test_a_plan_needs_configs_only(shapes, workspace, capsys):
 def test_a_plan_that_does_not_fit_names_knobs(shapes, capsys):
     assert main([*shapes, *LENGTHS, "plan.device_gib=0.0002", "plan.devices=[1]"]) == 0
     shown = capsys.readouterr().out
-    assert "NO" in shown and "training.outer.checkpoint=agent" in shown
+    assert "NO" in shown and "training.outer.recompute=agent" in shown
     assert "bfloat16" in shown
 
 
@@ -67,9 +67,9 @@ def test_what_a_plan_lacks_is_named(shapes, capsys):
 @pytest.mark.parametrize(("memory", "choice"), [(2**30, "none"), (2**18, "agent")])
 def test_auto_checkpoints_where_the_plan_says_so(overrides, capsys, monkeypatch, memory, choice):
     monkeypatch.setattr("rmas_train.planning.recompute.memory_of", lambda device: float(memory))
-    typed = [*overrides, "training.outer.checkpoint=auto", "evaluation.systems=[]"]
+    typed = [*overrides, "training.outer.recompute=auto", "evaluation.systems=[]"]
     assert main(typed) == 0
-    assert f"checkpoint=auto: {choice}" in capsys.readouterr().out
+    assert f"recompute=auto: {choice}" in capsys.readouterr().out
 
 
 def test_recurrent_agents_can_be_planned(shapes, workspace):

@@ -21,7 +21,7 @@ def test_two_ranks_equal_one(overrides, workspace, micro):
     ]
     for processes in (1, 2):
         way = "agent" if processes == 2 and micro == "1" else "none"
-        typed = [*base, f"training.outer.checkpoint={way}", f"run_dir={workspace}/{processes}/run"]
+        typed = [*base, f"training.outer.recompute={way}", f"run_dir={workspace}/{processes}/run"]
         out = launch(typed, processes)
         assert f"{processes} process(es)" in out
     one, two = (workspace / str(n) / "run" for n in (1, 2))

@@ -30,7 +30,7 @@ agents topology links data training evaluation runtime data.role_texts plan
 """)
 CHOICES = names("""
 stage links.variant links.norm links.edge_input links.init training.outer.depth
-training.outer.checkpoint training.outer.latents training.outer.feedback
+training.outer.recompute training.outer.latents training.outer.feedback
 training.outer.gradient training.outer.clip_scope evaluation.decoding runtime.backend
 runtime.placement runtime.device agents.solver.dtype agents.solver.attention
 """)
@@ -46,7 +46,7 @@ CONTRADICTIONS = [
     ["training.outer.feedback=gold_answer"],
     ["latent_length=0"],
     ["runtime.backend=zero2", "runtime.placement=sharded"],
-    ["runtime.backend=zero3", "training.outer.checkpoint=agent"],
+    ["runtime.backend=zero3", "training.outer.recompute=agent"],
     ["runtime.backend=single", "runtime.processes=3"],
     ["runtime.placement=per_agent", "runtime.backend=ddp"],
     ["resume=auto", "run=nowhere"],

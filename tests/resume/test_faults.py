@@ -166,7 +166,7 @@ def test_out_of_memory_names_the_knobs(typed, workspace):
     )
     assert done.returncode == 2, done.stderr[-2000:]
     assert "error: out of memory (" in done.stderr
-    for knob in ("micro_batch_size", "checkpoint=agent", "placement", "stage=plan"):
+    for knob in ("micro_batch_size", "recompute=agent", "placement", "stage=plan"):
         assert knob in done.stderr
 
 

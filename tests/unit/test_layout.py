@@ -61,7 +61,8 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 HYDRA = {
-    "rmas_train.compose.compose",
+    "rmas_train.compose.composing",
+    "rmas_train.compose.nodes",
     "rmas_train.command.launcher",
     "rmas_train.command.sweep",
 }
@@ -153,9 +154,15 @@ def test_the_wheel_holds_conf_and_the_relay(tmp_path):
         assert needed in names
     # Installed so, without the clone, the command composes its config.
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    own = "# @package _global_\nname: ours\nlatent_length: 5\n"
+    (tmp_path / "own" / "experiment" / "ours.yaml").write_text(own)
+    (tmp_path / "my.yaml").write_text("rounds: 7\n")
+    typed = ["experiment=ours", "--config-dir=own", "--config=my.yaml", "agents=relay_dialect"]
     code = (
-        "from rmas_train.compose import compose; print(compose(['experiment=relay_dialect']).name)"
-    )
+        "import rmas_train; c = rmas_train.compose({typed}); "
+        "print(c.name, c.rounds, c.latent_length, c.agents['solver'].model)"
+    ).replace("{typed}", str(typed))
     env = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
     out = subprocess.run(
         [sys.executable, "-c", code],
@@ -165,4 +172,4 @@ def test_the_wheel_holds_conf_and_the_relay(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert out.stdout.strip() == "relay_dialect"
+    assert out.stdout.split()[:3] == ["ours", "7", "5"] and "dialect" in out.stdout

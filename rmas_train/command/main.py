@@ -1,0 +1,99 @@
+"""``rmas-train ...``, ``python -m rmas_train ...``: what was typed, and how errors are told."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from types import TracebackType
+
+import rmas_train
+from rmas_train.errors import StoppedError, UserError
+from rmas_train.support.redact import check_typed, clean, one_line
+
+
+def run() -> None:
+    """The command, as a process of its own."""
+    warnings.formatwarning = warning_line
+    sys.excepthook = tell_crash
+    warnings.filterwarnings("default", module="rmas_train")
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Run what was typed; 0, or 2 for what the user can mend."""
+    # DeepSpeed's launcher adds it for every process; the environment says the same.
+    argv = [a for a in argv if not a.startswith("--local_rank=")]
+    is_links = argv[:1] == ["links"]
+    if {"-h", "--help"} & set(argv) and not is_links:
+        from rmas_train.command.help import print_help
+
+        print_help()
+        return 0
+    if "--version" in argv:
+        print(f"rmas_train {rmas_train.__version__}")
+        return 0
+    try:
+        check_typed(argv)
+        if is_links:
+            from rmas_train.command.links import run_command
+
+            run_command(argv[1:])
+        else:
+            run_typed(argv)
+    except UserError as error:
+        if is_told_here(error):
+            prefix = "" if isinstance(error, StoppedError) else "error: "
+            print(f"{prefix}{one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # a full disk, a folder where a file should be, no permission
+        if error.filename is None:
+            raise
+        line = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk."
+        print(f"error: {one_line(line)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished stages and checkpoints are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def is_told_here(error: UserError) -> bool:
+    """One process of several tells the user: the one that failed first, else rank 0."""
+    told: bool = getattr(error, "is_first", int(os.environ.get("RANK", "0")) == 0)
+    return told
+
+
+def run_typed(argv: list[str]) -> None:
+    """One run, or a sweep of them."""
+    from rmas_train.compose import read_typed
+
+    asked = read_typed(argv)
+    if asked.is_sweep:
+        from rmas_train.command.sweep import sweep
+
+        sweep(asked)
+    else:
+        from rmas_train.command.run import run_one
+
+        run_one(asked)
+
+
+def tell_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """The interpreter's traceback, without secrets and control characters."""
+    print(clean("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+
+def warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning in one line, without the source text that the interpreter adds."""
+    del line
+    return f"{filename}:{lineno}: {category.__name__}: {one_line(message)}\n"

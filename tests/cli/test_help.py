@@ -1,0 +1,44 @@
+"""``--help`` and ``--version``: everything is there, in 80 columns."""
+
+import pytest
+
+import rmas_train
+from rmas_train.__main__ import main
+from rmas_train.compose import groups
+from rmas_train.config import Config, describe
+
+
+@pytest.fixture(params=[None, "40", "200"])
+def columns(request, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if request.param:
+        monkeypatch.setenv("COLUMNS", request.param)
+
+
+def test_help(columns, capsys):
+    assert main(["rounds=3", "--help", "nonsense"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    flat = "".join(out.split())
+    for key, default, meaning in describe(Config):
+        assert "".join(f"{key}={default}{meaning}".split()) in flat
+    for group, choices in groups().items():
+        assert f"{group}={'|'.join(choices)}" in flat
+    for flag in ("--config FILE", "--config-dir DIR", "--show", "--version", "--multirun"):
+        assert flag in out
+
+
+@pytest.mark.parametrize("command", [[], ["import"], ["report"], ["push"]])
+def test_help_of_links(columns, capsys, command):
+    with pytest.raises(SystemExit):
+        main(["links", *command, "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_every_option_has_a_meaning():
+    assert all(meaning for key, _, meaning in describe(Config))
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rmas_train {rmas_train.__version__}\n"
