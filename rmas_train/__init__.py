@@ -2,6 +2,7 @@
 
 python -m rmas_train                      # inner, outer, eval and report on the shipped relay
 system = rmas_train.load("outputs/relay") # the trained system, ready to answer
+system = rmas_train.train("my.yaml")      # the same from Python
 
 The names below are imported when they are first used: torch takes seconds, and ``--help`` needs
 none of it.
@@ -13,23 +14,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmas_train.api import evaluate as evaluate
     from rmas_train.api import load as load
-    from rmas_train.compose import compose as compose
+    from rmas_train.api import train as train
+    from rmas_train.compose import config_from as config_from
     from rmas_train.config import Config as Config
-    from rmas_train.systems.latent import Answer as Answer
+    from rmas_train.recursion import Call as Call
+    from rmas_train.systems.base import Answer as Answer
     from rmas_train.systems.latent import System as System
 
     __version__: str
 
 # Public name -> the module that defines it. A new name is added here, to ``__all__`` and above.
 PUBLIC = {
-    "Answer": "rmas_train.systems.latent",
+    "Answer": "rmas_train.systems.base",
+    "Call": "rmas_train.recursion",
     "Config": "rmas_train.config",
     "System": "rmas_train.systems.latent",
-    "compose": "rmas_train.compose",
+    "config_from": "rmas_train.compose",
+    "evaluate": "rmas_train.api",
     "load": "rmas_train.api",
+    "train": "rmas_train.api",
 }
-__all__ = ["Answer", "Config", "System", "__version__", "compose", "load"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Config",
+    "System",
+    "__version__",
+    "config_from",
+    "evaluate",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,8 +57,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(PUBLIC[name]), name)
     else:
         raise AttributeError(f"module 'rmas_train' has no attribute '{name}'")
-    if name != "compose":  # the package of this name keeps its place, and can be called as well
-        globals()[name] = value
+    globals()[name] = value
     return value
 
 

@@ -52,7 +52,7 @@ def train(
 
     Args:
         config: YAML file, nested dictionary, list of ``key=value``, or ``Config``; see
-            ``config_from``. None: the relay.
+            ``config_from``. None: the default experiment.
         rows: training rows in place of ``data.train``: ``question``, ``answer``, and the columns
             that prompts and ``data.role_texts`` name.
         test_rows: the same for ``data.test``; nothing is trained on them.

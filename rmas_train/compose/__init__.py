@@ -1,11 +1,4 @@
-"""From the command line and YAML files to one ``Config``: Hydra ends here.
-
-The package can be called as its function, because ``rmas_train.compose`` names both.
-"""
-
-import sys
-from collections.abc import Sequence
-from types import ModuleType
+"""From the command line and YAML files to one ``Config``; nothing below knows Hydra."""
 
 from rmas_train.compose.changes import changes, full_config
 from rmas_train.compose.compose import compose, config_from
@@ -14,7 +7,6 @@ from rmas_train.compose.folders import config_dir, groups
 from rmas_train.compose.nodes import to_config, to_dict, to_yaml
 from rmas_train.compose.saved import from_file
 from rmas_train.compose.typed import Typed, is_hydra, normalise, read_typed
-from rmas_train.config import Config
 
 __all__ = [
     "Typed",
@@ -33,13 +25,3 @@ __all__ = [
     "to_dict",
     "to_yaml",
 ]
-
-
-class _Callable(ModuleType):
-    """``rmas_train.compose([...])``; an imported submodule would hide a function of its name."""
-
-    def __call__(self, typed: Sequence[str]) -> Config:
-        return compose(typed)
-
-
-sys.modules[__name__].__class__ = _Callable

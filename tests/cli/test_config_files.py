@@ -200,7 +200,7 @@ def test_python_callers_get_what_the_command_gets(folder):
     assert swapped.agents["planner"].model == "mine" and swapped.run_dir == str(folder / "run")
     with pytest.raises(ConfigError, match="config: Unknown option 'roundz'"):
         config_from({"roundz": 3})
-    assert rmas_train.compose(["--config", path]) == config
+    assert rmas_train.config_from(["--config", path]) == config
 
 
 def test_a_run_says_what_differs_and_nothing_else(capsys, overrides, workspace):
@@ -218,7 +218,7 @@ def test_a_run_says_what_differs_and_nothing_else(capsys, overrides, workspace):
 
 
 def test_an_evaluation_says_what_differs_from_its_run(capsys, overrides, workspace):
-    assert main([*overrides, "evaluation.controls=[]"]) == 0
+    assert main([*overrides, "evaluation.systems=[]"]) == 0
     stop_log()
     capsys.readouterr()
     path = write(workspace / "my.yaml", {"evaluation": {"max_rows": 3}})

@@ -1,7 +1,10 @@
 """Whole runs through the entry point, on tiny agents."""
 
 import json
+from collections import Counter
+from html.parser import HTMLParser
 
+import matplotlib.image
 import pytest
 import torch
 from tiny import make_rows
@@ -10,6 +13,7 @@ import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.errors import DataError, LinksError
 from rmas_train.support.log import stop_log
+from rmas_train.systems.looks import system_name
 
 
 @pytest.fixture
@@ -27,7 +31,46 @@ def test_a_run_folder_holds_everything(finished):
     assert "outer 3/3" in (finished / "run.log").read_text()
     lines = (finished / "outer" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 2
-    assert (finished / "report" / "index.html").read_text().count("<img") == 3
+
+
+class Page(HTMLParser):
+    """Pictures, table cells and texts of a report."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.images, self.cells, self.texts, self.open = [], [], [], []
+        self.feed(path.read_text())
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag == "tr":
+            self.cells.append([])
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.open[-1] in ("td", "th"):
+            self.cells[-1].append(data)
+
+
+def test_the_report_shows_every_result_and_pictures_that_can_be_read(finished):
+    page = Page(finished / "report" / "index.html")
+    results = json.loads((finished / "results.json").read_text())
+    assert [image["src"] for image in page.images] == ["accuracy.png", "cost.png", "training.png"]
+    for image in page.images:
+        pixels = matplotlib.image.imread(finished / "report" / image["src"])
+        assert pixels.shape[0] > 300 and pixels.shape[1] > 400 and image["alt"]
+        assert pixels[..., :3].std() > 0.02, "not an empty sheet"
+    header, *rows = (cells for cells in page.cells if cells)
+    assert header[:2] == ["task", "system"] and len(rows) == len(results["rows"])
+    shown = Counter((cells[1], cells[2 if len(cells) < len(header) else 3]) for cells in rows)
+    wanted = Counter((system_name(r), str(r["rounds"])) for r in results["rows"])
+    assert shown == wanted
+    environment = results["runs"]["."]["environment"]
+    said = "".join(page.texts)
+    assert environment["versions"]["torch"] in said and "seed 0" in said
 
 
 def test_results_have_every_row_of_the_schema(finished):

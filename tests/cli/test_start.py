@@ -72,9 +72,8 @@ def test_the_public_names_are_all_there():
         _ = rmas_train.lood
 
 
-def test_compose_is_a_package_and_can_be_called():
+def test_a_config_from_typed_words_is_that_of_the_command_line():
     from rmas_train.compose import compose
 
     typed = ["experiment=none", "rounds=5"]
-    assert rmas_train.compose(typed) == compose(typed)
-    assert rmas_train.compose.compose is compose
+    assert rmas_train.config_from(typed) == compose(typed)

@@ -160,7 +160,7 @@ def test_the_wheel_holds_conf_and_the_relay(tmp_path):
     (tmp_path / "my.yaml").write_text("rounds: 7\n")
     typed = ["experiment=ours", "--config-dir=own", "--config=my.yaml", "agents=relay_dialect"]
     code = (
-        "import rmas_train; c = rmas_train.compose({typed}); "
+        "import rmas_train; c = rmas_train.config_from({typed}); "
         "print(c.name, c.rounds, c.latent_length, c.agents['solver'].model)"
     ).replace("{typed}", str(typed))
     env = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}

@@ -1,0 +1,138 @@
+"""Systems, benchmarks and graders: what an evaluation asks, and how a report shows it."""
+
+import pytest
+from tiny import make_links, make_rows
+
+from rmas_train.config import Config, DataConfig, EvaluationConfig
+from rmas_train.errors import ConfigError
+from rmas_train.evaluation.benchmark import RowsBenchmark
+from rmas_train.evaluation.evaluate import plan_trials, run_trial
+from rmas_train.evaluation.graders import PatternGrader
+from rmas_train.registry import SYSTEMS, Registry
+from rmas_train.reporting.collect import check_looks
+from rmas_train.reporting.tables import table_rows
+from rmas_train.systems import alone
+from rmas_train.systems.alone import DecoderAlone
+from rmas_train.systems.base import Answer
+from rmas_train.systems.looks import Look, looks_of
+
+
+def config(**evaluation):
+    options = {"max_new_tokens": 3, "batch_size": 4} | evaluation
+    data = DataConfig(name="tiny", answer_pattern=r"(?P<answer>\w+)")
+    return Config(rounds=3, data=data, evaluation=EvaluationConfig(**options))
+
+
+def trials_of(team, config, rows=None):
+    links = make_links(team).requires_grad_(False)
+    benchmark = RowsBenchmark("tiny", rows or make_rows(6), PatternGrader(config))
+    return plan_trials(config, team, {"trained": links, "untrained": links}, [benchmark])
+
+
+def test_an_evaluation_is_systems_times_benchmarks_with_a_record_for_each_question(team):
+    trials = trials_of(team, config())
+    outcomes = [outcome for trial in trials for outcome in run_trial(trial)]
+    names = {(o.row["system"], o.row["control"]) for o in outcomes}
+    assert ("latent", "start") not in names, "there are no start links here"
+    assert len(outcomes) == 3 * len(names) == 3 * 6
+    for outcome in outcomes:
+        assert len(outcome.records) == outcome.row["n"] == 6
+        right = sum(record["right"] for record in outcome.records)
+        assert right / 6 == outcome.row["accuracy"]
+        assert {r["rounds"] for r in outcome.records} == {outcome.row["rounds"]}
+
+
+def test_the_decoder_alone_answers_once_for_all_depths(team, monkeypatch):
+    asked = []
+    plain = DecoderAlone.answer
+    monkeypatch.setattr(DecoderAlone, "answer", lambda self, *a: asked.append(1) or plain(self, *a))
+    trials = trials_of(team, config(systems=["decoder_alone"]))
+    rows = [o.row for t in trials for o in run_trial(t) if o.row["system"] == "decoder_alone"]
+    assert [row["rounds"] for row in rows] == [1, 2, 3] and len(asked) == 1
+    assert len({row["accuracy"] for row in rows}) == 1
+    assert rows[0]["n_within_reach"] == 3 and rows[2]["n_within_reach"] == 6
+
+
+@pytest.mark.parametrize("decoding", ["plain", "static"])
+def test_the_decoder_alone_decodes_as_asked(team, monkeypatch, decoding):
+    ways = []
+    write = alone.write
+    monkeypatch.setattr(
+        alone, "write", lambda a, e, n, way, i: ways.append(way) or write(a, e, n, way, i)
+    )
+    (trial,) = (
+        t
+        for t in trials_of(team, config(systems=["decoder_alone"], decoding=decoding))
+        if t.entry.name == "decoder_alone"
+    )
+    run_trial(trial)
+    assert set(ways) == {decoding}
+
+
+def test_no_table_is_cut_in_place(team):
+    rows = make_rows(6)
+    trials_of(team, config(max_rows=2), rows)
+    assert len(rows) == 6
+
+
+class Silent:
+    """Says nothing at all."""
+
+    latent_length, uses_rounds = 0, True
+
+    def answer(self, rows, rounds):
+        return [Answer("", 1, 0) for _ in rows]
+
+
+def test_what_cannot_be_read_is_wrong_and_counted(team):
+    trial, *_ = trials_of(team, config(systems=[]))
+    silent = type(trial)(trial.benchmark, trial.entry, Silent(), (1,))
+    (outcome,) = run_trial(silent)
+    assert outcome.row["unreadable"] == 6 and outcome.row["accuracy"] == 0
+    assert all(r["read"] is None and not r["right"] for r in outcome.records)
+
+
+def result(system, control, **values):
+    numbers = {"accuracy": 0.5, "ci95": [0.1, 0.9], "tokens": 1.0, "latent_steps": 0.0}
+    reach = {"accuracy_within_reach": None, "accuracy_beyond_reach": None, "seconds": 0.1}
+    place = {"task": "t", "run": ".", "rounds": 1, "latent_length": 0, "trained_rounds": 1}
+    return numbers | reach | place | {"system": system, "control": control} | values
+
+
+def test_a_report_shows_systems_that_it_has_never_heard_of():
+    rows = [result("psychic", None), result("latent", None), result("latent", "noisy")]
+    said = {"latent noisy": {"label": "noise", "colour": "#F0E442", "marker": "P", "order": 10}}
+    looks = looks_of(rows, said)
+    assert list(looks) == ["latent", "latent noisy", "psychic"]
+    assert looks["latent noisy"].label == "noise" and looks["psychic"] == Look("psychic")
+    assert [cells[1] for cells in table_rows(rows, said)] == list(looks)
+
+
+@pytest.mark.parametrize(
+    ("look", "key"),
+    [
+        ({"colour": "red"}, "colour is 'red'"),
+        ({"colour": "#12345"}, "colour"),
+        ({"marker": "$x$"}, "marker"),
+        ({"order": "1"}, "order"),
+        ({"label": None}, "label"),
+    ],
+)
+def test_a_look_from_a_file_is_checked(look, key):
+    whole = {"label": "a", "colour": "#000000", "marker": "o", "order": 1} | look
+    with pytest.raises(ValueError, match=key):
+        check_looks({"mine": whole})
+
+
+def test_registries_name_what_they_have():
+    with pytest.raises(ConfigError, match=r"evaluation.systems=shuffle.*Did you mean 'shuffled'"):
+        EvaluationConfig(systems=["shuffle"])
+    with pytest.raises(ConfigError, match="benchmarks=\\[\\]"):
+        EvaluationConfig(benchmarks=[])
+    own: Registry[int] = Registry("number", "some.option", {"one": "builtins:int"})
+    own.register("two", 2)
+    assert own.names() == ["one", "two"] and own.get("two") == 2 and own.get("one") is int
+    for taken in ("one", "two"):
+        with pytest.raises(ConfigError, match=f"number '{taken}' is registered already"):
+            own.register(taken, 3)
+    assert {"latent", "text", "decoder_alone", "shuffled"} <= set(SYSTEMS.names())
