@@ -6,7 +6,7 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 
-from rmas_train.compose import Typed, changes, compose, full_config, to_yaml
+from rmas_train.compose import Typed, changes, compose, full_config, import_plugins, to_yaml
 from rmas_train.config import Config
 from rmas_train.errors import UserError
 from rmas_train.support.files import check_writable, locked
@@ -31,6 +31,7 @@ def execute(config: Config) -> None:
     """Run a composed config in this process and, where it measured something, report."""
     from rmas_train.reporting.report import write_report
 
+    import_plugins(config.plugins)  # a sweep's job may be a process of its own
     run_dir = Path(config.run_dir)
     check_writable(run_dir, "run_dir")
     is_main = int(os.environ.get("RANK", "0")) == 0
