@@ -1,31 +1,102 @@
-"""``rmas_train.load``: from a links folder to a system that answers."""
+"""The package from Python: train, evaluate, load. ``python -m rmas_train`` does the same.
+
+system = rmas_train.train("my.yaml", rows=[{"question": "2 + 2?", "answer": "4"}, ...])
+print(system.answer(["3 + 3?"])[0].text)
+for row in rmas_train.evaluate("my.yaml"):
+    print(row["system"], row["control"], row["rounds"], row["accuracy"])
+"""
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import make_prompt
-from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig, first_alike
-from rmas_train.engine.loading import load_agent
-from rmas_train.errors import ConfigError, DataError, LinksError
-from rmas_train.links.folder import (
-    CARD,
-    LinksCard,
-    check_agents,
-    find_links,
-    load_tensors,
-    read_card,
-)
-from rmas_train.links.linkset import draw_links
-from rmas_train.recursion import Team
+from rmas_train.compose import config_from
+from rmas_train.config import Config, EdgeConfig, TopologyConfig
+from rmas_train.links.folder import find_links
+from rmas_train.objectives.build import Factory
+from rmas_train.release.hub import HUB_ID, cached_links
+from rmas_train.runs.load import Loaded, load_run
+from rmas_train.runs.session import held, session
+from rmas_train.runs.tables import Rows, load_tables
+from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.evaluate import run_eval
+from rmas_train.stages.pipeline import check_early, check_golds, train_links
+from rmas_train.support.reading import parse_json
 from rmas_train.systems.latent import System
-from rmas_train.topology import build_topology
+from rmas_train.systems.restore import restore_system
+from rmas_train.training.callbacks import Callback, Step
+
+Source = Config | Mapping[str, Any] | Sequence[str] | str | os.PathLike[str] | None
+Topology = TopologyConfig | Mapping[str, Any]
+
+
+def train(
+    config: Source = None,
+    *,
+    rows: Rows | None = None,
+    test_rows: Rows | None = None,
+    objective: Factory | str | None = None,
+    callbacks: Sequence[Callback | Callable[[Step], None]] = (),
+    topology: Topology | None = None,
+) -> System:
+    """Train inner links (unless equal ones exist) and outer links; the system that came of it.
+
+    Everything is written to ``run_dir``, as by ``python -m rmas_train``.
+
+    Args:
+        config: YAML file, nested dictionary, list of ``key=value``, or ``Config``; see
+            ``config_from``. None: the relay.
+        rows: training rows in place of ``data.train``: ``question``, ``answer``, and the columns
+            that prompts and ``data.role_texts`` name.
+        test_rows: the same for ``data.test``; nothing is trained on them.
+        objective: of the outer stage: a registered name, or a function (config, loaded, links) ->
+            ``Objective``.
+        callbacks: told of every optimizer step of the outer stage; a plain function gets the
+            ``Step`` after its update.
+        topology: in place of ``config.topology``.
+
+    Raises:
+        UserError: whatever the user can mend; the message is what the command line prints.
+    """
+    config = _prepared(config, "pipeline", topology)
+    if isinstance(objective, str):
+        config.training.outer.objective, objective = objective, None
+    with _running(config, rows, test_rows) as (loaded, runtime):
+        links = train_links(config, loaded, runtime, callbacks, objective)
+    options = config.evaluation
+    system = System(loaded.team, links.requires_grad_(False), config.rounds, config.latent_length)
+    system.max_new_tokens, system.decoding = options.max_new_tokens, options.decoding
+    return system
+
+
+def evaluate(
+    config: Source = None, *, test_rows: Rows | None = None, topology: Topology | None = None
+) -> list[dict[str, Any]]:
+    """Evaluate the links of ``run`` (else of ``run_dir``) beside controls and baselines.
+
+    Args:
+        config: as for ``train``; ``evaluation`` says which systems and benchmarks.
+        test_rows: in place of ``data.test``.
+        topology: in place of ``config.topology``.
+
+    Returns:
+        one row per benchmark, system and depth (docs/results.md), as in
+        ``run_dir/eval/results.json``.
+    """
+    config = _prepared(config, "eval", topology)
+    with _running(config, test_rows, test_rows) as (loaded, runtime):
+        tools = check_early(config, runtime)
+        run_eval(config, loaded, runtime, tools)
+    results = parse_json((Path(config.run_dir) / "eval" / "results.json").read_text("utf-8"))
+    rows: list[dict[str, Any]] = results["rows"]
+    return rows
 
 
 def load(
@@ -33,58 +104,46 @@ def load(
     *,
     agents: Mapping[str, str] | None = None,
     device: str | torch.device = "cpu",
+    revision: str | None = None,
 ) -> System:
-    """A system ready to answer, from a links folder or a run folder.
+    """A system ready to answer, from a links folder, a run folder or a hub repository.
 
     Args:
-        folder: what ``stage=outer`` wrote.
+        folder: what ``stage=outer`` wrote, or the hub id of pushed links (organisation/name).
         agents: name -> folder or hub id, where the agents are elsewhere than in training; their
             weights have to be the same.
         device: where agents and links go.
+        revision: of a hub repository; pin it for results that you publish.
 
     Raises:
         LinksError: missing or damaged folder, inner links only, or other agents than trained with.
         AgentError: an agent cannot be loaded.
+        HubError: no such repository, or no connection.
     """
-    path = find_links(Path(folder))
-    card = read_card(path)
-    if card.rounds is None or card.latent_length is None:
-        raise LinksError(f"{path}: inner links only; train the outer links with stage=outer first.")
-    try:
-        return _load(path, card, agents or {}, device)
-    except (ConfigError, DataError) as error:  # what the card says of topology, links and prompts
-        raise LinksError(f"{path / CARD}: {error}") from error
+    if not Path(folder).exists() and HUB_ID.fullmatch(str(folder)):
+        folder = cached_links(str(folder), revision)
+    return restore_system(find_links(Path(folder)), agents or {}, device)
 
 
-def _load(
-    path: Path, card: LinksCard, agents: Mapping[str, str], device: str | torch.device
-) -> System:
-    edges = [EdgeConfig(**edge) for edge in card.topology["edges"]]
-    topology = build_topology(TopologyConfig(**card.topology | {"edges": edges}), card.agents)
-    options = LinksConfig(**card.links)
-    where = {
-        name: AgentConfig(
-            model=agents.get(name, made["model"]), revision=made["revision"], dtype=made["dtype"]
-        )
-        for name, made in card.agents.items()
-    }
-    loaded: dict[str, Agent] = {}
-    for name, first in first_alike(where, where).items():
-        own = loaded.get(first)
-        loaded[name] = replace(own, name=name) if own else load_agent(name, where[name], device)
-    seen = {
-        n: {"model": a.source, "width": a.width, "fingerprint": a.fingerprint()}
-        for n, a in loaded.items()
-    }
-    check_agents(path, card, seen)
-    widths = {n: a.width for n, a in loaded.items()}
-    links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
-    load_tensors(path, links)
-    links.to(device).requires_grad_(False)
-    prompts = {
-        n: make_prompt(a, card.prompts[n], f"prompt of {n}", topology.sources(n))
-        for n, a in loaded.items()
-    }
-    team = Team(loaded, prompts, topology, options.edge_input)
-    rounds, length = card.rounds or 1, card.latent_length or 0
-    return System(team, links, rounds, length, card.max_new_tokens)
+def _prepared(source: Source, stage: str, topology: Topology | None) -> Config:
+    """A config of one's own to change, for this stage."""
+    config = copy.deepcopy(config_from([] if source is None else source))
+    config.stage = stage
+    if isinstance(topology, Mapping):
+        edges = [EdgeConfig(**edge) for edge in topology.get("edges", ())]
+        topology = TopologyConfig(**{**topology, "edges": edges})
+    if topology is not None:
+        config.topology = topology
+    return config
+
+
+@contextmanager
+def _running(
+    config: Config, rows: Rows | None, test_rows: Rows | None
+) -> Iterator[tuple[Loaded, Runtime]]:
+    """The run folder held, agents and rows loaded and checked."""
+    with held(Path(config.run_dir)), session(config) as runtime:
+        check_early(config, runtime)
+        tables = load_tables(config, runtime, rows, test_rows)
+        check_golds(config, tables)
+        yield load_run(config, runtime, tables=tables), runtime

@@ -81,7 +81,7 @@ class OuterObjective(Objective):
         role_texts: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(links)
-        self._team, self._table = team, table
+        self.team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
         self._clip = MessageClip(clip_message) if clip_message else None
         self._backward = backward
@@ -127,11 +127,11 @@ class OuterObjective(Objective):
         )
 
     def expected_links(self, rounds: int) -> set[str]:
-        topology, last = self._team.topology, self._backward.rounds
+        topology, last = self.team.topology, self._backward.rounds
         names = {f"outer.{key}" for key in topology.live_edges(rounds, last)}
         # With hidden states on the edges, z feeds the next latent step only.
         feeds_z = self._latent_length > 1 and self._backward.gradient.links_latents
-        if self._train_inner and (self._team.edge_input == "inner" or feeds_z):
+        if self._train_inner and (self.team.edge_input == "inner" or feeds_z):
             names |= {f"inner.{agent}" for agent in topology.rolling_agents(rounds, last)}
         return names
 
@@ -154,7 +154,7 @@ class OuterObjective(Objective):
 
     def answers(self, rows: Sequence[int]) -> list[list[int]]:
         """Answer token ids with the end token, per row."""
-        decoder = self._team.agents[self._team.topology.decoder]
+        decoder = self.team.agents[self.team.topology.decoder]
         return tokenise_whole(decoder, [str(self._table.rows[i]["answer"]) for i in rows])
 
     def bounded(self, loss: Tensor) -> Tensor:

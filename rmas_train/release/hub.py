@@ -215,6 +215,20 @@ def pull(repo: str, folder: Path, revision: str | None) -> str:
     return remote.commit
 
 
+def cached_links(repo: str, revision: str | None = None) -> Path:
+    """A links folder of the hub on this machine; fetched once per commit, and verified then.
+
+    Raises:
+        HubError, LinksError: as ``pull``.
+    """
+    commit = HubRepository(repo, revision).commit
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    folder = cache / "rmas_train" / "links" / repo / commit
+    if not (folder / CARD).is_file():
+        pull(repo, folder, commit)
+    return folder
+
+
 def _check_known(where: str, names: set[str]) -> None:
     if odd := sorted(names - set(FILES) - OWN):
         raise HubError(

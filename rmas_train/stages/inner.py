@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +18,9 @@ from rmas_train.stages.assignment import assign_agents
 from rmas_train.stages.train import run_training
 from rmas_train.support.log import say
 from rmas_train.topology import build_topology
-from rmas_train.training.callbacks import Callback
 
 
-def run_inner(
-    config: Config, loaded: Loaded, runtime: Runtime, callbacks: Sequence[Callback] = ()
-) -> None:
+def run_inner(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     """Train every agent's inner link; writes ``run_dir/inner``."""
     links = inner_only(untrained_links(loaded, runtime.gather_dict)).to(runtime.device)
     place_links(links, loaded.team)
@@ -38,7 +34,7 @@ def run_inner(
     options = config.training.inner
     rows: list[int | None] = [None] * max(map(len, loaded.tables.inner.values()))
     sampler = Sampler(rows, [1] * options.steps, options.batch_size, config.seed)
-    run_training(config, loaded, runtime, "inner", objective, sampler, share_of, callbacks)
+    run_training(config, loaded, runtime, "inner", objective, sampler, share_of)
     if runtime.is_main:
         card = make_card(loaded, "inner", {}, inner_options_hash(loaded))
         save_links(Path(config.run_dir) / "inner" / "links", links, card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rmas_train.config import Config, OuterConfig
@@ -10,7 +10,7 @@ from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import ConfigError
 from rmas_train.links.folder import CARD, load_tensors, save_links
 from rmas_train.links.linkset import LinkSet
-from rmas_train.objectives.build import build_objective
+from rmas_train.objectives.build import Factory, build_objective
 from rmas_train.planning.recompute import settle_recompute
 from rmas_train.runs.handover import find_inner, inner_only, make_card
 from rmas_train.runs.load import Loaded
@@ -18,13 +18,23 @@ from rmas_train.runs.starting_links import starting_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.train import run_training
 from rmas_train.support.log import say
-from rmas_train.training.callbacks import Callback
+from rmas_train.training.callbacks import Callback, Step
 
 
 def run_outer(
-    config: Config, loaded: Loaded, runtime: Runtime, callbacks: Sequence[Callback] = ()
+    config: Config,
+    loaded: Loaded,
+    runtime: Runtime,
+    callbacks: Sequence[Callback | Callable[[Step], None]] = (),
+    factory: Factory | None = None,
 ) -> LinkSet:
-    """Train the outer links through the unrolled system; writes ``run_dir/outer``."""
+    """Train the outer links through the unrolled system; writes ``run_dir/outer``.
+
+    Args:
+        config, loaded, runtime: of the run.
+        callbacks: beside those of every run, see ``run_training``.
+        factory: of the objective, in place of the one that the config names.
+    """
     inner = find_inner(config, loaded)
     links, alignment = starting_links(loaded)
     load_tensors(inner, inner_only(links))
@@ -37,7 +47,7 @@ def run_outer(
         for key, numbers in alignment.items():
             say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     config = settle_recompute(config, runtime.device, runtime.world)
-    objective = build_objective(config, loaded, links)
+    objective = build_objective(config, loaded, links, factory=factory)
     for edge in loaded.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
             say(f"edge {edge.key} gets no gradient at rounds={config.rounds}; its link is frozen.")

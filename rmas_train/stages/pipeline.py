@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rmas_train.compose import to_dict
 from rmas_train.config import Config
 from rmas_train.evaluation.graders import make_grader
 from rmas_train.links.folder import CARD
+from rmas_train.links.linkset import LinkSet
+from rmas_train.objectives.build import Factory
 from rmas_train.planning.run import run_plan
 from rmas_train.release.pin import run_pin
 from rmas_train.runs.handover import equal_inner
@@ -23,6 +26,7 @@ from rmas_train.support.reading import parse_json
 from rmas_train.tools.calls import Toolbox
 from rmas_train.tools.toolbox import describe_tools, make_toolbox
 from rmas_train.topology import build_topology
+from rmas_train.training.callbacks import Callback, Step
 
 
 def run(config: Config, runtime: Runtime) -> None:
@@ -40,14 +44,32 @@ def run(config: Config, runtime: Runtime) -> None:
     check_golds(config, tables)
     names = inner_share(config, runtime)[0] if stage == "inner" else None
     loaded = load_run(config, runtime, names, tables)
-    if stage == "inner" or (stage == "pipeline" and not has_inner(config, loaded, runtime)):
+    if stage == "inner":
         run_inner(config, loaded, runtime)
-    if stage in ("outer", "pipeline"):
+    if stage == "outer":
         run_outer(config, loaded, runtime)
+    if stage == "pipeline":
+        train_links(config, loaded, runtime)
     if stage in ("eval", "pipeline"):
         run_eval(config, loaded, runtime, tools)
     if stage == "analyse":
         run_analyses(config, loaded, runtime)
+
+
+def train_links(
+    config: Config,
+    loaded: Loaded,
+    runtime: Runtime,
+    callbacks: Sequence[Callback | Callable[[Step], None]] = (),
+    factory: Factory | None = None,
+) -> LinkSet:
+    """Inner links, unless equal ones exist, and outer links; see ``run_outer``."""
+    twin = runtime.broadcast(equal_inner(config, loaded))
+    if twin is None:
+        run_inner(config, loaded, runtime)
+    elif runtime.is_main:
+        say(f"inner links from the very same options exist: {twin}")
+    return run_outer(config, loaded, runtime, callbacks, factory)
 
 
 def check_early(config: Config, runtime: Runtime) -> Toolbox | None:
@@ -68,14 +90,6 @@ def check_golds(config: Config, tables: Tables) -> None:
     grader = make_grader(config)
     for table in (tables.train, tables.test):
         grader.check(table)
-
-
-def has_inner(config: Config, loaded: Loaded, runtime: Runtime) -> bool:
-    """Whether inner links from the very same options exist."""
-    twin = runtime.broadcast(equal_inner(config, loaded))
-    if twin is not None and runtime.is_main:
-        say(f"inner links from the very same options exist: {twin}")
-    return twin is not None
 
 
 def is_finished(config: Config) -> bool:

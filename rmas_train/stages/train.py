@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +18,14 @@ from rmas_train.runs.load import Loaded
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json
 from rmas_train.support.log import say
-from rmas_train.training.callbacks import Callback, LinkWatch, MetricsFile, ProgressBar, Tracker
+from rmas_train.training.callbacks import (
+    Callback,
+    LinkWatch,
+    MetricsFile,
+    ProgressBar,
+    Step,
+    Tracker,
+)
 from rmas_train.training.loop import train
 from rmas_train.training.saver import Saver
 
@@ -31,7 +38,7 @@ def run_training(
     objective: Objective,
     sampler: Sampler,
     share_of: tuple[int, int] | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback | Callable[[Step], None]] = (),
 ) -> None:
     """The loop with its callbacks and checkpoints; only rank 0 writes.
 

@@ -1,0 +1,81 @@
+"""From a links folder to a system that answers; its card names agents, prompts and topology."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rmas_train.agents.agent import Agent
+from rmas_train.agents.prompts import make_prompt
+from rmas_train.config import AgentConfig, first_alike
+from rmas_train.engine.loading import load_agent
+from rmas_train.errors import ConfigError, DataError, LinksError
+from rmas_train.links.folder import CARD, LinksCard, check_agents, load_tensors, read_card
+from rmas_train.links.linkset import draw_links
+from rmas_train.links.restore import card_topology
+from rmas_train.recursion import Team
+from rmas_train.systems.latent import System
+
+
+def restore_system(path: Path, agents: Mapping[str, str], device: str | torch.device) -> System:
+    """The system of a links folder.
+
+    Args:
+        path: of the links folder.
+        agents: name -> folder or hub id, where the agents are elsewhere than in training.
+        device: where agents and links go.
+
+    Raises:
+        LinksError: damaged folder, inner links only, or other agents than trained with.
+        AgentError: an agent cannot be loaded.
+    """
+    card = read_card(path)
+    if card.rounds is None or card.latent_length is None:
+        raise LinksError(f"{path}: inner links only; train the outer links with stage=outer first.")
+    try:
+        return _restore(path, card, agents, device)
+    except (ConfigError, DataError) as error:  # what the card says of topology, links and prompts
+        raise LinksError(f"{path / CARD}: {error}") from error
+
+
+def _restore(
+    path: Path, card: LinksCard, agents: Mapping[str, str], device: str | torch.device
+) -> System:
+    topology, options = card_topology(path, card)
+    loaded = load_agents_of(card, agents, device)
+    seen = {
+        n: {"model": a.source, "width": a.width, "fingerprint": a.fingerprint()}
+        for n, a in loaded.items()
+    }
+    check_agents(path, card, seen)
+    widths = {n: a.width for n, a in loaded.items()}
+    links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    load_tensors(path, links)
+    links.to(device).requires_grad_(False)
+    prompts = {
+        n: make_prompt(a, card.prompts[n], f"prompt of {n}", topology.sources(n))
+        for n, a in loaded.items()
+    }
+    team = Team(loaded, prompts, topology, options.edge_input)
+    rounds, length = card.rounds or 1, card.latent_length or 0
+    return System(team, links, rounds, length, card.max_new_tokens)
+
+
+def load_agents_of(
+    card: LinksCard, agents: Mapping[str, str], device: str | torch.device
+) -> dict[str, Agent]:
+    """The agents that a card names; roles of one model share its weights."""
+    where = {
+        name: AgentConfig(
+            model=agents.get(name, made["model"]), revision=made["revision"], dtype=made["dtype"]
+        )
+        for name, made in card.agents.items()
+    }
+    loaded: dict[str, Agent] = {}
+    for name, first in first_alike(where, where).items():
+        own = loaded.get(first)
+        loaded[name] = replace(own, name=name) if own else load_agent(name, where[name], device)
+    return loaded
