@@ -31,14 +31,19 @@ class Registry(Generic[T]):
     def register(self, name: str, value: T | None = None) -> Any:
         """Add an object under a name; without a value, a decorator.
 
+        What is defined a second time in the same place, as in a notebook's cell, is replaced.
+
         Raises:
             ConfigError: the name is taken.
         """
-        if name in self.names():
-            taken = self._paths.get(name) or repr(self._found[name])
-            raise ConfigError(f"{self._what} '{name}' is registered already ({taken}); rename it.")
 
         def add(value: T) -> T:
+            taken = self._paths.get(name) or _path(self._found.get(name))
+            if name in self.names() and taken != _path(value):
+                raise ConfigError(
+                    f"{self._what} '{name}' is {taken} already, so it cannot be {_path(value)}; "
+                    "rename the second."
+                )
             self._found[name] = value
             return value
 
@@ -54,10 +59,10 @@ class Registry(Generic[T]):
             ConfigError: it is not; names the option and the nearest name.
         """
         if name not in self.names():
-            raise ConfigError(
-                f"{option or self._option}={name}: no such {self._what}. "
-                f"{did_you_mean(name, self.names())}"
-            )
+            near = did_you_mean(name, self.names())
+            if not near.startswith("Did"):
+                near += " A plugin's needs plugins=[<its module>]; in Python, import it first."
+            raise ConfigError(f"{option or self._option}={name}: no such {self._what}. {near}")
 
     def get(self, name: str) -> T:
         self.check(name)
@@ -65,6 +70,12 @@ class Registry(Generic[T]):
             module, _, attribute = self._paths[name].partition(":")
             self._found[name] = attrgetter(attribute)(importlib.import_module(module))
         return self._found[name]
+
+
+def _path(value: Any) -> str:
+    """Where an object is defined; of one without a name, the object itself."""
+    name = getattr(value, "__qualname__", None)
+    return f"{value.__module__}:{name}" if name else repr(value)
 
 
 _LINKS = "rmas_train.links.modules"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rmas_train.compose import Typed, changes, compose, full_config, to_yaml
+from rmas_train.compose import Typed, changes, compose, full_config, import_plugins, to_yaml
 from rmas_train.config import Config
 from rmas_train.support.redact import clean
 
@@ -30,6 +30,7 @@ def execute(config: Config) -> None:
     from rmas_train.runs.session import held, is_main_process, session
     from rmas_train.stages.pipeline import run
 
+    import_plugins(config.plugins)  # a sweep's job may be a process of its own
     run_dir = Path(config.run_dir)
     with held(run_dir):
         if config.stage != "report":

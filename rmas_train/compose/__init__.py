@@ -5,7 +5,8 @@ from rmas_train.compose.compose import compose, config_from
 from rmas_train.compose.composing import searching
 from rmas_train.compose.folders import config_dir, groups
 from rmas_train.compose.nodes import to_config, to_dict, to_yaml
-from rmas_train.compose.saved import from_file
+from rmas_train.compose.plugins import import_plugins
+from rmas_train.compose.saved import from_file, saved_values
 from rmas_train.compose.typed import Typed, is_hydra, normalise, read_typed
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "from_file",
     "full_config",
     "groups",
+    "import_plugins",
     "is_hydra",
     "normalise",
     "read_typed",
+    "saved_values",
     "searching",
     "to_config",
     "to_dict",

@@ -15,6 +15,7 @@ from rmas_train.compose.files import Given, choices_of, given, read_file
 from rmas_train.compose.folders import groups
 from rmas_train.compose.nodes import REFUSALS, to_config
 from rmas_train.compose.pins import apply_pins
+from rmas_train.compose.plugins import import_plugins
 from rmas_train.compose.renamed import key_of, rename_values
 from rmas_train.compose.saved import compose_on, saved_run
 from rmas_train.compose.typed import Typed, normalise, read_typed
@@ -51,6 +52,7 @@ def config_from(
         ConfigError: an unknown key, or a value that cannot work; names the file.
     """
     if isinstance(source, Config):
+        import_plugins(source.plugins)
         return source
     if isinstance(source, Mapping):
         return _compose(Typed([]), [given(source, "config")])
@@ -80,7 +82,9 @@ def _compose(asked: Typed, files: list[Given]) -> Config:
     except REFUSALS as error:
         raise ConfigError(explain(error, every, groups(asked.folders))) from error
     typed = [key_of(override) for override in overrides]
-    config = to_config(rename_values(found.options, "a config file", typed))
+    options = rename_values(found.options, "a config file", typed)
+    import_plugins(options.get("plugins", []))
+    config = to_config(options)
     _check_agents(config, typed, files)
     return apply_pins(config)
 

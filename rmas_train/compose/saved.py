@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rmas_train.compose.explain import explain
 from rmas_train.compose.files import Given
 from rmas_train.compose.folders import groups
-from rmas_train.compose.nodes import REFUSALS, merge_typed, to_config
+from rmas_train.compose.nodes import REFUSALS, leaves, merge_typed, to_config
+from rmas_train.compose.plugins import import_plugins
 from rmas_train.compose.renamed import key_of, rename_values
-from rmas_train.config import Config
+from rmas_train.config import Config, shown
 from rmas_train.errors import ConfigError
 from rmas_train.support.reading import check_type, parse_yaml
 from rmas_train.topology import build_topology
@@ -31,8 +32,7 @@ def saved_run(overrides: list[str]) -> Path | None:
 
 def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -> Config:
     """A finished run's config with files and what was typed on top; ``rounds=1,2,5`` are depths."""
-    allowed = [*overrides, *(f"{k}={v}" for one in files for k, v in _leaves(one.options))]
-    plain = read_saved(saved, allowed)
+    plain = read_saved(saved, overrides, files)
     chosen = [f"{group}={choice}" for one in files for group, choice in one.choices.items()]
     chosen += [o.lstrip("+") for o in overrides if key_of(o) in groups()]
     if chosen:
@@ -56,38 +56,71 @@ def _depths(override: str) -> str:
     return f"evaluation.rounds=[{','.join(depths)}]"
 
 
-def read_saved(path: Path, allowed: Iterable[str] = ()) -> dict[str, Any]:
+def read_saved(
+    path: Path, overrides: Sequence[str] = (), files: Sequence[Given] = ()
+) -> dict[str, Any]:
     """A saved config that is valid as it stands.
 
     It may be somebody else's: it names nothing of this environment and runs no code.
 
     Args:
         path: the file.
-        allowed: ``key=value`` of what the person at the keyboard has asked for.
+        overrides, files: what the person at the keyboard has asked for.
 
     Raises:
-        ConfigError: it is not, or would, unless what it runs is allowed; names the file.
+        ConfigError: it is not, or would, unless what it runs was asked for; names the file.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        if "${" in text:
-            raise ConfigError("holds '${', but a run writes resolved values; remove it")
-        plain = parse_yaml(text)
-        check_type(plain, dict[str, Any], "")
-        plain = rename_values(plain, "in the file")
+        plain = saved_values(path)
+        plugins = plain.get("plugins") or []
+        check_type(plugins, list[str], "plugins")
+    except (ConfigError, *REFUSALS) as error:
+        reason = str(error) if isinstance(error, ConfigError) else explain(error, [])
+        raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
+    asked = _asked_plugins(overrides, files)
+    if not set(plugins) <= set(asked):
+        _refuse(path, "plugins", shown(plugins), "imports these Python modules")
+    import_plugins(asked)
+    try:
         config = to_config(plain)
         build_topology(config.topology, config.agents)
     except (ConfigError, *REFUSALS) as error:
         reason = str(error) if isinstance(error, ConfigError) else explain(error, [])
         raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
-    keys = {key_of(override) for override in allowed}
+    keys = {key_of(o) for o in overrides} | {k for one in files for k, _ in leaves(one.options)}
     for key, value, what in _asks(config):
         if key not in keys:
-            raise ConfigError(
-                f"{path}: {key} is on there, which {what}; if you trust it, add {key}={value} to "
-                "this command."
-            )
+            _refuse(path, key, value, what)
     return plain
+
+
+def saved_values(path: Path) -> dict[str, Any]:
+    """A saved config as plain values, unchecked: what is read alone and runs nothing."""
+    text = path.read_text(encoding="utf-8")
+    if "${" in text:
+        raise ConfigError("holds '${', but a run writes resolved values; remove it")
+    plain = parse_yaml(text)
+    check_type(plain, dict[str, Any], "")
+    return rename_values(plain, "in the file")
+
+
+def _asked_plugins(overrides: Sequence[str], files: Sequence[Given]) -> list[str]:
+    """The plugins that were typed, or else those of the last file that names any."""
+    typed = [o.split("=", 1)[1] for o in overrides if key_of(o) == "plugins"]
+    given = [one.options["plugins"] for one in files if "plugins" in one.options]
+    try:
+        asked = parse_yaml(typed[-1]) if typed else ([[], *given])[-1]
+        check_type(asked, list[str], "plugins")
+    except ValueError as error:
+        raise ConfigError(f"{error}; give a list of modules, as in plugins=[my_module].") from error
+    return list(asked)
+
+
+def _refuse(path: Path, key: str, value: str, what: str) -> None:
+    raise ConfigError(
+        f"{path}: {key} is on there, which {what}; if you trust it, add {key}={value} to "
+        "this command."
+    )
 
 
 def _asks(config: Config) -> list[tuple[str, str, str]]:
@@ -108,12 +141,3 @@ def _asks(config: Config) -> list[tuple[str, str, str]]:
 def from_file(path: Path) -> Config:
     """The config that a run saved in its folder."""
     return to_config(read_saved(path))
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Full key -> value of nested options."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

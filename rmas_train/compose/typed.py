@@ -23,7 +23,7 @@ class Typed:
     """A command line in its parts.
 
     Attributes:
-        overrides: ``key=value`` and ``group=choice``, as typed.
+        overrides: ``key=value`` and ``group=choice``, as typed, under their present names.
         files: of ``--config``, in their order.
         folders: of ``--config-dir``.
         is_sweep, is_shown: ``-m`` and ``--show``.
@@ -55,7 +55,7 @@ def read_typed(argv: Sequence[str]) -> Typed:
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", type=Path)
     flags, rest = parser.parse_known_args(list(argv))
     folders = [check_folder(folder) for folder in flags.config_dir]
-    return Typed(rest, flags.config, folders, flags.multirun, flags.show)
+    return Typed(rename_typed(rest), flags.config, folders, flags.multirun, flags.show)
 
 
 def normalise(overrides: Sequence[str], folders: Sequence[Path] = ()) -> list[str]:
@@ -66,7 +66,7 @@ def normalise(overrides: Sequence[str], folders: Sequence[Path] = ()) -> list[st
     known = groups(folders)
     for override in overrides:
         _check(override)
-    return rename_typed([_normal(override.lstrip("+"), known) for override in overrides])
+    return [_normal(override.lstrip("+"), known) for override in overrides]
 
 
 def as_choice(group: str, choice: str) -> str:

@@ -45,6 +45,11 @@ class Config:
         False, "run the Python that the decoder writes (tools.names=[python]); docs/tools.md"
     )
     analyses: list[str] = option(["messages"], "stage=analyse: messages; or a plugin's")
+    plugins: list[str] = option(
+        [],
+        "Python modules to import before the config is checked; what they register can be named "
+        "in it",
+    )
     tracking: list[str] = option([], "any of wandb, tensorboard; both work offline")
     agents: dict[str, AgentConfig] = option({}, "name -> agent")
     topology: TopologyConfig = field(default_factory=TopologyConfig)

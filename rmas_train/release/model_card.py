@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from rmas_train.compose import from_file
+from rmas_train.compose import saved_values
 from rmas_train.errors import DataError
 from rmas_train.links.folder import CARD, LinksCard
 from rmas_train.reporting.collect import read_json
@@ -115,8 +115,7 @@ def _environment(run_dir: Path | None) -> dict[str, str]:
                 kept = ("torch", "transformers")
                 known = {k: values["versions"][k] for k in kept}
                 found["versions"] = "".join(f", {k} {_text(str(v))}" for k, v in known.items())
-                config = from_file(path.with_name("config.yaml"))
-                found["data"] = config.data.name
+                found["data"] = str(saved_values(path.with_name("config.yaml"))["data"]["name"])
             except (KeyError, TypeError, ValueError, OSError) as error:
                 raise DataError(f"{path}: cannot be read ({error}); copy the run again.") from error
     return found

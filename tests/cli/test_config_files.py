@@ -1,9 +1,12 @@
 """``--config``, ``--config-dir``, ``--show``, and what a run says of its config."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
+from launching import environment
 from test_bad_input import fails
 
 import rmas_train
@@ -233,3 +236,23 @@ def test_an_evaluation_says_what_differs_from_its_run(capsys, overrides, workspa
     assert results["config"]["evaluation"]["max_rows"] == 3
     with pytest.raises(ConfigError, match="takes its groups from the run"):
         compose([*typed[:2], "--config", write(workspace / "my.yaml", {"experiment": "relay"})])
+
+
+OLD = "training: {outer: {checkpoint: agent}}\n"
+
+
+@pytest.mark.parametrize("where", ["typed", "file", "folder"])
+def test_a_former_name_is_warned_of_once(folder, where):
+    write(folder / "my.yaml", OLD)
+    write(folder / "own" / "experiment" / "old.yaml", f"# @package _global_\n{OLD}")
+    typed = {
+        "typed": ["training.outer.checkpoint=agent"],
+        "file": ["--config=my.yaml"],
+        "folder": ["--config-dir=own", "experiment=old", "training.outer.lr=1"],
+    }[where]
+    command = [sys.executable, "-m", "rmas_train", "rounds=5", *typed, "data.folder="]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.stderr.count("DeprecatedOptionWarning") == 1, done.stderr
+    assert "changed: rounds=5 (experiment: 3)" in done.stdout and done.returncode == 2
+    changed = "changed: training.outer.recompute=agent (experiment: none)"
+    assert (changed in done.stdout) == (where != "folder")
