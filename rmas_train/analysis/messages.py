@@ -22,7 +22,7 @@ class Analysis(Protocol):
         ...
 
     def result(self) -> Any:
-        """Plain data for ``analysis/<name>.json``."""
+        """Plain data for ``analyse/<name>.json``."""
         ...
 
 

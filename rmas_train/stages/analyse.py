@@ -22,7 +22,7 @@ from rmas_train.support.log import say
 
 @torch.no_grad()
 def run_analyses(config: Config, loaded: Loaded, runtime: Runtime) -> None:
-    """Write ``run_dir/analysis/<name>.json`` for each of ``analyses``."""
+    """Write ``run_dir/analyse/<name>.json`` for each of ``analyses``."""
     folder = find_links(Path(config.run or config.run_dir))
     links = read_links(loaded, folder, starting_links(loaded, init="default")[0])
     analyses = {name: ANALYSES.get(name)(config) for name in config.analyses}
@@ -35,7 +35,7 @@ def run_analyses(config: Config, loaded: Loaded, runtime: Runtime) -> None:
                 analysis.see(call)
     if not runtime.is_main:
         return
-    out = stage_folder(config, "analysis", loaded.agents)
+    out = stage_folder(config, "analyse", loaded.agents)
     for name, analysis in analyses.items():
         record = {"links": str(folder), "rounds": config.rounds, "rows": len(rows)}
         found = {"result": analysis.result(), "environment": environment()}
