@@ -15,6 +15,8 @@ from rmas_train.support.redact import check_typed, clean, one_line
 
 def run() -> None:
     """The command, as a process of its own."""
+    if os.name != "posix":  # locks, the sandbox and the signals are POSIX
+        sys.exit("error: rmas_train needs Linux or another POSIX system; on Windows, use WSL.")
     warnings.formatwarning = warning_line
     sys.excepthook = tell_crash
     warnings.filterwarnings("default", module="rmas_train")
