@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from systems import Size, build, rows
 
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 from rmas_train.systems.latent import System
 from rmas_train.systems.text import TextSystem

@@ -22,8 +22,8 @@ from typing import Any
 from rmas_train.compose import compose
 from rmas_train.data.sampling import Sampler
 from rmas_train.objectives.outer import OuterObjective
-from rmas_train.runs.folder import environment
 from rmas_train.runs.load import load_run
+from rmas_train.runs.session import environment
 from rmas_train.runs.starting_links import starting_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training.callbacks import Callback, Step

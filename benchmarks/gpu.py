@@ -25,7 +25,7 @@ from rmas_train.channels import LatentChannel
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.data.rows import Table
-from rmas_train.links.linkset import LinkSet, draw_links
+from rmas_train.links.modules import LinkSet, draw_links
 from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.planning.plan import make_plan
 from rmas_train.planning.rates import measured_rates
@@ -38,7 +38,7 @@ from rmas_train.planning.shapes import (
 )
 from rmas_train.planning.token_counts import find_tokens
 from rmas_train.recursion import Recursion, Team, last_call
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 from rmas_train.topology import build_topology
 

@@ -21,12 +21,12 @@ from systems import Size, build, rows
 from torch import Tensor
 
 from rmas_train.compose import compose
-from rmas_train.engine.gradient import Gradient
+from rmas_train.engine.rollout import Gradient
 from rmas_train.links.folder import load_tensors
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.outer import Backward, OuterObjective
-from rmas_train.runs.folder import environment
 from rmas_train.runs.load import load_run
+from rmas_train.runs.session import environment
 from rmas_train.runs.starting_links import starting_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json

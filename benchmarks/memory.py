@@ -18,7 +18,7 @@ import torch
 from systems import Size, build, rows
 
 from rmas_train.objectives.outer import Backward, OuterObjective
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 
 SIZE, BATCH = Size(), 2

@@ -29,14 +29,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import tokenise
 from rmas_train.data.rows import Table
-from rmas_train.engine.message import LatentMessage
+from rmas_train.engine.inputs import LatentMessage, embed_prompts
 from rmas_train.engine.rollout import at_least_float32
-from rmas_train.engine.sequences import embed_prompts
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.planning.cost import ATTENTION_FLOPS
 from rmas_train.recursion import Team
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 
 TEXTS = {"planner": "plan", "critic": "refined_plan", "solver": "answer"}

@@ -28,7 +28,7 @@ from rmas_train.compose import compose
 from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.planning.plan import make_plan
 from rmas_train.planning.token_counts import find_tokens
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 
 SETTINGS: dict[str, tuple[Size, int, int, str]] = {

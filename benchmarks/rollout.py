@@ -19,10 +19,10 @@ from systems import Size, build, rows
 from torch import Tensor
 
 from rmas_train.agents.agent import Agent
+from rmas_train.engine.inputs import Batch, embed_prompts, positions
 from rmas_train.engine.rollout import rollout
-from rmas_train.engine.sequences import Batch, embed_prompts, positions
 from rmas_train.links.modules import Link
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 
 SIZE = Size(prompt=512)

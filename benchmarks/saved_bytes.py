@@ -18,10 +18,10 @@ from systems import Size, build
 from torch import Tensor
 
 from rmas_train.agents.agent import Agent
-from rmas_train.engine.prefix import read_prefix
+from rmas_train.engine.inputs import embed_ids
+from rmas_train.engine.prompt_batch import read_prefix
 from rmas_train.engine.rollout import rollout
-from rmas_train.engine.sequences import embed_ids
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 
 PROMPTS, LENGTHS, REST = (128, 512), (8, 32, 80), 16

@@ -21,7 +21,7 @@ import numpy as np
 from systems import NAMES, Size, build, rows
 
 from rmas_train.objectives.outer import OuterObjective
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 
 BASE = {"batch": 4, "latent_length": 16, "rounds": 2}

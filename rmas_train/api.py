@@ -20,7 +20,7 @@ import torch
 from rmas_train.compose import config_from
 from rmas_train.config import Config, EdgeConfig, TopologyConfig
 from rmas_train.links.folder import find_links
-from rmas_train.objectives.build import Factory
+from rmas_train.objectives.base import Factory
 from rmas_train.release.hub import HUB_ID, cached_links
 from rmas_train.runs.load import Loaded, load_run
 from rmas_train.runs.session import held, session

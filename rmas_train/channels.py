@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.prompts import tokenise_whole
-from rmas_train.engine.gradient import FULL, Gradient, parallel
-from rmas_train.engine.message import LatentMessage, Message, TextMessage
+from rmas_train.engine.inputs import LatentMessage, Message, TextMessage
 from rmas_train.engine.recompute import recompute
-from rmas_train.engine.rollout import read_text, reread, rollout
-from rmas_train.links.linkset import LinkSet
+from rmas_train.engine.rollout import FULL, Gradient, parallel, read_text, reread, rollout
+from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Call, Sent
 
 Translations = Mapping[str, Mapping[str, str]]  # "source-target" -> word -> word

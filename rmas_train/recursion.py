@@ -23,10 +23,14 @@ from torch import Tensor
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt
 from rmas_train.engine.answer import Text, answer_loss, write
+from rmas_train.engine.inputs import Message
 from rmas_train.engine.interrupt import Interrupt
-from rmas_train.engine.message import Message
-from rmas_train.engine.prefix import PrefixStore, UnrollPrefixes
-from rmas_train.engine.prompt_batch import PromptBatch, make_prompt_batch
+from rmas_train.engine.prompt_batch import (
+    PrefixStore,
+    PromptBatch,
+    UnrollPrefixes,
+    make_prompt_batch,
+)
 from rmas_train.topology import CallId, Edge, Topology
 
 Rows = Sequence[Mapping[str, Any]]
@@ -108,8 +112,8 @@ class Call:
 
     @property
     def messages(self) -> Mapping[str, Message]:
-        """Edge key -> message that it sent."""
-        return self.sent.messages
+        """Edge key -> message that it sent; the last call sends none."""
+        return self.sent.messages if self.edges else {}
 
     @property
     def hidden(self) -> Tensor | None:

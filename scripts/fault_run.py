@@ -27,7 +27,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 24

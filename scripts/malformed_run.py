@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from hostile.generate import covered, make_case  # noqa: E402
 from hostile.harness import COUNTS, run_cases  # noqa: E402
 
-from rmas_train.runs.folder import environment  # noqa: E402
+from rmas_train.runs.session import environment  # noqa: E402
 from rmas_train.support.files import write_json  # noqa: E402
 
 

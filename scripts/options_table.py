@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from rmas_train.compose import groups  # noqa: E402
-from rmas_train.compose.renamed import RENAMED  # noqa: E402
+from rmas_train.compose.typed import RENAMED  # noqa: E402
 from rmas_train.config import Config, describe  # noqa: E402
 
 PATH = ROOT / "docs" / "options.md"

@@ -40,13 +40,13 @@ import replica_data  # noqa: E402
 import rmas_train  # noqa: E402
 from rmas_train.compose import compose  # noqa: E402
 from rmas_train.config import Config, first_alike  # noqa: E402
-from rmas_train.links.linkset import LinkSet  # noqa: E402
+from rmas_train.links.modules import LinkSet  # noqa: E402
 from rmas_train.objectives.outer import OuterObjective  # noqa: E402
-from rmas_train.runs.folder import environment  # noqa: E402
 from rmas_train.runs.handover import read_links  # noqa: E402
 from rmas_train.runs.load import Loaded, load_run  # noqa: E402
-from rmas_train.runs.role_texts import role_sequences  # noqa: E402
+from rmas_train.runs.session import environment  # noqa: E402
 from rmas_train.runs.starting_links import untrained_links  # noqa: E402
+from rmas_train.runs.tables import role_sequences  # noqa: E402
 from rmas_train.runtime.runtime import Runtime  # noqa: E402
 from rmas_train.support.files import write_json  # noqa: E402
 

@@ -21,7 +21,7 @@ import torch
 from rmas_train.compose import compose
 from rmas_train.planning.plan import Plan, make_plan
 from rmas_train.planning.shapes import Tokens, read_shape, shape_agent, shape_links
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 from rmas_train.topology import build_topology
 

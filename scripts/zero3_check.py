@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rmas_train.runs.folder import environment
+from rmas_train.runs.session import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 TYPED = [

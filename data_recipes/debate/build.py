@@ -25,7 +25,7 @@ from rmas_train.recipes.options import (
 from rmas_train.recipes.overlap import index_evaluations
 from rmas_train.recipes.packing import check_out, question_key, write_data
 from rmas_train.recipes.writers import open_writer
-from rmas_train.support.resources import find_path
+from rmas_train.support.files import find_path
 
 HERE = Path(__file__).resolve().parent
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rmas_train.config import Config
-from rmas_train.engine.message import LatentMessage
+from rmas_train.engine.inputs import LatentMessage
 from rmas_train.recursion import Call
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rmas_train.compose import groups
 from rmas_train.config import Config, describe
 from rmas_train.config.run import STAGES
-from rmas_train.support.arguments import WIDTH
+from rmas_train.support.reading import WIDTH
 
 USAGE = """\
 Usage: python -m rmas_train [stage=STAGE] [group=choice ...] [key=value ...]

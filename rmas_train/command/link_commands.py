@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rmas_train.errors import ConfigError, LinksError
 from rmas_train.links.folder import CARD, TENSORS, find_links, read_card
-from rmas_train.support.redact import clean
+from rmas_train.support.output import clean
 
 if TYPE_CHECKING:
     from rmas_train.release.released import Repository

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from rmas_train.errors import ConfigError
-from rmas_train.support.arguments import Parser
+from rmas_train.support.reading import Parser
 
 DESCRIPTION = "Links as files: the released layout both ways, a health report, and the hub."
 IMPORT_HELP = """\

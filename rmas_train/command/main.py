@@ -7,10 +7,14 @@ import sys
 import traceback
 import warnings
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import rmas_train
 from rmas_train.errors import StoppedError, UserError
-from rmas_train.support.redact import check_typed, clean, one_line
+from rmas_train.support.output import check_typed, clean, one_line
+
+if TYPE_CHECKING:  # --version and --help need no config
+    from rmas_train.compose import Typed
 
 
 def run() -> None:
@@ -77,9 +81,25 @@ def run_typed(argv: list[str]) -> None:
 
         sweep(asked)
     else:
-        from rmas_train.command.run import run_one
-
         run_one(asked)
+
+
+def run_one(asked: Typed) -> None:
+    """Compose what was typed, say what differs from the experiment, run; or only show it."""
+    from rmas_train.compose import changes, compose, full_config, to_yaml
+
+    config = compose([*asked.flags, *asked.overrides])
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    if asked.is_shown:
+        print(to_yaml(config), end="", flush=True) if is_main else None
+        return
+    if is_main:
+        for line in [*changes(asked, config), full_config(config)]:
+            print(clean(line))
+        print(flush=True)
+    from rmas_train.stages.pipeline import execute  # torch and all that a run needs
+
+    execute(config)
 
 
 def tell_crash(

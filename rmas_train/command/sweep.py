@@ -20,7 +20,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from rmas_train.command.launcher import check_launcher
-from rmas_train.command.run import execute
 from rmas_train.compose import (
     Typed,
     compose,
@@ -33,7 +32,7 @@ from rmas_train.compose import (
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError, UserError
 from rmas_train.support.files import write_text
-from rmas_train.support.redact import one_line
+from rmas_train.support.output import one_line
 
 FAILURE = "error.txt"  # in the run folder of a job that failed in a process of its own
 
@@ -177,6 +176,8 @@ def _launch(
 
 def _run_here(config: Config) -> None:
     """In this process: the first job with an error ends the sweep."""
+    from rmas_train.stages.pipeline import execute
+
     try:
         execute(config)
     except UserError as error:  # Hydra would print a traceback and exit with 1
@@ -186,6 +187,8 @@ def _run_here(config: Config) -> None:
 
 def _run_apart(config: Config, launcher: str) -> None:
     """In a process of its own: the job's error is left in its run folder, for the sweep to find."""
+    from rmas_train.stages.pipeline import execute
+
     if launcher.startswith("submitit_"):
         _join_tasks()
     try:

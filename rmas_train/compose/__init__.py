@@ -1,13 +1,10 @@
 """From the command line and YAML files to one ``Config``; nothing below knows Hydra."""
 
-from rmas_train.compose.changes import changes, full_config
-from rmas_train.compose.compose import compose, config_from
-from rmas_train.compose.composing import searching
-from rmas_train.compose.folders import config_dir, groups
+from rmas_train.compose.compose import changes, compose, config_from, full_config, searching
+from rmas_train.compose.files import import_plugins
 from rmas_train.compose.nodes import to_config, to_dict, to_yaml
-from rmas_train.compose.plugins import import_plugins
 from rmas_train.compose.saved import from_file, saved_values
-from rmas_train.compose.typed import Typed, is_hydra, normalise, read_typed
+from rmas_train.compose.typed import Typed, config_dir, groups, is_hydra, normalise, read_typed
 
 __all__ = [
     "Typed",

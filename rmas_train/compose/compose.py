@@ -6,21 +6,95 @@ YAML is data: there is no ``_target_``, nothing in a config is ever called.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
-from rmas_train.compose.composing import Composed, composed
-from rmas_train.compose.explain import explain
-from rmas_train.compose.files import Given, choices_of, given, read_file
-from rmas_train.compose.folders import groups
-from rmas_train.compose.nodes import REFUSALS, to_config
-from rmas_train.compose.pins import apply_pins
-from rmas_train.compose.plugins import import_plugins
-from rmas_train.compose.renamed import key_of, rename_values
-from rmas_train.compose.saved import compose_on, saved_run
-from rmas_train.compose.typed import Typed, normalise, read_typed
-from rmas_train.config import Config
-from rmas_train.errors import ConfigError, did_you_mean
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from rmas_train.compose.files import Given, apply_pins, choices_of, given, import_plugins, read_file
+from rmas_train.compose.nodes import REFUSALS, explain, leaves, to_config, to_dict, with_defaults
+from rmas_train.compose.saved import compose_on, saved_values
+from rmas_train.compose.typed import (
+    Typed,
+    config_dir,
+    groups,
+    key_of,
+    normalise,
+    read_typed,
+    rename_values,
+    saved_run,
+)
+from rmas_train.config import AgentConfig, Config, shown
+from rmas_train.errors import ConfigError, DeprecatedOptionWarning, did_you_mean
+
+GROUP = "given_files"  # where Hydra finds the options of --config
+
+
+class OwnFolders(SearchPathPlugin):
+    """Folders of ``--config-dir``, which Hydra searches before its own and the shipped one."""
+
+    folders: ClassVar[tuple[Path, ...]] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in reversed(self.folders):
+            search_path.prepend("own", f"file://{folder}")
+
+
+@contextmanager
+def searching(folders: Sequence[Path]) -> Iterator[None]:
+    """Hydra looks into these folders first."""
+    Plugins.instance().register(OwnFolders)
+    OwnFolders.folders = tuple(folders)
+    try:
+        yield
+    finally:
+        OwnFolders.folders = ()
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Options as one nested dict, and group -> the choice that was taken."""
+
+    options: dict[str, Any]
+    choices: dict[str, str]
+
+
+def composed(
+    overrides: Sequence[str],
+    folders: Sequence[Path] = (),
+    files: Sequence[Mapping[str, Any]] = (),
+) -> Composed:
+    """Groups first, then the experiment, then each file's options, then ``key=value``.
+
+    Raises:
+        HydraException, OmegaConfBaseException, ValueError: what cannot be composed.
+    """
+    names = [f"file{i}" for i in range(len(files))]
+    for name, options in zip(names, files, strict=True):
+        ConfigStore.instance().store(group=GROUP, name=name, node=dict(options))
+    own = [f"+{GROUP}@_global_=[{','.join(names)}]"] if files else []
+    GlobalHydra.instance().clear()
+    with (
+        searching(folders),
+        initialize_config_dir(version_base="1.3", config_dir=str(config_dir())),
+    ):
+        node = hydra_compose("config", overrides=[*overrides, *own], return_hydra_config=True)
+    choices = dict(node.hydra.runtime.choices)
+    plain = cast(dict[str, Any], OmegaConf.to_container(node))
+    del plain["hydra"]
+    ours = {k: str(v) for k, v in choices.items() if "/" not in k and not k.startswith(GROUP)}
+    return Composed(plain, ours)
 
 
 def compose(typed: Sequence[str]) -> Config:
@@ -100,3 +174,56 @@ def _check_agents(config: Config, typed: Iterable[str], files: Iterable[Given]) 
                 f"{key}: topology '{config.topology.name}' has no agent '{name}'. "
                 f"{did_you_mean(name, config.topology.order)}"
             )
+
+
+ABSENT = object()
+
+
+def changes(asked: Typed, config: Config) -> list[str]:
+    """Lines on what differs from the experiment, or from the run that is evaluated."""
+    with warnings.catch_warnings():  # former names were told of when the config was composed
+        warnings.simplefilter("ignore", DeprecatedOptionWarning)
+        return _changes(asked, config)
+
+
+def _changes(asked: Typed, config: Config) -> list[str]:
+    overrides = normalise(asked.overrides, asked.folders)
+    saved = saved_run(overrides)
+    if saved is not None:
+        before = with_defaults(saved_values(saved))
+        return [f"config: {saved}", *_differences(before, to_dict(config), str(saved.parent))]
+    alone, chosen = compose_groups(asked)
+    experiment = chosen.choices["experiment"]
+    groups = [
+        f"changed: {group}={choice} (experiment: {alone.choices.get(group, 'none')})"
+        for group, choice in chosen.choices.items()
+        if alone.choices.get(group) != choice
+    ]
+    try:
+        before = with_defaults(rename_values(chosen.options, "a config file"))
+    except (ConfigError, *REFUSALS):  # the experiment works only with what was typed on top
+        return [f"experiment: {experiment}", *groups]
+    options = _differences(before, to_dict(config), "experiment")
+    return [f"experiment: {experiment}", *groups, *options]
+
+
+def full_config(config: Config) -> str:
+    """Where all of it can be read."""
+    if config.stage in ("report", "pin"):
+        return "full config: the same command with --show"
+    stage = "<stage>" if config.stage == "pipeline" else config.stage
+    return f"full config: {config.run_dir}/{stage}/config.yaml, or the same command with --show"
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], whose: str) -> Iterator[str]:
+    """A line for each option; of an agent that is new, those that are not at their defaults."""
+    old = dict(leaves(before))
+    new_agent = asdict(AgentConfig())
+    for key, value in leaves(after):
+        was = old.get(key, ABSENT)
+        name = key.rsplit(".", 1)[-1]
+        if was is ABSENT and key.startswith("agents.") and value == new_agent.get(name, ABSENT):
+            continue
+        if was != value:
+            before_it = "not set" if was is ABSENT else shown(was)
+            yield f"changed: {key}={shown(value)} ({whose}: {before_it})"

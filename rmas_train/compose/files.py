@@ -1,19 +1,103 @@
-"""Options from a YAML file or a dict of the user's: plain data that stands on an experiment."""
+"""Files beside the command line: YAML options, plugins that they name, pinned commits."""
 
 from __future__ import annotations
 
+import importlib
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
-from rmas_train.compose.folders import groups
 from rmas_train.compose.nodes import check_options
-from rmas_train.compose.renamed import key_of, rename_values
-from rmas_train.compose.typed import as_choice
+from rmas_train.compose.typed import as_choice, groups, key_of, rename_values
+from rmas_train.config import Config
 from rmas_train.errors import ConfigError
 from rmas_train.support.reading import check_type, parse_yaml
+
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def import_plugins(names: Any) -> None:
+    """Import each module; the folder that the command was started in is searched as well.
+
+    Raises:
+        ConfigError: not names of modules, or one that cannot be imported, with its reason.
+    """
+    if not isinstance(names, Sequence) or isinstance(names, str):
+        raise ConfigError(f"plugins={names}: give a list of modules, as in plugins=[my_module].")
+    for name in names:
+        if not isinstance(name, str) or not MODULE.fullmatch(name):
+            raise ConfigError(
+                f"plugins: '{name}' is no module's name; write my_module for my_module.py, with "
+                "dots for folders."
+            )
+        _import(name)
+
+
+def _import(name: str) -> None:
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # behind the installed libraries, so that it can hide none of them
+    importlib.invalidate_caches()  # the file may have been written a moment ago
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # it is the user's code and may raise anything
+        reason = f"{type(error).__name__}: {error}".rstrip(". ")
+        raise ConfigError(
+            f"plugins: {name} cannot be imported ({reason}); mend it, or start the command in its "
+            "folder, or install it."
+        ) from error
+
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Pin(TypedDict):
+    """What was seen of a hub repository: its commit and its card's licence, on which day."""
+
+    revision: str
+    licence: str | None
+    seen: str
+
+
+class Pins(TypedDict, total=False):
+    models: dict[str, Pin]
+    datasets: dict[str, Pin]
+
+
+def read_pins(path: Path) -> Pins:
+    """What a pins file says; nothing if there is none.
+
+    Raises:
+        ConfigError: the file is malformed.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        pins = parse_yaml(path.read_text(encoding="utf-8")) or {}
+        check_type(pins, Pins, "")
+        for repository, pin in [*pins.get("models", {}).items(), *pins.get("datasets", {}).items()]:
+            if not COMMIT.fullmatch(pin["revision"]):
+                raise ValueError(f"{repository}: revision {pin['revision']!r} is no commit")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path}: {error}; mend it, or make it again with stage=pin.") from error
+    return cast(Pins, pins)
+
+
+def apply_pins(config: Config) -> Config:
+    """Commits for the hub ids of ``config`` that have no revision; in place."""
+    pins = read_pins(Path(config.pins))
+    for agent in config.agents.values():
+        if agent.revision is None and agent.model in pins.get("models", {}):
+            agent.revision = pins["models"][agent.model]["revision"]
+    for repository, revision in config.data.hub.items():
+        if revision is None and repository in pins.get("datasets", {}):
+            config.data.hub[repository] = pins["datasets"][repository]["revision"]
+    return config
+
 
 # On experiment=none, where users bring a system of their own, nothing shipped stays below these.
 OWN = ("agents", "topology", "data")

@@ -6,28 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rmas_train.compose.explain import explain
-from rmas_train.compose.files import Given
-from rmas_train.compose.folders import groups
-from rmas_train.compose.nodes import REFUSALS, leaves, merge_typed, to_config
-from rmas_train.compose.plugins import import_plugins
-from rmas_train.compose.renamed import key_of, rename_values
+from rmas_train.compose.files import Given, import_plugins
+from rmas_train.compose.nodes import REFUSALS, explain, leaves, merge_typed, to_config
+from rmas_train.compose.typed import groups, key_of, rename_values
 from rmas_train.config import Config, shown
 from rmas_train.errors import ConfigError
 from rmas_train.support.reading import check_type, parse_yaml
 from rmas_train.topology import build_topology
-
-
-def saved_run(overrides: list[str]) -> Path | None:
-    """With ``stage=eval run=<folder>``: the config that this run was trained with, if any."""
-    typed = dict(o.lstrip("+").split("=", 1) for o in overrides)
-    if typed.get("stage") != "eval" or not typed.get("run"):
-        return None
-    folder = Path(typed["run"])
-    if not folder.is_dir():
-        raise ConfigError(f"run={folder}: no such folder; give a run folder, outputs/<name>.")
-    found = [p for p in (folder / "outer" / "config.yaml", folder / "config.yaml") if p.is_file()]
-    return found[0] if found else None
 
 
 def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -> Config:

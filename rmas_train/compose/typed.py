@@ -1,16 +1,136 @@
-"""What was typed: flags read, options refused where they cannot be one, or brought to one form."""
+"""What was typed: flags, ``key=value``, group choices, and options under former names."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import copy
+import warnings
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unicodedata import category
 
-from rmas_train.compose.folders import check_folder, groups
-from rmas_train.compose.renamed import key_of, rename_typed
-from rmas_train.errors import ConfigError, did_you_mean
-from rmas_train.support.arguments import Parser
+from rmas_train.errors import ConfigError, DeprecatedOptionWarning, did_you_mean
+from rmas_train.support.files import resource_root
+from rmas_train.support.reading import Parser
+
+ROOT_FILE = "config.yaml"
+
+
+def config_dir() -> Path:
+    """The shipped groups: beside the package in a clone, in it once installed."""
+    return resource_root() / "conf"
+
+
+def groups(own: Iterable[Path] = ()) -> dict[str, list[str]]:
+    """Config groups and their choices.
+
+    Args:
+        own: folders of ``--config-dir``, which may add groups and choices.
+    """
+    found: dict[str, set[str]] = {}
+    for root in (config_dir(), *own):
+        for folder in (p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
+            found.setdefault(folder.name, set()).update(f.stem for f in folder.glob("*.yaml"))
+    return {name: sorted(found[name]) for name in sorted(found)}
+
+
+def check_folder(folder: Path) -> Path:
+    """A folder of groups of one's own.
+
+    Raises:
+        ConfigError: there is none, or it would replace the root of every config.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"--config-dir {folder}: no such folder; give one with sub-folders topology, agents, "
+            "data, experiment, ..."
+        )
+    if (folder / ROOT_FILE).exists():
+        raise ConfigError(
+            f"--config-dir {folder}: {ROOT_FILE} there would replace the shipped root; move it to "
+            f"experiment/<name>.yaml, or give it with --config {folder / ROOT_FILE}."
+        )
+    return folder.resolve()
+
+
+# Old key -> new key.
+RENAMED = {
+    "evaluation.controls": "evaluation.systems",
+    "training.outer.checkpoint": "training.outer.recompute",
+}
+
+
+def rename_typed(overrides: list[str]) -> list[str]:
+    """``key=value`` under the new names.
+
+    Raises:
+        ConfigError: an option is given under both of its names.
+    """
+    keys = {key_of(override) for override in overrides}
+    renamed = []
+    for override in overrides:
+        old = key_of(override)
+        if old in RENAMED:
+            _warn(old, RENAMED[old] in keys, "typed")
+            begin, end = override.split(old, 1)
+            override = f"{begin}{RENAMED[old]}{end}"
+        renamed.append(override)
+    return renamed
+
+
+def rename_values(
+    values: Mapping[str, Any], where: str, winners: Collection[str] = ()
+) -> dict[str, Any]:
+    """Nested options under the new names.
+
+    Args:
+        values: the options; left as they are.
+        where: the file, for messages.
+        winners: new names whose value stands, whatever the old name says.
+
+    Raises:
+        ConfigError: an option is given under both of its names, and neither wins.
+    """
+    found = copy.deepcopy(dict(values))
+    for old, new in RENAMED.items():
+        *path, last = old.split(".")
+        inside = _inside(found, path)
+        if inside is None or last not in inside:
+            continue
+        value = inside.pop(last)
+        *path, last = new.split(".")
+        place = found
+        for name in path:
+            place = place.setdefault(name, {})
+        _warn(old, last in place and new not in winners, where)
+        if new not in winners:
+            place[last] = value
+    return found
+
+
+def key_of(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def _inside(values: Any, path: list[str]) -> dict[str, Any] | None:
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else None
+
+
+def _warn(old: str, is_twice: bool, where: str) -> None:
+    new = RENAMED[old]
+    if is_twice:
+        raise ConfigError(
+            f"{old} is the former name of {new}, and both are given ({where}); keep {new} alone."
+        )
+    warnings.warn(
+        f"{old} is now called {new} ({where}); the old name works for one more release.",
+        DeprecatedOptionWarning,
+        stacklevel=1,
+    )
+
 
 MOST_DIGITS = 100
 FLAGS = ("--config", "--config-dir", "--show", "--multirun", "--version", "--help")
@@ -104,3 +224,15 @@ def _check(override: str) -> None:
         raise ConfigError(f"'{override}': configs here are data; `_target_` is not allowed.")
     if is_hydra(override):
         raise ConfigError(f"{override}: launchers run sweeps; add -m, or leave it out.")
+
+
+def saved_run(overrides: list[str]) -> Path | None:
+    """With ``stage=eval run=<folder>``: the config that this run was trained with, if any."""
+    typed = dict(o.lstrip("+").split("=", 1) for o in overrides)
+    if typed.get("stage") != "eval" or not typed.get("run"):
+        return None
+    folder = Path(typed["run"])
+    if not folder.is_dir():
+        raise ConfigError(f"run={folder}: no such folder; give a run folder, outputs/<name>.")
+    found = [p for p in (folder / "outer" / "config.yaml", folder / "config.yaml") if p.is_file()]
+    return found[0] if found else None

@@ -3,18 +3,23 @@
 Hydra and OmegaConf stop in ``compose.py``; the rest of the package sees only these classes.
 """
 
-from rmas_train.config.agents import (
+from rmas_train.config.run import (
+    Config,
+    EvaluationConfig,
+    PlanConfig,
+    RuntimeConfig,
+    ToolsConfig,
+    describe,
+)
+from rmas_train.config.system import (
     AgentConfig,
+    DataConfig,
     EdgeConfig,
     LinksConfig,
     TopologyConfig,
     first_alike,
+    shown,
 )
-from rmas_train.config.data import DataConfig
-from rmas_train.config.evaluation import EvaluationConfig, ToolsConfig
-from rmas_train.config.options import shown
-from rmas_train.config.run import Config, describe
-from rmas_train.config.runtime import PlanConfig, RuntimeConfig
 from rmas_train.config.training import InnerConfig, OuterConfig, StagesConfig, TrainingConfig
 
 __all__ = [

@@ -1,25 +1,176 @@
-"""The options of a run, all in one."""
+"""The options of a run: evaluation, tools, processes, the plan, and all in one."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
 
-from rmas_train.config.agents import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig
-from rmas_train.config.data import DataConfig
-from rmas_train.config.evaluation import EvaluationConfig, ToolsConfig, check_tools
-from rmas_train.config.options import (
+from rmas_train.config.system import (
     MOST_LENGTH,
     MOST_ROUNDS,
+    AgentConfig,
+    DataConfig,
+    EdgeConfig,
+    LinksConfig,
+    TopologyConfig,
     check_choice,
     check_least,
     option,
     shown,
 )
-from rmas_train.config.runtime import PlanConfig, RuntimeConfig
 from rmas_train.config.training import StagesConfig
 from rmas_train.errors import ConfigError
-from rmas_train.registry import ANALYSES
+from rmas_train.registry import ANALYSES, BENCHMARKS, SYSTEMS
+from rmas_train.support.output import SECRET_NAME
+
+TOOLS = ("python", "search")
+SAFE_URL = re.compile(r"(https://[^\s/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?")
+SYSTEMS_BESIDE = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    rounds: list[int] | None = option(None, "depths to evaluate; null: 1..rounds")
+    batch_size: int = option(250, "rows per forward")
+    max_new_tokens: int = option(64, "longest answer, and longest message in text recursion")
+    decoding: str = option(
+        "plain", "plain | static: the library's static cache, whose step is compiled on a GPU"
+    )
+    max_rows: int | None = option(None, "evaluate the first rows only")
+    benchmarks: list[str] = option(["test"], "test: the data's test rows; or a plugin's")
+    systems: list[str | None] = option(list(SYSTEMS_BESIDE), "evaluated beside the trained system")
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "max_rows"):
+            check_least(f"evaluation.{key}", getattr(self, key), 1)
+        check_least("evaluation.max_new_tokens", self.max_new_tokens, 1, MOST_LENGTH)
+        check_choice("evaluation.decoding", self.decoding, ("plain", "static"))
+        for depth in self.rounds or []:
+            check_least("evaluation.rounds", depth, 1, MOST_ROUNDS)
+        # YAML reads a bare `null` as nothing; here it is a system's name.
+        self.systems = [name or "null" for name in self.systems]
+        for name in self.systems:
+            SYSTEMS.check(str(name))
+        for name in self.benchmarks:
+            BENCHMARKS.check(name)
+        if not self.benchmarks:
+            raise ConfigError("evaluation.benchmarks=[]: name one or more; `test` is the data's.")
+
+
+@dataclass(kw_only=True)
+class ToolsConfig:
+    """What the decoder may call while it writes its final text; docs/tools.md."""
+
+    names: list[str] = option([], "any of python, search; python needs allow_code_execution=true")
+    max_calls: int = option(5, "calls per answer; the next one is refused (release: 5)")
+    output_chars: int = option(
+        6000, "longest result that the decoder reads, characters (release: 6000)"
+    )
+    python_seconds: float = option(10.0, "seconds that a program may run (release: 10)")
+    python_packages: bool = option(False, "programs may import installed packages")
+    memory_mib: int = option(512, "MiB of memory that a program and its processes may use")
+    processes: int = option(16, "processes and threads that a program may have")
+    file_mib: int = option(64, "MiB that a program may write to its temporary folder")
+    search_index: str | None = option(None, "JSONL file with title and text, searched by BM25")
+    search_url: str | None = option(None, "web service instead, as https://api.tavily.com/search")
+    search_key_variable: str = option(
+        "TAVILY_API_KEY", "environment variable that holds the web service's key"
+    )
+    search_seconds: float = option(10.0, "seconds that the web service may take")
+    search_hits: int = option(4, "passages per search (release: 4)")
+    search_chars: int = option(320, "characters of each passage (release: 320)")
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            check_choice("tools.names", name, TOOLS)
+        for key in ("max_calls", "output_chars", "search_hits", "search_chars"):
+            check_least(f"tools.{key}", getattr(self, key), 1, MOST_LENGTH)
+        for key in ("python_seconds", "search_seconds"):
+            check_least(f"tools.{key}", getattr(self, key), 0.1, 3600)
+        check_least("tools.memory_mib", self.memory_mib, 64)
+        check_least("tools.processes", self.processes, 2, 4096)
+        check_least("tools.file_mib", self.file_mib, 1)
+        if self.search_url is not None and not SAFE_URL.fullmatch(self.search_url):
+            raise ConfigError(
+                f"tools.search_url={self.search_url}: the key would travel unprotected; give an "
+                "address that begins with https:// (http:// for this machine only)."
+            )
+        if not SECRET_NAME.match(self.search_key_variable):
+            raise ConfigError(
+                f"tools.search_key_variable={self.search_key_variable}: give the name of a "
+                "variable that ends in API_KEY or TOKEN, so that logs leave out its value."
+            )
+        if "search" in self.names and (self.search_index is None) == (self.search_url is None):
+            raise ConfigError(
+                f"tools.names=[search] with tools.search_index={self.search_index} and "
+                f"tools.search_url={self.search_url}: give one of the two."
+            )
+
+
+def check_tools(tools: ToolsConfig, allow_code_execution: bool) -> None:
+    """No program is run that nobody has asked for.
+
+    Raises:
+        ConfigError: says what it would mean.
+    """
+    if "python" in tools.names and not allow_code_execution:
+        raise ConfigError(
+            "tools.names=[python] runs programs that a model writes, on this machine, in a sandbox "
+            "whose limits docs/tools.md states; if you want that, add allow_code_execution=true."
+        )
+
+
+BACKENDS = ("auto", "single", "ddp", "zero1", "zero2", "zero3")
+PLACEMENTS = ("replicate", "per_agent", "sharded")
+
+
+@dataclass(kw_only=True)
+class RuntimeConfig:
+    backend: str = option(
+        "auto", "auto (as launched) | single | ddp | zero1 | zero2 | zero3; docs/distributed.md"
+    )
+    placement: str = option(
+        "replicate",
+        "replicate: all agents in every process's memory | per_agent: an agent per device | "
+        "sharded: every agent's layers over all processes (FSDP2)",
+    )
+    device: str = option("auto", "auto (a GPU where there is one) | cpu")
+    processes: int | None = option(None, "refuse to start with another number; null: any")
+    threads: int | None = option(None, "CPU threads per process; null: PyTorch's choice")
+    timeout_minutes: float = option(30.0, "how long a process waits for the others")
+
+    def __post_init__(self) -> None:
+        check_choice("runtime.backend", self.backend, BACKENDS)
+        check_choice("runtime.placement", self.placement, PLACEMENTS)
+        check_choice("runtime.device", self.device, ("auto", "cpu"))
+        check_least("runtime.processes", self.processes, 1)
+        check_least("runtime.threads", self.threads, 1, 1024)
+        check_least("runtime.timeout_minutes", self.timeout_minutes, 0.1)
+        if self.backend.startswith("zero") and self.placement != "replicate":
+            raise ConfigError(
+                f"runtime.placement={self.placement} with runtime.backend={self.backend}: ZeRO "
+                "keeps the links of one device per process; use runtime.backend=ddp."
+            )
+
+
+@dataclass(kw_only=True)
+class PlanConfig:
+    prefix_tokens: int | None = option(None, "longest prompt before its slots; null: from the data")
+    suffix_tokens: int | None = option(None, "longest prompt after its slots; null: from the data")
+    answer_tokens: int | None = option(None, "longest answer; null: from the data")
+    devices: list[int] = option([1, 2, 8], "numbers of devices to plan for")
+    device_gib: float = option(80.0, "memory of one device, GiB")
+    tflops: float | None = option(None, "10^12 operations per second; null: measured here")
+    gib_per_second: float | None = option(None, "memory bandwidth; null: measured here")
+
+    def __post_init__(self) -> None:
+        for key in ("prefix_tokens", "suffix_tokens", "answer_tokens"):
+            check_least(f"plan.{key}", getattr(self, key), 1, MOST_LENGTH)
+        for key in ("device_gib", "tflops", "gib_per_second"):
+            check_least(f"plan.{key}", getattr(self, key), 1e-6)
+        for devices in self.devices:
+            check_least("plan.devices", devices, 1)
+
 
 STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan", "pin", "analyse")
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rmas_train.config.options import MOST_ROWS, MOST_STEPS, check_choice, check_least, option
+from rmas_train.config.system import MOST_ROWS, MOST_STEPS, check_choice, check_least, option
 from rmas_train.errors import ConfigError
 from rmas_train.registry import CALLBACKS, OBJECTIVES
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
+from rmas_train.engine.inputs import Batch, take_first
 from rmas_train.engine.interrupt import Draft, Interrupt, decode, resume, together
 from rmas_train.engine.kv_cache import Prefix, new_cache
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import at_least_float32
-from rmas_train.engine.sequences import Batch, take_first
 
 LOGITS_BYTES = 2**26  # of one chunk of float32 logits
 

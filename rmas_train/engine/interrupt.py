@@ -13,8 +13,8 @@ import torch
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import tokenise
+from rmas_train.engine.inputs import Batch
 from rmas_train.engine.kv_cache import Prefix, is_recurrent
-from rmas_train.engine.sequences import Batch
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rmas_train.config import Config
 from rmas_train.evaluation.benchmark import Benchmark
 from rmas_train.evaluation.graders import Grade
 from rmas_train.evaluation.statistics import wilson
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Team
 from rmas_train.registry import SYSTEMS
 from rmas_train.systems.base import Answer, AnsweringSystem, Ingredients, SystemEntry

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from rmas_train.config import LinksConfig
 from rmas_train.errors import LinksError
-from rmas_train.links.linkset import LinkSet
-from rmas_train.links.modules import Link
+from rmas_train.links.modules import Link, LinkSet
 
 FOLDS = 5
 MIN_PAIRS = 8

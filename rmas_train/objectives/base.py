@@ -1,13 +1,16 @@
-"""What training minimises, as the training loop and the plan see it."""
+"""What training minimises, and the one place that makes it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from rmas_train.links.linkset import LinkSet
+from rmas_train.config import Config
+from rmas_train.links.modules import LinkSet
+from rmas_train.registry import OBJECTIVES
+from rmas_train.runs.load import Loaded
 
 
 class Objective(nn.Module, ABC):
@@ -48,3 +51,26 @@ class Objective(nn.Module, ABC):
     def kept_limit(self) -> int:
         """The most bytes that it will ever hold from one step to the next."""
         return 0
+
+
+Factory = Callable[[Config, Loaded, LinkSet], Objective]
+
+
+def build_objective(
+    config: Config,
+    loaded: Loaded,
+    links: LinkSet,
+    stage: str = "outer",
+    factory: Factory | None = None,
+) -> Objective:
+    """The objective that ``training.<stage>.objective`` names, with every option of that stage.
+
+    Args:
+        config: of the run.
+        loaded: agents and rows, or their shapes alone (``planning.shapes``).
+        links: all links of the system; those that are not to be trained are frozen.
+        stage: ``inner`` or ``outer``.
+        factory: makes it in place of the registered one.
+    """
+    named: Factory = OBJECTIVES.get(getattr(config.training, stage).objective)
+    return (factory or named)(config, loaded, links)

@@ -18,14 +18,14 @@ from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.config import Config, DataConfig
 from rmas_train.data.rows import Row, Table
+from rmas_train.engine.inputs import embed_ids, pad_left, read_whole
 from rmas_train.engine.rollout import at_least_float32, rollout
-from rmas_train.engine.sequences import embed_ids, pad_left, read_whole
 from rmas_train.errors import ConfigError
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Objective
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
-from rmas_train.runs.role_texts import role_sequences
+from rmas_train.runs.tables import role_sequences
 
 
 class InnerObjective(Objective):

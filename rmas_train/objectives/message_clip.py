@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rmas_train.engine.message import Message
+from rmas_train.engine.inputs import Message
 from rmas_train.topology import Edge
 
 

@@ -20,10 +20,10 @@ from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.channels import LatentChannel
 from rmas_train.config import Config, OuterConfig
 from rmas_train.data.rows import Table
-from rmas_train.engine.gradient import FULL, Gradient
-from rmas_train.engine.prefix import PrefixStore
+from rmas_train.engine.prompt_batch import PrefixStore
+from rmas_train.engine.rollout import FULL, Gradient
 from rmas_train.errors import ConfigError, TargetLeakWarning
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Objective
 from rmas_train.objectives.message_clip import MessageClip
 from rmas_train.recursion import Call, Recursion, Team, last_call

@@ -10,7 +10,7 @@ from rmas_train.config import Config
 from rmas_train.planning.plan import make_plan
 from rmas_train.planning.rates import memory_of
 from rmas_train.planning.token_counts import find_tokens
-from rmas_train.support.log import say
+from rmas_train.support.output import say
 
 GIB = 2**30
 SAFE = 0.7  # share of a device's memory that a plan may fill: allocators keep some

@@ -14,9 +14,9 @@ from rmas_train.planning.rates import measured_rates
 from rmas_train.planning.token_counts import find_tokens
 from rmas_train.planning.traffic import Sizes, communication
 from rmas_train.reporting.plan_table import print_plan
-from rmas_train.runs.folder import environment, stage_folder
+from rmas_train.runs.session import environment, stage_folder
 from rmas_train.support.files import write_json
-from rmas_train.support.log import say
+from rmas_train.support.output import say
 
 GIB = 2**30
 

@@ -12,17 +12,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rmas_train.agents.agent import Agent, freeze
-from rmas_train.agents.origin import explain
 from rmas_train.agents.prompts import EncodedPrompt
 from rmas_train.config import AgentConfig, Config, LinksConfig
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
+from rmas_train.engine.loading import explain
 from rmas_train.errors import AgentError
-from rmas_train.links.linkset import LinkSet, draw_links
+from rmas_train.links.modules import LinkSet, draw_links
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.tables import Tables
-from rmas_train.support.resources import find_path
+from rmas_train.support.files import find_path
 from rmas_train.topology import Topology
 
 

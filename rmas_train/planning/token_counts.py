@@ -16,7 +16,7 @@ from rmas_train.errors import AgentError, ConfigError
 from rmas_train.planning.shapes import Tokens
 from rmas_train.recipes.prepare import prepare
 from rmas_train.runs.load import prompt_texts
-from rmas_train.support.resources import find_path
+from rmas_train.support.files import find_path
 from rmas_train.topology import Topology, build_topology
 
 

@@ -34,7 +34,7 @@ from rmas_train.recipes.role_columns import (
 )
 from rmas_train.recipes.row_sources import Placed, RowSource, open_source
 from rmas_train.recipes.writers import open_writer
-from rmas_train.support.resources import resource_root
+from rmas_train.support.files import resource_root
 
 Mapping_ = Callable[[dict[str, Any], str], Problem]
 

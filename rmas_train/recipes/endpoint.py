@@ -17,7 +17,7 @@ from rmas_train.recipes.writing import (
     Written,
     visible,
 )
-from rmas_train.support.redact import one_line, redacted
+from rmas_train.support.output import one_line, redacted
 
 if TYPE_CHECKING:
     from openai import BadRequestError

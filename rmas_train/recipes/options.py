@@ -14,8 +14,8 @@ from typing import NoReturn
 from rmas_train.errors import ConfigError, UserError, did_you_mean
 from rmas_train.recipes.overlap import NGRAM
 from rmas_train.recipes.writing import WriterOptions
+from rmas_train.support.output import check_typed, one_line, redacted
 from rmas_train.support.reading import parse_yaml
-from rmas_train.support.redact import check_typed, one_line, redacted
 
 JOURNAL = "RMAS_JOURNAL"  # set by rmas_train.recipes.prepare, whose --out is a temporary folder
 PLACES = ("out", "journal")  # where a build happens; no part of what it makes

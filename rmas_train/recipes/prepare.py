@@ -19,8 +19,8 @@ from rmas_train.config import DataConfig
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.recipes.options import JOURNAL
 from rmas_train.recipes.packing import MANIFEST, check_manifest
+from rmas_train.support.files import PACKAGE, resource_root
 from rmas_train.support.reading import parse_json
-from rmas_train.support.resources import PACKAGE, resource_root
 
 STAMP = "recipe.json"
 

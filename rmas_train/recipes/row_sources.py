@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import DataError
+from rmas_train.support.output import one_line
 from rmas_train.support.reading import parse_json
-from rmas_train.support.redact import one_line
 
 Placed = tuple[str, dict[str, Any]]  # where a row stands, and its columns
 TIMEOUT = 20.0  # seconds for the hub to answer at all

@@ -16,10 +16,10 @@ from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.errors import ConfigError, LinksError
 from rmas_train.links.folder import LinksCard, save_links
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.release.released import Released, Repository, read_released
-from rmas_train.runs.folder import stage_folder
 from rmas_train.runs.load import prompt_texts
+from rmas_train.runs.session import stage_folder
 from rmas_train.support.files import check_writable, locked
 from rmas_train.topology import Topology, build_topology
 

@@ -12,8 +12,8 @@ from rmas_train.errors import DataError
 from rmas_train.links.folder import CARD, LinksCard
 from rmas_train.reporting.collect import read_json
 from rmas_train.reporting.tables import HEADER, table_rows
+from rmas_train.support.output import clean
 from rmas_train.support.reading import parse_json
-from rmas_train.support.redact import clean
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PAPER = "2604.25917"

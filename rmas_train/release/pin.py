@@ -11,13 +11,12 @@ import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from rmas_train.compose.pins import Pin, Pins, read_pins
+from rmas_train.compose.files import Pin, Pins, read_pins
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
-from rmas_train.support.files import write_text
+from rmas_train.support.files import find_path, write_text
 from rmas_train.support.hub_errors import HUB_ERRORS
-from rmas_train.support.log import say
-from rmas_train.support.resources import find_path
+from rmas_train.support.output import say
 
 HEAD = (
     "# Written by stage=pin: the hub's commits, and the licences of their cards, on the day seen.\n"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from rmas_train.errors import LinksError, did_you_mean
-from rmas_train.links.trust import check_inside
 from rmas_train.release.released_file import ReleasedLink, read_link
+from rmas_train.support.files import check_inside
 from rmas_train.support.reading import check_type, parse_json, short
 from rmas_train.topology import Edge, Topology
 

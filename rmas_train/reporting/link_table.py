@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rmas_train.support.redact import clean
+from rmas_train.support.output import clean
 
 ROWS = (
     ("W singular values: largest", "largest"),

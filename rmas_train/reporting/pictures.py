@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from rmas_train.support.redact import printable
+from rmas_train.support.output import printable
 from rmas_train.systems.looks import Look, system_name
 
 Row = dict[str, Any]

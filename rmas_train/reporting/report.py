@@ -17,7 +17,7 @@ from rmas_train.reporting.pictures import (
 )
 from rmas_train.reporting.tables import HEADER, table_rows, terminal_table
 from rmas_train.support.files import write_json, write_text
-from rmas_train.support.redact import clean
+from rmas_train.support.output import clean
 from rmas_train.systems.looks import looks_of, system_name
 
 STYLE = (

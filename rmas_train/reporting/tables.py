@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rmas_train.support.redact import clean
+from rmas_train.support.output import clean
 from rmas_train.systems.looks import looks_of, system_name
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ from typing import Any
 from rmas_train.config import Config, TrainingConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import LinksCard, check_agents, load_tensors, read_card
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.runs.load import Loaded, prompt_texts
 
 # Options of a stage that change no number but by rounding.

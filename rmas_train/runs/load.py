@@ -10,19 +10,17 @@ from typing import Any
 import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen, decoder_layers
-from rmas_train.agents.prompt_files import read_prompt
-from rmas_train.agents.prompts import make_prompt
+from rmas_train.agents.prompts import make_prompt, read_prompt
 from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
 from rmas_train.engine.loading import load_agent
-from rmas_train.engine.prefix import Agree, PrefixStore
+from rmas_train.engine.prompt_batch import Agree, PrefixStore
 from rmas_train.errors import ConfigError
 from rmas_train.recursion import Team
-from rmas_train.runs.checks import check_rows
-from rmas_train.runs.tables import Tables, load_tables
+from rmas_train.runs.tables import Tables, check_rows, load_tables
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.resources import find_path
+from rmas_train.support.files import find_path
 from rmas_train.topology import build_topology
 
 

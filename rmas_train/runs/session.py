@@ -1,18 +1,116 @@
-"""A run in progress: its folder held, its processes joined, its log open."""
+"""A run in progress: its folder held and described, its processes joined, its log open."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+import platform
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, NoReturn
 
+import torch
+
+from rmas_train.compose import to_yaml
 from rmas_train.config import Config
 from rmas_train.errors import UserError
-from rmas_train.runtime.failure import claim, clear_claim, fail
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.files import check_writable, locked
-from rmas_train.support.log import say, start_log, stop_log
+from rmas_train.support.files import check_writable, locked, write_json, write_text
+from rmas_train.support.output import clean, redacted, say, start_log, stop_log
+
+CLAIM = ".failed"
+
+
+def clear_claim(run_dir: Path) -> None:
+    """Before a run: remove the mark of an earlier failure."""
+    (run_dir / CLAIM).unlink(missing_ok=True)
+
+
+def claim(run_dir: Path, rank: int) -> bool:
+    """Whether this process is the first to fail. Later failures follow from it and print less."""
+    try:
+        handle = os.open(run_dir / CLAIM, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return False
+    except OSError:  # no file can be written: two tracebacks are better than none
+        return True
+    with os.fdopen(handle, "w") as file:
+        file.write(f"{rank}\n")
+    return True
+
+
+def fail(run_dir: Path, rank: int, world: int) -> NoReturn:
+    """Print the traceback, if this process failed first, and end the process.
+
+    The interpreter's clean-up is skipped, because it may wait for ranks that wait for this one. So
+    the launcher notices the failure at once and stops the others.
+    """
+    logging.getLogger("rmas_train").info(traceback.format_exc())
+    if claim(run_dir, rank):
+        trace = clean(traceback.format_exc())
+        print(f"rank {rank} of {world} failed first:\n{trace}", file=sys.stderr)
+    else:
+        first = (run_dir / CLAIM).read_text(encoding="utf-8").strip()
+        print(f"rank {rank} stops, because rank {first} failed", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+PACKAGES = (
+    "rmas_train",
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "hydra-core",
+)
+
+
+def stage_folder(
+    config: Config, stage: str, agents: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
+    """``run_dir/<stage>``, writable, with the resolved config and the environment's versions.
+
+    Args:
+        config, stage: whose folder.
+        agents: name -> model, revision (the hub's commit), fingerprint; as loaded.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    folder = Path(config.run_dir) / stage
+    check_writable(folder, "run_dir")
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_json(folder / "environment.json", environment() | {"agents": dict(agents or {})})
+    return folder
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and the command, for every file with numbers."""
+    program = Path(sys.argv[0])
+    name = "-m rmas_train" if program.name == "__main__.py" else os.path.relpath(program)
+    return {
+        "command": redacted(" ".join(["python", name, *sys.argv[1:]])),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def is_main_process() -> bool:

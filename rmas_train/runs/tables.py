@@ -1,4 +1,4 @@
-"""The rows of a run: its data recipe, its files, and which agent's inner link trains on which."""
+"""The rows of a run: files, role texts, and whether they fit the prompts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,61 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmas_train.config import Config
+from rmas_train.agents.prompts import Prompt, tokenise, tokenise_whole
+from rmas_train.config import Config, DataConfig
 from rmas_train.data.rows import Table, read_table, table_of
-from rmas_train.errors import ConfigError, did_you_mean
+from rmas_train.engine.inputs import fill_text
+from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recipes.prepare import prepare
+from rmas_train.recursion import Team
 from rmas_train.runtime.runtime import Runtime
+
+Sequence_ = tuple[list[int], list[int]]
+
+
+def role_sequences(
+    team: Team, config: DataConfig, name: str, rows: Sequence[Mapping[str, Any]]
+) -> list[Sequence_]:
+    """(prompt ids with slots filled, ids of the agent's own text with its end) of each row.
+
+    A message of the same round is the sender's role text; one of the round before is the sender's
+    feedback text, and a row whose feedback texts are empty stands for the first round.
+    """
+    agent, prompt = team.agents[name], team.prompts[name]
+    columns = incoming_columns(team, config, name)
+    has_message = [any(row.get(c) for c in columns.values()) for row in rows]
+    targets = tokenise_whole(agent, [str(row[config.role_texts[name]]) for row in rows])
+    texts = {
+        s: tokenise(agent, [str(r.get(c) or "") for r in rows], plain=True)
+        for s, c in columns.items()
+    }
+    later = prompt.encode(list(rows), 2, first=False)
+    first = prompt.encode(list(rows), 1, first=True)
+    sequences = []
+    for i, target in enumerate(targets):
+        if has_message[i]:
+            ids = fill_text(later[i], {s: t[i] for s, t in texts.items()})
+        else:
+            ids = fill_text(first[i], {})
+        sequences.append((ids, target))
+    return sequences
+
+
+def incoming_columns(team: Team, config: DataConfig, name: str) -> dict[str, str]:
+    """Source -> column with the text that it sends to ``name``; others are left out."""
+    columns = {}
+    for edge in team.topology.incoming(name):
+        texts = config.feedback_texts if edge.next_round else config.role_texts
+        if edge.source in texts:
+            columns[edge.source] = texts[edge.source]
+    return columns
+
+
+def needed_columns(team: Team, config: DataConfig, name: str) -> set[str]:
+    """Columns that the inner stage reads in every row of an agent's table."""
+    own = {config.role_texts[name]} if name in config.role_texts else set()
+    return own | set(incoming_columns(team, config, name).values())
+
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -77,3 +127,76 @@ def inner_tables(config: Config, train: Table) -> dict[str, Table]:
             raise ConfigError(f"data.inner_files.{name}: {did_you_mean(name, names)}")
     tables = {file: read_table(Path(config.data.folder) / file) for file in set(files.values())}
     return {n: tables[files[n]] if n in files else train for n in names}
+
+
+def check_rows(config: Config, team: Team, tables: Tables) -> None:
+    """What the agents of this process need in the rows is there.
+
+    Raises:
+        DataError: names file, line and column.
+    """
+    for table in (tables.train, tables.test):
+        table.require(["answer"], "what the decoder should write")
+    for prompt in team.prompts.values():
+        tables.train.require(prompt.columns, f"named in {prompt.file}")
+        tables.test.require(prompt.columns, f"named in {prompt.file}")
+    check_inner_columns(config, team, tables)
+    if team.topology.decoder in team.agents:
+        check_lengths(config, team, tables)
+    for prompt in team.prompts.values():
+        check_prompt(config, prompt, tables)
+
+
+def check_inner_columns(config: Config, team: Team, tables: Tables) -> None:
+    """Columns of the inner stage; all that one file lacks is named at once."""
+    for table in {t.path: t for t in tables.inner.values()}.values():
+        readers = [n for n in team.agents if tables.inner[n] is table]
+        columns = set().union(*(needed_columns(team, config.data, n) for n in readers))
+        table.require(
+            columns.union(*(team.prompts[n].columns for n in readers)),
+            f"for the inner links of {', '.join(readers)}; name other columns with "
+            "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
+        )
+
+
+def check_prompt(config: Config, prompt: Prompt, tables: Tables) -> None:
+    """No prompt of an agent is longer than ``data.max_length``; only long texts are tokenised.
+
+    Raises:
+        DataError: names the row and the prompt.
+    """
+    most = config.data.max_length
+    literal = sum(len(p.value.encode()) for p in prompt.user if p.kind == "text")
+    for table in (tables.train, tables.test):
+        sizes = [sum(len(row[c].encode()) for c in prompt.columns) for row in table.rows]
+        # A token is a byte or more.
+        long = [i for i, size in enumerate(sizes) if literal + size > most]
+        encoded = prompt.encode([table.rows[i] for i in long], 1, first=False) if long else []
+        for i, one in zip(long, encoded, strict=True):
+            if (length := len(one.ids)) > most:
+                raise DataError(
+                    f"{table.where(i)}: {prompt.file} makes {length} tokens, data.max_length is "
+                    f"{most}; shorten the row or the prompt, or raise data.max_length."
+                )
+
+
+def check_lengths(config: Config, team: Team, tables: Tables) -> None:
+    """The decoder's prompt with its slots and the answer fit into ``data.max_length`` tokens.
+
+    Raises:
+        DataError: names the row.
+    """
+    decoder = team.agents[team.topology.decoder]
+    prompt = team.prompts[decoder.name]
+    for table in (tables.train, tables.test):
+        encoded = prompt.encode(list(table.rows), 1, first=False)
+        answers = decoder.tokenizer([r["answer"] for r in table.rows], add_special_tokens=False)
+        for i, (one, answer) in enumerate(zip(encoded, answers["input_ids"], strict=True)):
+            slots = len(one.slots) * config.latent_length
+            total = len(one.ids) + slots + len(answer) + 1
+            if total > config.data.max_length:
+                raise DataError(
+                    f"{table.where(i)}: {prompt.file} ({len(one.ids)}), slots ({slots}) and answer "
+                    f"({len(answer) + 1} tokens) make {total} tokens, data.max_length is "
+                    f"{config.data.max_length}; shorten the row or raise data.max_length."
+                )

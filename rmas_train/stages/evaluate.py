@@ -14,15 +14,15 @@ from rmas_train.errors import DataError
 from rmas_train.evaluation.benchmark import make_benchmarks
 from rmas_train.evaluation.evaluate import Outcome, Trial, plan_trials, run_trial
 from rmas_train.links.folder import find_links, read_card
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
-from rmas_train.runs.folder import environment, stage_folder
 from rmas_train.runs.handover import read_links
 from rmas_train.runs.load import Loaded
+from rmas_train.runs.session import environment, stage_folder
 from rmas_train.runs.starting_links import starting_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json
-from rmas_train.support.log import say
+from rmas_train.support.output import say
 from rmas_train.support.reading import parse_json
 from rmas_train.tools.calls import Toolbox
 

@@ -1,23 +1,36 @@
-"""What both training stages have around their loop: run folder, checkpoints, callbacks, dumps."""
+"""The two training stages: what is around their loop, and how each begins and ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from rmas_train.compose import to_dict
-from rmas_train.config import Config, TrainingConfig
-from rmas_train.data.sampling import Sampler
-from rmas_train.errors import NonFiniteError
-from rmas_train.objectives.base import Objective
+from rmas_train.config import Config, OuterConfig, TrainingConfig
+from rmas_train.data.sampling import Sampler, depth_at
+from rmas_train.errors import ConfigError, NonFiniteError
+from rmas_train.links.folder import CARD, load_tensors, save_links
+from rmas_train.links.modules import LinkSet
+from rmas_train.objectives.base import Factory, Objective, build_objective
+from rmas_train.planning.shapes import count_parameters
 from rmas_train.registry import CALLBACKS
-from rmas_train.runs.folder import stage_folder
-from rmas_train.runs.handover import run_identity
+from rmas_train.runs.handover import (
+    find_inner,
+    inner_only,
+    inner_options_hash,
+    make_card,
+    run_identity,
+)
 from rmas_train.runs.load import Loaded
+from rmas_train.runs.session import stage_folder
+from rmas_train.runs.starting_links import place_links, starting_links, untrained_links
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.assignment import assign_agents
 from rmas_train.support.files import write_json
-from rmas_train.support.log import say
+from rmas_train.support.output import say
+from rmas_train.topology import build_topology
 from rmas_train.training.callbacks import (
     Callback,
     LinkWatch,
@@ -100,3 +113,106 @@ def dump_step(
     rows = [t.where(i % len(t)) for i in error.facts.get("rows", []) for t in tables.values()]
     write_json(path, error.facts | {"rows": rows, "last_checkpoint": checkpoint})
     say(f"the step's rows and gradient norms are in {path}; last good checkpoint: {checkpoint}")
+
+
+def run_inner(config: Config, loaded: Loaded, runtime: Runtime) -> None:
+    """Train every agent's inner link; writes ``run_dir/inner``."""
+    links = inner_only(untrained_links(loaded, runtime.gather_dict)).to(runtime.device)
+    place_links(links, loaded.team)
+    names, share_of = inner_share(config, runtime)
+    own = {n: a for n, a in loaded.team.agents.items() if n in names}
+    if runtime.world > 1:
+        who = runtime.gather([f"rank {runtime.rank}: {', '.join(own)}"])
+        say(f"inner links over ranks: {'; '.join(who)}")
+    mine = replace(loaded, team=replace(loaded.team, agents=own))
+    objective = build_objective(config, mine, links, "inner")
+    options = config.training.inner
+    rows: list[int | None] = [None] * max(map(len, loaded.tables.inner.values()))
+    sampler = Sampler(rows, [1] * options.steps, options.batch_size, config.seed)
+    run_training(config, loaded, runtime, "inner", objective, sampler, share_of)
+    if runtime.is_main:
+        card = make_card(loaded, "inner", {}, inner_options_hash(loaded))
+        save_links(Path(config.run_dir) / "inner" / "links", links, card)
+    runtime.barrier()
+
+
+def inner_share(config: Config, runtime: Runtime) -> tuple[list[str], tuple[int, int]]:
+    """Agents and share of the rows of this rank; all agents where ranks work in step."""
+    names = build_topology(config.topology, config.agents).agents
+    if runtime.in_step:
+        return list(names), (runtime.world, runtime.rank)
+    costs = {n: float(count_parameters(n, config.agents[n])) for n in names}
+    return assign_agents(costs, runtime.world, runtime.rank)
+
+
+def run_outer(
+    config: Config,
+    loaded: Loaded,
+    runtime: Runtime,
+    callbacks: Sequence[Callback | Callable[[Step], None]] = (),
+    factory: Factory | None = None,
+) -> LinkSet:
+    """Train the outer links through the unrolled system; writes ``run_dir/outer``.
+
+    Args:
+        config, loaded, runtime: of the run.
+        callbacks: beside those of every run, see ``run_training``.
+        factory: of the objective, in place of the one that the config names.
+    """
+    inner = find_inner(config, loaded)
+    links, alignment = starting_links(loaded)
+    load_tensors(inner, inner_only(links))
+    card = make_card(loaded, "outer", alignment)
+    folder = Path(config.run_dir) / "outer"
+    if runtime.is_main:
+        if not (config.resume and (folder / "start" / CARD).is_file()):
+            save_links(folder / "start", links, make_card(loaded, "start", alignment))
+        say(f"inner links: {inner}")
+        for key, numbers in alignment.items():
+            say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
+    if config.training.outer.recompute == "auto":
+        from rmas_train.planning.recompute import settle_recompute
+
+        config = settle_recompute(config, runtime.device, runtime.world)
+    objective = build_objective(config, loaded, links, factory=factory)
+    for edge in loaded.team.topology.edges:
+        if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
+            say(f"edge {edge.key} gets no gradient at rounds={config.rounds}; its link is frozen.")
+    sampler = outer_sampler(config, loaded)
+    run_training(config, loaded, runtime, "outer", objective, sampler, callbacks=callbacks)
+    if runtime.is_main:
+        save_links(folder / "links", links, card)
+    runtime.barrier()
+    return links
+
+
+def outer_sampler(config: Config, loaded: Loaded) -> Sampler:
+    """Depth and rows of each optimizer step."""
+    stage = config.training.outer
+    depths = [
+        depth_at(s, stage.steps, config.rounds, stage.depth, config.seed)
+        for s in range(stage.steps)
+    ]
+    needed = [loaded.train.rounds_needed(i) for i in range(len(loaded.train))]
+    return Sampler(needed, depths, stage.batch_size, config.seed)
+
+
+def check_layout(config: Config, backend: str, placement: str) -> None:
+    """The outer stage's options work with this back end and placement.
+
+    Raises:
+        ConfigError: they do not, with what would.
+    """
+    stage: OuterConfig = config.training.outer
+    if placement == "sharded" and stage.prefix_cache_gib:
+        raise ConfigError(
+            f"training.outer.prefix_cache_gib={stage.prefix_cache_gib} with "
+            "runtime.placement=sharded: a prefix found by one rank only would leave the others "
+            "waiting; set training.outer.prefix_cache_gib=0."
+        )
+    if backend == "zero3" and (stage.recompute == "agent" or stage.gradient == "parallel"):
+        raise ConfigError(
+            "runtime.backend=zero3 takes links apart between their forwards, which "
+            f"training.outer.recompute={stage.recompute} and gradient={stage.gradient} cannot "
+            "work with; use runtime=zero2, or recompute=none and gradient=full."
+        )

@@ -1,17 +1,34 @@
-"""Files that are complete or absent: written beside their final place, synced, then renamed."""
+"""Files that are whole or absent, and where ``conf/`` and ``data_recipes/`` are."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rmas_train.errors import ConfigError
+from rmas_train.errors import ConfigError, LinksError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+HUB_REPOSITORY = re.compile(r"models--[\w.-]+")
+
+
+def resource_root() -> Path:
+    """The folder that holds ``conf`` and ``data_recipes``."""
+    return PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
+
+
+def find_path(name: str) -> Path | None:
+    """A file or folder by its path, or by its path below the resource root; None if not found."""
+    for candidate in (Path(name), resource_root() / name):
+        if candidate.exists():
+            return candidate
+    return None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,3 +124,29 @@ def check_writable(folder: Path, key: str) -> None:
         raise ConfigError(
             f"{key}={folder} cannot be written ({error.strerror}); choose another {key}."
         ) from error
+
+
+def check_inside(path: Path) -> None:
+    """Check that a file of a links folder is not a symbolic link to another place.
+
+    The hub's cache has symbolic links from ``models--<name>/snapshots/<commit>`` to its own
+    ``blobs``; these are allowed.
+
+    Raises:
+        LinksError: the file is a symbolic link out of the folder.
+    """
+    try:
+        real, folder = path.resolve(), path.parent.resolve()
+    except (OSError, RuntimeError) as error:
+        raise LinksError(f"{path}: a link that leads nowhere; copy the file itself.") from error
+    roots = [folder, *(root / "blobs" for root in _hub_repositories(folder))]
+    if not any(real.is_relative_to(root) for root in roots):
+        raise LinksError(
+            f"{path}: a symbolic link to {real}, outside the folder; copy the file itself there."
+        )
+
+
+def _hub_repositories(folder: Path) -> Iterator[Path]:
+    for parent in folder.parents:
+        if parent.name == "snapshots" and HUB_REPOSITORY.fullmatch(parent.parent.name):
+            yield parent.parent

@@ -6,16 +6,20 @@ digits, dates that do not exist, anchors that multiply. All of these become a Va
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from functools import partial
 from reprlib import repr as short
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
+
+from rmas_train.errors import ConfigError
 
 HALF = "half of a surrogate pair; write the character itself"
 MOST_NODES = 1_000_000  # values in a YAML file, with its anchors expanded
@@ -157,3 +161,18 @@ def _check_scalar(value: Any, hint: type, key: str) -> None:
 def _check_is(fits: bool, value: Any, wanted: str, key: str) -> None:
     if not fits:
         raise ValueError(f"{f'key {key}' if key else 'it'} is {short(value)}, not {wanted}")
+
+
+WIDTH = 80  # columns of a help text, whatever the terminal
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises ``ConfigError``, and whose help fits 80 columns."""
+
+    def __init__(self, **options: Any) -> None:
+        narrow = partial(argparse.HelpFormatter, width=WIDTH)
+        super().__init__(formatter_class=narrow, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        command = self.prog.removeprefix("python -m rmas_train").strip()
+        raise ConfigError(f"{command}: {message}. See --help.".removeprefix(": "))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from rmas_train.engine.answer import write
-from rmas_train.engine.sequences import embed_prompts
+from rmas_train.engine.inputs import embed_prompts
 from rmas_train.recursion import Rows, Team
 from rmas_train.systems.base import (
     Answer,

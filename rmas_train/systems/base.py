@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from rmas_train.config import Config
 from rmas_train.engine.answer import Text
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Rows, Team
 from rmas_train.systems.looks import Look, system_name
 from rmas_train.tools.calls import Session, Toolbox, ToolCall

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rmas_train.data.sampling import permutation
-from rmas_train.engine.message import Message
+from rmas_train.engine.inputs import Message
 from rmas_train.recursion import Intervention
 from rmas_train.systems.base import AnsweringSystem, Ingredients, SystemEntry
 from rmas_train.systems.latent import latent_system

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rmas_train.channels import LatentChannel
-from rmas_train.engine.message import LatentMessage
+from rmas_train.engine.inputs import LatentMessage
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.links.linkset import LinkSet
+from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Call, Intervention, Recursion, Rows, Team, last_call
 from rmas_train.systems.base import (
     Answer,

@@ -14,7 +14,7 @@ from rmas_train.config import AgentConfig, first_alike
 from rmas_train.engine.loading import load_agent
 from rmas_train.errors import ConfigError, DataError, LinksError
 from rmas_train.links.folder import CARD, LinksCard, check_agents, load_tensors, read_card
-from rmas_train.links.linkset import draw_links
+from rmas_train.links.modules import draw_links
 from rmas_train.links.restore import card_topology
 from rmas_train.recursion import Team
 from rmas_train.systems.latent import System

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rmas_train.errors import ConfigError, DataError
+from rmas_train.support.output import redacted
 from rmas_train.support.reading import check_type, parse_json, short
-from rmas_train.support.redact import redacted
 
 MOST_BYTES = 2**20  # of a web service's response
 INSTALL = "pip install 'rmas_train[tools]'"

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from rmas_train.errors import ConfigError
 from rmas_train.support.files import write_text
-from rmas_train.support.log import file_only, say
+from rmas_train.support.output import file_only, say
 from rmas_train.support.reading import check_type, parse_json
-from rmas_train.training.gradients import DeadLinkWatch
+from rmas_train.training.optimizer import DeadLinkWatch
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rmas_train.errors import CheckpointError
-from rmas_train.support.files import new_folder, remove_leftovers, write_json
+from rmas_train.support.files import new_folder, write_json
 from rmas_train.support.reading import check_type, parse_json, short
 
 FORMAT = 1
@@ -189,17 +189,6 @@ def prune(folder: Path, keep: int) -> None:
     """Remove all but the newest ``keep``."""
     for path in list_checkpoints(folder)[keep:]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def set_aside(folder: Path) -> Path | None:
-    """Move an earlier run's checkpoints out of the way of a new one; where they are now."""
-    remove_leftovers(folder)
-    if not list_checkpoints(folder):
-        return None
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    return old
 
 
 def _seal(file: Path) -> dict[str, Any]:

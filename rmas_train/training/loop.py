@@ -7,9 +7,13 @@ backward of the step, so that the result depends neither on micro-batches nor on
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -17,16 +21,91 @@ from transformers import get_cosine_schedule_with_warmup
 
 from rmas_train.config import TrainingConfig
 from rmas_train.data.sampling import Sampler, share
-from rmas_train.errors import ConfigError, DeadLinkError, NonFiniteError, StoppedError
+from rmas_train.errors import (
+    ConfigError,
+    DeadLinkError,
+    NonFiniteError,
+    OutOfMemoryError,
+    StoppedError,
+)
 from rmas_train.objectives.base import Objective
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training.callbacks import AfterStep, Callback, Step, Update
-from rmas_train.training.gradients import gradient_norms
-from rmas_train.training.optimizer import LinkAdamW, clip_factors
-from rmas_train.training.out_of_memory import explained_memory
+from rmas_train.training.optimizer import LinkAdamW, clip_factors, gradient_norms
 from rmas_train.training.saver import Saver
-from rmas_train.training.signals import SIGNALS, StopSignals
+
+SIGNS = ("can't allocate memory", "bad_alloc")  # plain RuntimeErrors of the CPU's allocators
+KNOBS = (
+    "lower training.<stage>.micro_batch_size (same result), set training.outer.recompute=agent "
+    "(same result, slower), lower training.outer.prefix_cache_gib, latent_length or rounds, load "
+    "agents with dtype=bfloat16, or spread them with runtime.placement=per_agent or sharded; "
+    "stage=plan says what fits"
+)
+
+
+@contextmanager
+def explained_memory() -> Iterator[None]:
+    """What the allocators raise becomes one line with the knobs.
+
+    Raises:
+        OutOfMemoryError: in place of theirs.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).strip()
+        is_ours = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not is_ours and not any(sign in text for sign in SIGNS):
+            raise
+        reason = text.splitlines()[0].rstrip(".")[:160] if text else "MemoryError"
+        raise OutOfMemoryError(f"out of memory ({reason}); {KNOBS}.") from error
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ONE_PRESS = 2.0  # seconds: a launcher passes on the signal that the terminal sent already
+
+
+class StopSignals(AbstractContextManager["StopSignals"]):
+    """Catches the signals while a loop runs.
+
+    Args:
+        catch: False: leave them to whoever has them.
+
+    Attributes:
+        received: the first signal's number; 0: none.
+    """
+
+    def __init__(self, catch: bool = True) -> None:
+        self._catches = catch and threading.current_thread() is threading.main_thread()
+        self.received = 0
+        self._when = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if self._catches:
+            self._before = {number: signal.signal(number, self._catch) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _catch(self, number: int, _: FrameType | None) -> None:
+        if not self.received:
+            self.received, self._when = number, time.monotonic()
+        elif time.monotonic() - self._when > ONE_PRESS:
+            self._restore()
+            signal.raise_signal(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
 
 def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from rmas_train.errors import CheckpointError
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.randomness import get_random_state, set_random_state
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.log import say
+from rmas_train.support.files import remove_leftovers
+from rmas_train.support.output import say
 from rmas_train.support.reading import short
 from rmas_train.training import checkpoint
 from rmas_train.training.callbacks import Callback, by_name
@@ -158,7 +160,7 @@ class Saver:
 
     def _choose(self) -> str | None:
         if self._resume is None:
-            old = checkpoint.set_aside(self._folder)
+            old = set_aside(self._folder)
             if old:
                 say(f"starting over; earlier checkpoints are in {old} (resume=auto goes on)")
             return None
@@ -170,7 +172,7 @@ class Saver:
                     f"resume={self._resume}: {error} Resume from another checkpoint."
                 ) from error
             return self._resume
-        checkpoint.remove_leftovers(self._folder)
+        remove_leftovers(self._folder)
         found = checkpoint.newest(self._folder, say)
         say(f"resume=auto: {f'from step {found.step}' if found else 'no checkpoint, from step 0'}")
         return str(self._folder / f"step_{found.step:08d}") if found else None
@@ -243,3 +245,16 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move an earlier run's checkpoints out of the way of a new one; where they are now."""
+    if not folder.is_dir():
+        return None
+    remove_leftovers(folder)
+    if not checkpoint.list_checkpoints(folder):
+        return None
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    return old

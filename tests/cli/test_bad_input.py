@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from rmas_train.__main__ import main
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 
 def fails(capsys, argv, *needles):

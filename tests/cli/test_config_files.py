@@ -14,7 +14,7 @@ from rmas_train.__main__ import main
 from rmas_train.compose import compose, config_from, to_dict
 from rmas_train.config import AgentConfig
 from rmas_train.errors import ConfigError
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 MINE = {
     "name": "ours",

@@ -10,7 +10,7 @@ from released import EDGES, WIDTHS, edit_json, write_released
 import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.errors import UnknownWeightsWarning
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 OUTER = "Sequential-Light-Outerlinks"
 

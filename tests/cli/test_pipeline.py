@@ -12,7 +12,7 @@ from tiny import make_rows
 import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.errors import DataError, LinksError
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 from rmas_train.systems.looks import system_name
 
 

@@ -14,7 +14,7 @@ import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.compose import compose, config_from
 from rmas_train.registry import LINK_VARIANTS
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 PLUGIN = """\
 from pathlib import Path

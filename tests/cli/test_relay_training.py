@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rmas_train.__main__ import main
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 
 @pytest.mark.slow

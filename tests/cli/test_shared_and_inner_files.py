@@ -13,7 +13,7 @@ from rmas_train.compose import compose
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.runs.load import load_run
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 
 @pytest.fixture(autouse=True)

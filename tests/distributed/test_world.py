@@ -5,7 +5,7 @@ from launching import run, torchrun
 
 from rmas_train.config import RuntimeConfig
 from rmas_train.errors import ConfigError
-from rmas_train.runtime.world import settle_backend
+from rmas_train.runtime.runtime import settle_backend
 
 TWO = {"WORLD_SIZE": "2", "RANK": "0"}
 DEEPSPEED = TWO | {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "1"}

@@ -26,7 +26,7 @@ from hostile.verdict import Outcome, judge, snapshot
 from hostile.workspace import OPTIONS, damaged_copy, write_inputs
 from rmas_train.__main__ import main
 from rmas_train.errors import UserError
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 MEMORY = 12 * 2**30
 

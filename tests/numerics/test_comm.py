@@ -23,9 +23,9 @@ from torch.utils._pytree import tree_leaves
 
 from rmas_train.compose import compose
 from rmas_train.data.rows import Table
-from rmas_train.engine.gradient import Gradient
+from rmas_train.engine.rollout import Gradient
 from rmas_train.errors import AgentError
-from rmas_train.links.linkset import draw_links
+from rmas_train.links.modules import draw_links
 from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.planning.cost import count
 from rmas_train.planning.shapes import read_shape

@@ -9,10 +9,10 @@ from tiny import TINY, in_float64, make_agent, make_family, make_links, make_row
 from unrolling import answer_in_text
 
 from rmas_train.engine import answer, prefix
+from rmas_train.engine.inputs import embed_ids
 from rmas_train.engine.kv_cache import new_cache
-from rmas_train.engine.prefix import PrefixStore
+from rmas_train.engine.prompt_batch import PrefixStore
 from rmas_train.engine.rollout import rollout
-from rmas_train.engine.sequences import embed_ids
 from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.systems.latent import System
 

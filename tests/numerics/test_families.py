@@ -22,11 +22,11 @@ from unrolling import unroll
 
 from rmas_train.agents.prompts import Prompt
 from rmas_train.engine.loading import checked
-from rmas_train.engine.prefix import PrefixCache, read_prefix, stack
-from rmas_train.engine.vocabulary import target_norm
+from rmas_train.engine.prompt_batch import PrefixCache, read_prefix, stack
 from rmas_train.errors import PrefixReuseWarning
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.recursion import Team
+from rmas_train.runs.starting_links import target_norm
 from rmas_train.systems.latent import System
 
 DEEPSEEK_CHAT = (  # the system text has no mark of its own

@@ -9,7 +9,7 @@ from tiny import make_links, make_rows, make_team
 from transformers import DynamicCache
 from unrolling import unroll
 
-from rmas_train.engine.gradient import Gradient
+from rmas_train.engine.rollout import Gradient
 from rmas_train.errors import AgentError
 from rmas_train.objectives.outer import Backward, OuterObjective
 

@@ -12,7 +12,7 @@ from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt, tokenise
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.data.rows import Table
-from rmas_train.engine.sequences import embed_prompts
+from rmas_train.engine.inputs import embed_prompts
 from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.recursion import Recursion, Team
 from rmas_train.systems.latent import System

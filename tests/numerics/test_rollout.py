@@ -8,9 +8,8 @@ import torch
 from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
 from unrolling import unroll
 
-from rmas_train.engine.message import LatentMessage
+from rmas_train.engine.inputs import LatentMessage, embed_prompts
 from rmas_train.engine.rollout import rollout
-from rmas_train.engine.sequences import embed_prompts
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -13,8 +13,7 @@ from launching import environment, run, torchrun
 from rmas_train.__main__ import main
 from rmas_train.support.files import locked
 from rmas_train.training.checkpoint import list_checkpoints, verify
-from rmas_train.training.out_of_memory import explained_memory
-from rmas_train.training.signals import StopSignals
+from rmas_train.training.loop import StopSignals, explained_memory
 
 # Patches that make a real fault at a chosen step, then the real entry point.
 SCRIPT = """
@@ -47,7 +46,7 @@ def broken(workspace: Path, fault: str) -> str:
 def tracebacks(text: str) -> list[str]:
     """Ours; torchrun ends with one of its own, which names the rank."""
     every = text.split("Traceback (most recent call last)")[1:]
-    return [t for t in every if "rmas_train/command/run.py" in t]
+    return [t for t in every if "rmas_train/stages/pipeline.py" in t]
 
 
 def checkpoints(workspace: Path) -> list[str]:
@@ -67,7 +66,7 @@ def test_a_signal_to_one_rank_stops_all_with_one_line(typed, workspace, number):
 
 def test_a_second_signal_stops_at_once(monkeypatch):
     """It goes to whoever had the signal before, by default the end of the process."""
-    monkeypatch.setattr("rmas_train.training.signals.ONE_PRESS", 0.0)
+    monkeypatch.setattr("rmas_train.training.loop.ONE_PRESS", 0.0)
     seen = []
     before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     try:

@@ -11,7 +11,7 @@ from launching import ROOT, assert_same_curves, environment, launch, lines
 from safetensors.torch import load_file
 
 from rmas_train.__main__ import main
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 from rmas_train.training.callbacks import MetricsFile
 
 FAST = [

@@ -12,7 +12,7 @@ from rmas_train.__main__ import main
 from rmas_train.config import AgentConfig
 from rmas_train.engine.loading import load_agent
 from rmas_train.errors import AgentError, RemoteCodeWarning, UnpinnedWarning
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 CODE = """

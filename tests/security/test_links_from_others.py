@@ -155,7 +155,7 @@ def state(folder: Path) -> dict[str, tuple[float, bytes]]:
 
 def test_what_is_read_from_is_not_written_to(finished, overrides, workspace, tmp_path):
     """``inner=``, ``resume=`` and ``rmas_train.load`` leave their folders as they are."""
-    from rmas_train.support.log import stop_log
+    from rmas_train.support.output import stop_log
 
     place, _ = finished
     theirs = Path(shutil.copytree(place.run_dir, tmp_path / "theirs"))

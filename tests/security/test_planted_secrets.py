@@ -11,7 +11,7 @@ import pytest
 from planted import PLANTED, leaks
 
 from rmas_train.__main__ import main
-from rmas_train.support.redact import check_typed, clean, redacted
+from rmas_train.support.output import check_typed, clean, redacted
 
 TOKEN = PLANTED["HF_TOKEN"]
 
@@ -131,7 +131,7 @@ def test_no_path_or_pattern_is_taken_for_a_secret(harmless):
 
 
 def test_the_recorded_command_is_redacted(monkeypatch):
-    from rmas_train.runs.folder import environment
+    from rmas_train.runs.session import environment
 
     monkeypatch.setattr(sys, "argv", ["run.py", f"a=https://user:{TOKEN}@host", f"b={TOKEN}"])
     assert environment()["command"].endswith("run.py a=https://user:***@host b=***")

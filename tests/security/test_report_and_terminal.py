@@ -12,8 +12,7 @@ from rich.console import Console
 from rmas_train.reporting.pictures import plain
 from rmas_train.reporting.report import write_report
 from rmas_train.reporting.tables import terminal_table
-from rmas_train.support.log import say, start_log, stop_log
-from rmas_train.support.redact import clean, one_line
+from rmas_train.support.output import clean, one_line, say, start_log, stop_log
 
 NASTY = (
     "</title></code></td><script>alert(1)</script><img src=x onerror=alert(1)>"

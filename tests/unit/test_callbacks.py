@@ -11,8 +11,8 @@ from rmas_train.data.sampling import Sampler
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training.callbacks import Callback, by_name
-from rmas_train.training.gradients import gradient_norms
 from rmas_train.training.loop import train
+from rmas_train.training.optimizer import gradient_norms
 from rmas_train.training.saver import Saver
 
 

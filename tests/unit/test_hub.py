@@ -203,7 +203,7 @@ def test_the_model_card_says_what_the_run_says(finished_run):
 
 @pytest.fixture
 def finished_run(overrides, workspace):
-    from rmas_train.support.log import stop_log
+    from rmas_train.support.output import stop_log
 
     assert main([*overrides, "evaluation.rounds=[1]"]) == 0
     stop_log()

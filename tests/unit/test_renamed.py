@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from rmas_train.compose import compose, from_file, to_yaml
-from rmas_train.compose.renamed import RENAMED, rename_typed, rename_values
+from rmas_train.compose.typed import RENAMED, rename_typed, rename_values
 from rmas_train.config import Config, describe
 from rmas_train.errors import ConfigError, DeprecatedOptionWarning
 from rmas_train.runs.handover import FREE

@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 from tiny import make_family
 
-from rmas_train.agents.prompt_files import read_prompt
-from rmas_train.agents.prompts import make_prompt
+from rmas_train.agents.prompts import make_prompt, read_prompt
 from rmas_train.compose import compose
 from rmas_train.config import DataConfig
 from rmas_train.errors import DataError
 from rmas_train.recursion import Team
-from rmas_train.runs.role_texts import role_sequences
+from rmas_train.runs.tables import role_sequences
 from rmas_train.support.reading import parse_yaml
 from rmas_train.topology import build_topology
 

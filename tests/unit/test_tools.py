@@ -16,14 +16,14 @@ from rmas_train.agents.agent import freeze
 from rmas_train.agents.prompts import tokenise
 from rmas_train.config import Config, DataConfig, ToolsConfig
 from rmas_train.engine.answer import generate
+from rmas_train.engine.inputs import embed_ids
 from rmas_train.engine.kv_cache import KVCache
-from rmas_train.engine.sequences import embed_ids
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.evaluation.benchmark import RowsBenchmark
 from rmas_train.evaluation.evaluate import Trial, run_trial
 from rmas_train.evaluation.graders import PatternGrader
 from rmas_train.registry import SYSTEMS
-from rmas_train.support.log import stop_log
+from rmas_train.support.output import stop_log
 from rmas_train.systems.alone import DecoderAlone
 from rmas_train.systems.base import answers_of, open_sessions
 from rmas_train.systems.latent import LatentSystem, System

@@ -15,9 +15,8 @@ from rmas_train.objectives.inner import InnerObjective
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.training.callbacks import LinkWatch
-from rmas_train.training.gradients import DeadLinkWatch, gradient_norms
 from rmas_train.training.loop import micro_batches, train
-from rmas_train.training.optimizer import LinkAdamW, clip_factors
+from rmas_train.training.optimizer import DeadLinkWatch, LinkAdamW, clip_factors, gradient_norms
 
 DATA = DataConfig(
     role_texts={"planner": "plan", "critic": "refined_plan", "solver": "solution"},

@@ -20,7 +20,7 @@ class EffectiveRank:
         self._seen: dict[tuple[int, str], list[Tensor]] = {}
 
     def see(self, call: Call) -> None:
-        for key, message in call.messages.items() if call.edges else ():
+        for key, message in call.messages.items():
             for x in message.tensors():
                 self._seen.setdefault((call.round, key), []).append(x.flatten(0, 1).cpu())
 

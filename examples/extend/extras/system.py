@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rmas_train.engine.message import Message
+from rmas_train.engine.inputs import Message
 from rmas_train.registry import SYSTEMS
 from rmas_train.systems.base import AnsweringSystem, Ingredients, SystemEntry
 from rmas_train.systems.latent import latent_system

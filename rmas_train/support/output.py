@@ -1,14 +1,17 @@
-"""Keep secrets and control characters out of everything that is written and printed (SECURITY.md).
+"""What we write and print: the log, without secrets and control characters. SECURITY.md says why.
 
-Secrets belong in environment variables. A token that is typed as an option would stay in configs,
-logs and sweep folders, so it is refused. In other texts it is replaced by ``***``.
+Secrets belong in environment variables: a token typed as an option would stay in configs, logs and
+sweep folders, so it is refused; in texts that are not ours to refuse it is replaced by ``***``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import ConfigError, shorten
@@ -110,3 +113,45 @@ def _environment_secrets() -> list[str]:
         if SECRET_NAME.match(name) and not value.startswith(("/", "~", "."))
     ]
     return sorted((v for v in found if len(v) >= 12), key=len, reverse=True)
+
+
+LOGGER = logging.getLogger("rmas_train")
+FORMAT = "%(asctime)s rank %(rank)s %(message)s"
+
+
+class CleanFormatter(logging.Formatter):
+    """No secrets, no control characters, and no text that looks like a line of the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record)).replace("\n", "\n  ")
+
+
+def start_log(run_dir: Path, rank: int) -> None:
+    """Rank 0 writes to the terminal; every rank writes to the file, with its number."""
+    stop_log()
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    file = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    file.setFormatter(CleanFormatter(FORMAT, defaults={"rank": rank}))
+    LOGGER.addHandler(file)
+    if rank == 0:
+        terminal = logging.StreamHandler(sys.stdout)
+        terminal.setFormatter(CleanFormatter())
+        LOGGER.addHandler(terminal)
+
+
+def stop_log() -> None:
+    for handler in list(LOGGER.handlers):
+        LOGGER.removeHandler(handler)
+        handler.close()
+
+
+def say(line: str) -> None:
+    LOGGER.info(line)
+
+
+def file_only(line: str) -> None:
+    """Write a line to the file only; the terminal shows it in another way (a progress bar)."""
+    for handler in LOGGER.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(LOGGER.makeRecord("rmas_train", logging.INFO, "", 0, line, (), None))

@@ -1,0 +1,163 @@
+"""Options of agents, topology, links and data: what a system is, and what it reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from reprlib import repr as short
+from typing import Any
+
+import yaml
+
+from rmas_train.errors import ConfigError, did_you_mean
+from rmas_train.registry import GRADERS, LINK_VARIANTS
+
+MOST_ROUNDS, MOST_LENGTH, MOST_STEPS, MOST_ROWS = 10_000, 1_000_000, 10_000_000, 1_000_000
+
+
+def option(default: Any, doc: str) -> Any:
+    """A dataclass field with its explanation, which ``--help`` prints."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"doc": doc})
+    return field(default=default, metadata={"doc": doc})
+
+
+def shown(value: Any) -> str:
+    """A value on one line, as YAML has it and as it can be typed."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return str(text).removesuffix("...\n").strip()
+
+
+def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{key}={value}: no such choice. {did_you_mean(str(value), known)}")
+
+
+def check_least(key: str, value: float | None, least: float, most: float = 1e9) -> None:
+    """In range; what is larger than ``most`` could only end in a full memory or never."""
+    if value is not None and not value >= least:
+        raise ConfigError(f"{key}={value} is too small; set {key} to {least} or more.")
+    if value is not None and not value <= most:
+        raise ConfigError(f"{key}={short(value)} is too large; set {key} to {most:.0f} or less.")
+
+
+WITHOUT_LAYERNORM = ("linear", "linear_res", "2layer", "res_2layer")
+
+
+@dataclass(kw_only=True)
+class AgentConfig:
+    model: str = option("", "folder (Hugging Face format), or hub id")
+    revision: str | None = option(None, "hub commit; pin it for results that you publish")
+    dtype: str = option("float32", "float32 | bfloat16 | float64; the links stay float32")
+    trust_remote_code: bool = option(False, "run Python that comes with the model")
+    attention: str = option("sdpa", "sdpa | eager: attention implementation")
+
+    def __post_init__(self) -> None:
+        check_choice("agents.<name>.dtype", self.dtype, ("float32", "bfloat16", "float64"))
+        check_choice("agents.<name>.attention", self.attention, ("sdpa", "eager"))
+
+
+def first_alike(agents: Mapping[str, AgentConfig], names: Iterable[str]) -> dict[str, str]:
+    """Agent -> first agent with the same model, loaded in the same way: they share its weights."""
+    chosen = list(names)
+    return {n: next(m for m in chosen if agents[m] == agents[n]) for n in chosen}
+
+
+@dataclass(kw_only=True)
+class EdgeConfig:
+    source: str = option("", "agent that sends")
+    target: str = option("", "agent that receives, in a slot named after the source")
+    next_round: bool = option(False, "the message arrives in the next round (feedback)")
+
+
+@dataclass(kw_only=True)
+class TopologyConfig:
+    name: str = option("sequential", "name in files and tables")
+    order: list[str] = option([], "agents in the order of a round")
+    edges: list[EdgeConfig] = option([], "who sends to whom")
+    decoder: str = option("", "agent that answers in text after the last round")
+
+
+@dataclass(kw_only=True)
+class LinksConfig:
+    variant: str = option(
+        "ln_res_2layer",
+        "ln_res_2layer (release) | linear | linear_res | 2layer | res_2layer; or a plugin's",
+    )
+    norm: str = option(
+        "match_embedding",
+        "match_embedding | layernorm (release: 50 to 80 times louder than embeddings) | none",
+    )
+    edge_input: str = option("inner", "inner: outer(inner(h)) (release) | hidden: outer(h) (paper)")
+    init: str = option("aligned", "aligned (closed form) | default (PyTorch's, as the release)")
+    ridge: float = option(1e-2, "aligned start: ridge weight over the mean squared singular value")
+    start_noise: float = option(
+        0.0, "aligned start: Gaussian noise on W3, in standard deviations of its entries"
+    )
+
+    def __post_init__(self) -> None:
+        LINK_VARIANTS.check(self.variant)
+        check_choice("links.norm", self.norm, ("match_embedding", "layernorm", "none"))
+        check_choice("links.edge_input", self.edge_input, ("inner", "hidden"))
+        check_choice("links.init", self.init, ("aligned", "default"))
+        check_least("links.ridge", self.ridge, 0)
+        check_least("links.start_noise", self.start_noise, 0)
+        if self.norm == "layernorm" and self.variant in WITHOUT_LAYERNORM:
+            raise ConfigError(
+                f"links.norm=layernorm needs the closing LayerNorm of ln_res_2layer, but "
+                f"links.variant={self.variant}; use links.norm=match_embedding or none."
+            )
+        if self.init == "aligned" and self.variant == "2layer":
+            raise ConfigError(
+                "links.variant=2layer has no residual path that an aligned start could fill; "
+                "use links.variant=res_2layer or links.init=default."
+            )
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    name: str = option("", "task name in results")
+    hub: dict[str, str | None] = option(
+        {}, "hub id of each data set that the recipe reads -> its commit; null: not pinned"
+    )
+    recipe: str | None = option(None, "folder of data_recipes/ whose build.py makes the files")
+    recipe_options: dict[str, Any] = option({}, "passed to build.py as --key value")
+    folder: str = option("", "where the files are, or where the recipe writes them")
+    train: str = option("train.jsonl", "training rows, in folder")
+    test: str = option("test.jsonl", "test rows, in folder; never trained on")
+    prompts: str = option("", "folder with one <agent>.yaml per agent")
+    task: str | None = option(
+        None, "prompts that name <<task:...>>: a file of data.tasks, math | choice | code | qa"
+    )
+    tasks: str = option("prompts/tasks", "folder with one <task>.yaml per task")
+    role_texts: dict[str, str] = option({}, "agent -> column with the text it should write")
+    inner_files: dict[str, str] = option(
+        {}, "agent -> file in folder that its inner link trains on; others: train (mixture)"
+    )
+    feedback_texts: dict[str, str] = option(
+        {}, "agent -> column with the text it sent in the round before; empty text: first round"
+    )
+    translations: dict[str, dict[str, str]] = option(
+        {}, "text recursion: source-target -> word for word dictionary"
+    )
+    answer_pattern: str = option(
+        r"^\s*(?P<answer>.+?)\s*$", "regular expression whose group `answer` is compared exactly"
+    )
+    grader: str = option("pattern", "pattern: answer_pattern, compared exactly; or a plugin's")
+    max_length: int = option(4096, "tokens: longest prompt with its slots and answer")
+
+    def __post_init__(self) -> None:
+        GRADERS.check(self.grader)
+        check_least("data.max_length", self.max_length, 1)
+        try:
+            pattern = re.compile(self.answer_pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ConfigError(
+                f"data.answer_pattern={self.answer_pattern}: {error}; mend the expression."
+            ) from error
+        if "answer" not in pattern.groupindex:
+            raise ConfigError(
+                f"data.answer_pattern={self.answer_pattern} has no group named `answer`; "
+                "write (?P<answer>...) around what is to be compared."
+            )
