@@ -153,7 +153,7 @@ def _compose(asked: Typed, files: list[Given]) -> Config:
     every = [*choices_of(overrides, files), *overrides]
     try:
         found = composed(every, asked.folders, [one.options for one in files])
-    except REFUSALS as error:
+    except (*REFUSALS, OSError) as error:  # OSError: a YAML file that holds a number alone
         raise ConfigError(explain(error, every, groups(asked.folders))) from error
     typed = [key_of(override) for override in overrides]
     options = rename_values(found.options, "a config file", typed)

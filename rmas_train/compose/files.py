@@ -150,6 +150,10 @@ def given(values: Any, where: str, folders: Sequence[Path] = ()) -> Given:
             f"{where}: holds `defaults`, but is plain options; leave it out, or put the file into "
             "the experiment/ of a --config-dir."
         )
+    dotted = next((k for k in plain if "." in str(k)), None)
+    if dotted is not None:
+        first, rest = str(dotted).split(".", 1)
+        raise ConfigError(f"{where}: '{dotted}' has dots; nest it, as in {first}: {{{rest}: ...}}.")
     known = groups(folders)
     choices = {k: v for k, v in plain.items() if k in known and isinstance(v, str)}
     options = {k: v for k, v in plain.items() if k not in choices}

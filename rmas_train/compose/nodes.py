@@ -39,7 +39,8 @@ def explain(
         return found
     if isinstance(error, RecursionError):
         return "an option is nested too deeply. See --help."
-    what, full = (lines or [type(error).__name__])[0].rstrip("."), _full_key(lines)
+    told = " ".join(lines[:2]) if lines and lines[0].endswith(":") else (lines or [""])[0]
+    what, full = told.rstrip(".") or type(error).__name__, _full_key(lines)
     return f"{full}: {what}. See --help." if full else f"{what}. See --help."
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +56,14 @@ def read_saved(
     Raises:
         ConfigError: it is not, or would, unless what it runs was asked for; names the file.
     """
-    try:
-        plain = saved_values(path)
-        plugins = plain.get("plugins") or []
-        check_type(plugins, list[str], "plugins")
-    except (ConfigError, *REFUSALS) as error:
-        reason = str(error) if isinstance(error, ConfigError) else explain(error, [])
-        raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
+    plain = saved_values(path)
     asked = _asked_plugins(overrides, files)
-    if not set(plugins) <= set(asked):
-        _refuse(path, "plugins", shown(plugins), "imports these Python modules")
+    if not set(plain.get("plugins") or []) <= set(asked):
+        _refuse(path, "plugins", shown(plain["plugins"]), "imports these Python modules")
     import_plugins(asked)
-    try:
+    with _naming(path):
         config = to_config(plain)
         build_topology(config.topology, config.agents)
-    except (ConfigError, *REFUSALS) as error:
-        reason = str(error) if isinstance(error, ConfigError) else explain(error, [])
-        raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
     keys = {key_of(o) for o in overrides} | {k for one in files for k, _ in leaves(one.options)}
     for key, value, what in _asks(config):
         if key not in keys:
@@ -80,13 +72,29 @@ def read_saved(
 
 
 def saved_values(path: Path) -> dict[str, Any]:
-    """A saved config as plain values, unchecked: what is read alone and runs nothing."""
-    text = path.read_text(encoding="utf-8")
-    if "${" in text:
-        raise ConfigError("holds '${', but a run writes resolved values; remove it")
-    plain = parse_yaml(text)
-    check_type(plain, dict[str, Any], "")
-    return rename_values(plain, "in the file")
+    """A saved config as plain values, not checked any further: to be read, not to be run.
+
+    Raises:
+        ConfigError: it holds something else; names the file.
+    """
+    with _naming(path):
+        text = path.read_text(encoding="utf-8")
+        if "${" in text:
+            raise ConfigError("holds '${', but a run writes resolved values; remove it")
+        plain = parse_yaml(text)
+        check_type(plain, dict[str, Any], "")
+        check_type(plain.get("plugins") or [], list[str], "plugins")
+        return rename_values(plain, "in the file")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What is wrong with a saved config, with its file."""
+    try:
+        yield
+    except (ConfigError, *REFUSALS) as error:
+        reason = str(error) if isinstance(error, ConfigError) else explain(error, [])
+        raise ConfigError(f"{path}: {reason} (mend the file, or train again)") from error
 
 
 def _asked_plugins(overrides: Sequence[str], files: Sequence[Given]) -> list[str]:

@@ -106,6 +106,7 @@ def test_a_system_of_ones_own_stands_on_nothing_shipped(capsys, folder):
         ("- a", ["my.yaml", "key: value"]),
         ("rounds: 0", ["rounds=0", "1 or more"]),
         ("1: 2", ["my.yaml"]),
+        ({"training.outer.lr": 1}, ["my.yaml", "'training.outer.lr' has dots", "training: {"]),
     ],
 )
 def test_files_that_cannot_work(capsys, folder, values, needles):
@@ -173,9 +174,18 @@ def test_a_choice_of_ones_own_may_be_misspelt(capsys, own):
     fails(capsys, typed, "experiment=our", "Did you mean 'ours'")
 
 
-def test_broken_yaml_in_a_folder_is_named(capsys, own):
-    write(own / "experiment" / "bad.yaml", "rounds: [")
-    fails(capsys, ["experiment=bad", f"--config-dir={own}"], "bad.yaml", "line")
+@pytest.mark.parametrize(
+    ("text", "needles"),
+    [
+        ("rounds: [", ["bad.yaml", "line"]),
+        ("3", ["Invalid loaded object type: int"]),
+        ("# @package _global_\nagents: []", ["experiment/bad", "composing config: "]),
+        ("# @package _global_\nroundz: 3", ["'roundz'", "Did you mean 'rounds'"]),
+    ],
+)
+def test_broken_files_in_a_folder(capsys, own, text, needles):
+    write(own / "experiment" / "bad.yaml", text)
+    fails(capsys, ["experiment=bad", f"--config-dir={own}"], *needles)
 
 
 def test_a_root_of_ones_own_is_refused(capsys, own):

@@ -8,7 +8,7 @@ import torch
 from tiny import TINY, in_float64, make_agent, make_family, make_links, make_rows, make_team
 from unrolling import answer_in_text
 
-from rmas_train.engine import answer, prefix
+from rmas_train.engine import answer, prompt_batch
 from rmas_train.engine.inputs import embed_ids
 from rmas_train.engine.kv_cache import new_cache
 from rmas_train.engine.prompt_batch import PrefixStore
@@ -60,9 +60,9 @@ def test_each_part_leaves_the_gradient_as_it_is(part, dtype, table, monkeypatch)
 def test_a_prefix_is_read_once_and_reused_over_rounds(cache, table, monkeypatch):
     """One read for each agent in three rounds; with a cache, none in the next step."""
     reads = []
-    read = prefix.read_prefix
+    read = prompt_batch.read_prefix
     monkeypatch.setattr(
-        prefix, "read_prefix", lambda agent, ids: reads.append(agent.name) or read(agent, ids)
+        prompt_batch, "read_prefix", lambda agent, ids: reads.append(agent.name) or read(agent, ids)
     )
     team = team_in(torch.float32, blocks=True)
     store = PrefixStore(cache)
@@ -82,7 +82,7 @@ def kept_by_a_call(prompt: int, latent: int, blocks: bool) -> int:
     team = make_team({n: make_agent(n) for n in TINY})
     inner = make_links(team).inner["planner"]
     ids = [[3 + i % 50 for i in range(prompt)]]
-    frozen = prefix.read_prefix(agent, [ids[0][:-4]]) if blocks else None
+    frozen = prompt_batch.read_prefix(agent, [ids[0][:-4]]) if blocks else None
     batch = embed_ids(
         agent, [ids[0][-4:]] if blocks else ids, skip=[prompt - 4] if blocks else None
     )
