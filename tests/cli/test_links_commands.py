@@ -9,7 +9,7 @@ from released import EDGES, WIDTHS, edit_json, write_released
 
 import rmas_train
 from rmas_train.__main__ import main
-from rmas_train.errors import UnknownWeightsWarning
+from rmas_train.errors import LinksError, UnknownWeightsWarning
 from rmas_train.support.output import stop_log
 
 OUTER = "Sequential-Light-Outerlinks"
@@ -70,7 +70,7 @@ def test_an_agent_of_another_width_is_refused_when_it_is_loaded(theirs, options,
     assert main(["links", "import", str(theirs), *options, *swapped]) == 0
     with (
         pytest.warns(UnknownWeightsWarning),
-        pytest.raises(rmas_train.api.LinksError, match="made for critic .*width 32"),
+        pytest.raises(LinksError, match="made for critic .*width 32"),
     ):
         rmas_train.load("run")
 

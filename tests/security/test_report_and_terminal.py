@@ -92,7 +92,7 @@ def test_markup_in_a_cell_is_text(finished):
     rows = json.loads((place.run_dir / "results.json").read_text())["rows"]
     rows = [row | {"task": "[link=http://x]a[/link][bold]"} for row in rows]
     file = io.StringIO()
-    Console(file=file, width=200, force_terminal=True).print(terminal_table(rows))
+    Console(file=file, width=200, force_terminal=True).print(terminal_table(rows, {}))
     assert "[link=http://x]a[/link][bold]" in file.getvalue()
     assert "\x1b]8;" not in file.getvalue()
 
