@@ -63,7 +63,7 @@ def train(
         topology: in place of ``config.topology``.
 
     Raises:
-        UserError: whatever the user can mend; the message is what the command line prints.
+        UserError: an error that the user can correct; the message is what the command line prints.
     """
     config = _prepared(config, "pipeline", topology)
     if isinstance(objective, str):

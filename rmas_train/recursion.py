@@ -191,7 +191,7 @@ class Recursion:
     ) -> Iterator[Call]:
         """Every call whose result reaches an answer, in the order in which they run.
 
-        The last one is the decoder's in the last round. Whoever stops iterating ends the unroll.
+        The last one is the decoder's in the last round. To end the unroll early, stop iterating.
 
         Args:
             rows: columns of each problem; no column but those named in the prompts is read.

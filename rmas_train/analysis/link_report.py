@@ -85,7 +85,7 @@ def _describe(one: InspectedLink, draws: int, seed: int) -> dict[str, Any]:
 
 
 def proxy_inputs(width: int, seed: int) -> Tensor:
-    """(VECTORS, width) with neighbours worth the name; vectors of pure noise have none."""
+    """(VECTORS, width) that have near neighbours; vectors of pure noise have none."""
     generator = torch.Generator().manual_seed(seed)
     factors = torch.randn(VECTORS, FACTORS, generator=generator)
     mixing = torch.randn(FACTORS, width, generator=generator) / FACTORS**0.5

@@ -1,4 +1,4 @@
-"""Which of Hydra's launchers a sweep goes through, checked before anything runs."""
+"""The launcher of a sweep, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _compose_hydra(typed: list[str]) -> DictConfig:
 
 
 def _check_allowed(override: str) -> None:
-    """Only the launcher is open; where jobs write and how they are listed is this module's."""
+    """Only launcher options may be set; this module sets where jobs write and are listed."""
     key, _, value = override.lstrip("+~").partition("=")
     if "_target_" in override or not (
         key == "hydra/launcher" or key.startswith(("hydra.launcher.", "hydra.job."))

@@ -65,7 +65,7 @@ def run_command(argv: list[str]) -> None:
     """Run what was typed after ``links``.
 
     Raises:
-        UserError: whatever the user can mend.
+        UserError: an error that the user can correct.
     """
     typed, rest = parser().parse_known_args(argv)
     if rest and typed.command == "import" and not any(a.startswith("-") for a in rest):

@@ -28,7 +28,7 @@ def run() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run what was typed; 0, or 2 for what the user can mend."""
+    """Run what was typed; 0, or 2 after an error that the user can correct."""
     # DeepSpeed's launcher adds it for every process; the environment says the same.
     argv = [a for a in argv if not a.startswith("--local_rank=")]
     is_links = argv[:1] == ["links"]

@@ -115,7 +115,7 @@ def job_config(name: str, jobs: dict[str, list[str]], root: Path) -> Config:
 
 
 def _make_ready(configs: dict[str, Config]) -> None:
-    """What jobs that run at the same time must not do at once, done before they start.
+    """Do the steps that parallel jobs must not do at the same time, before they start.
 
     Raises:
         ConfigError: two jobs would each make the same data folder in their own way.
@@ -130,8 +130,8 @@ def _make_ready(configs: dict[str, Config]) -> None:
         recipe = (config.data.recipe, config.seed, config.data.recipe_options)
         if made.setdefault(config.data.folder, recipe) != recipe:
             raise ConfigError(
-                f"job {name}: data.folder={config.data.folder} is made otherwise for another job "
-                "that runs at the same time; sweep data.folder too, or leave hydra/launcher out."
+                f"job {name}: data.folder={config.data.folder} is made with other options for "
+                "another job that runs at the same time; sweep data.folder too, or leave hydra/launcher out."
             )
         prepare(config.data, config.seed)
 

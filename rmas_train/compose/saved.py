@@ -47,7 +47,7 @@ def read_saved(
 ) -> dict[str, Any]:
     """A saved config that is valid as it stands.
 
-    It may be somebody else's: it names nothing of this environment and runs no code.
+    The file may come from another person, so it must not read this environment or run code.
 
     Args:
         path: the file.
@@ -117,7 +117,7 @@ def _refuse(path: Path, key: str, value: str, what: str) -> None:
 
 
 def _asks(config: Config) -> list[tuple[str, str, str]]:
-    """What a config asks for that the person at the keyboard alone may allow: key, value, why."""
+    """Options that only the command line may switch on: key, value, why."""
     found = [
         (f"agents.{name}.trust_remote_code", "true", "runs Python that comes with the model")
         for name, agent in config.agents.items()

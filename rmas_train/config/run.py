@@ -92,8 +92,8 @@ class ToolsConfig:
         check_least("tools.file_mib", self.file_mib, 1)
         if self.search_url is not None and not SAFE_URL.fullmatch(self.search_url):
             raise ConfigError(
-                f"tools.search_url={self.search_url}: the key would travel unprotected; give an "
-                "address that begins with https:// (http:// for this machine only)."
+                f"tools.search_url={self.search_url}: the key would be sent without "
+                "encryption; give an address that begins with https:// (http:// for this machine only)."
             )
         if not SECRET_NAME.match(self.search_key_variable):
             raise ConfigError(
@@ -108,10 +108,10 @@ class ToolsConfig:
 
 
 def check_tools(tools: ToolsConfig, allow_code_execution: bool) -> None:
-    """No program is run that nobody has asked for.
+    """Refuse to run programs unless the user allowed it.
 
     Raises:
-        ConfigError: says what it would mean.
+        ConfigError: says what the option does.
     """
     if "python" in tools.names and not allow_code_execution:
         raise ConfigError(
@@ -225,7 +225,7 @@ class Config:
         self._check_tools_fit()
         if self.latent_length == 0 and self.stage in ("outer", "pipeline"):
             raise ConfigError(
-                "latent_length=0 sends empty messages, which nothing can be trained through; "
+                "latent_length=0 sends empty messages, so no link can be trained; "
                 "set latent_length to 1 or more (0 is for stage=eval)."
             )
         for name in self.agents:

@@ -35,7 +35,7 @@ def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def check_least(key: str, value: float | None, least: float, most: float = 1e9) -> None:
-    """In range; what is larger than ``most`` could only end in a full memory or never."""
+    """In range; larger values than ``most`` would fill the memory or never finish."""
     if value is not None and not value >= least:
         raise ConfigError(f"{key}={value} is too small; set {key} to {least} or more.")
     if value is not None and not value <= most:

@@ -25,7 +25,8 @@ class TrainingConfig:
     weight_decay: float = option(0.0, "AdamW weight decay (release: 0)")
     betas: list[float] = option([0.9, 0.95], "AdamW betas (release: 0.9, 0.95)")
     eps: float = option(
-        1e-8, "AdamW epsilon; near the converged gradient's entries it stops Adam's random walk"
+        1e-8,
+        "AdamW epsilon; a larger value (1e-4) keeps tiny, noisy gradients from moving the links",
     )
     clip_norm: float = option(
         1.0, "largest gradient norm; 0 turns clipping off (release: 1, over all parameters)"
@@ -76,7 +77,8 @@ class OuterConfig(TrainingConfig):
     )
     train_inner: bool = option(False, "train the inner links too")
     recompute: str = option(
-        "none", "none | agent: run each call again in backward, flat memory over rounds | auto"
+        "none",
+        "none | agent: run each call again in backward, so memory hardly grows with rounds | auto",
     )
     latents: str = option(
         "rollout", "rollout | teacher_forced: send states of data.role_texts instead (release)"
@@ -99,7 +101,7 @@ class OuterConfig(TrainingConfig):
         0.0, "GiB of frozen prefixes kept over steps and epochs, per process; 0: none"
     )
     clip_message: float = option(
-        0.0, "largest gradient norm of a row's loss at each of its messages; 0: exact gradient"
+        0.0, "largest gradient norm of a row's loss at each of its messages; 0: no limit"
     )
 
     def __post_init__(self) -> None:
@@ -115,8 +117,8 @@ class OuterConfig(TrainingConfig):
         check_choice("training.outer.gradient", self.gradient, GRADIENTS)
         if self.latents == "teacher_forced" and self.gradient != "full":
             raise ConfigError(
-                f"training.outer.gradient={self.gradient} is a way back through a rollout, and "
-                "training.outer.latents=teacher_forced rolls nothing out; use gradient=full."
+                f"training.outer.gradient={self.gradient} is a gradient through rollouts, but "
+                "training.outer.latents=teacher_forced has no rollout; use gradient=full."
             )
         for key in ("gradient_steps", "gradient_rounds"):
             check_least(f"training.outer.{key}", getattr(self, key), 1)

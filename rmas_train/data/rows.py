@@ -1,4 +1,4 @@
-"""Rows of a JSONL file: read, checked, and named by file and line in every complaint."""
+"""Rows of a JSONL file: read, checked, and named by file and line in every error."""
 
 from __future__ import annotations
 

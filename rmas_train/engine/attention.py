@@ -34,7 +34,7 @@ class SeesBlocks(Protocol):
 
 @dataclass(frozen=True)
 class Blocks:
-    """One layer's keys and values (B, K, L, D) by block, and who knows what is visible."""
+    """One layer's keys and values (B, K, L, D) by block, and their visibility."""
 
     pairs: list[tuple[Tensor, Tensor]]
     visibility: SeesBlocks
@@ -85,8 +85,8 @@ AttentionInterface.register(NAME, block_attention)
 
 @contextmanager
 def blocks_for(model: Any) -> Iterator[None]:
-    """Let a model attend to blocks. It has no entry among the library's mask functions on purpose:
-    the model then prepares none, and ``SeesBlocks`` decides alone."""
+    """Let a model attend to blocks. It is deliberately not among the library's mask functions,
+    so the model prepares no mask and ``SeesBlocks`` alone decides."""
     before, model.config._attn_implementation = model.config._attn_implementation, NAME
     try:
         yield

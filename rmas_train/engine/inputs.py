@@ -194,7 +194,7 @@ class Message(Protocol):
         ...
 
     def tensors(self) -> Sequence[Tensor]:
-        """What gradients go back through; none in a text."""
+        """Tensors that carry gradients; a text has none."""
         ...
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Message:

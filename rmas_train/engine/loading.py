@@ -143,8 +143,8 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
 
 def _read(where: str, config: AgentConfig, commit: str | None) -> tuple[Any, Any]:
     """Model and tokenizer, both of the same commit."""
-    transformers_logging.disable_progress_bar()  # it would stand in log files as control characters
-    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # it would load what no revision names
+    transformers_logging.disable_progress_bar()  # its control characters would be in logs
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # it would load an unpinned revision
     kwargs = {"revision": commit, "trust_remote_code": config.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(where, **kwargs)
     model: Any = AutoModelForCausalLM.from_pretrained(
@@ -178,7 +178,7 @@ def checked(agent: Agent) -> Agent:
         parts = (embed_ids(agent, [ids[a:b]], skip=[a]) for a, b in ((3, 5), (5, 6)))
         pieces_1LD = torch.cat([cache.read(part) for part in parts], dim=1)
         reason = "other states" if _differ(agent, pieces_1LD, whole_1LD[:, 3:]) else ""
-    except Exception as error:  # whatever a family does, the plain way is open
+    except Exception as error:  # every family can use the library's cache
         reason = f"{type(error).__name__}: {error}"
     if reason:
         warnings.warn(

@@ -66,8 +66,8 @@ class PrefixStore:
 
     Args:
         limit: bytes to keep from one unroll to the next; 0: each unroll reads its own.
-        agree: where processes share the layers of an agent, makes a yes of all of them out of each
-            one's, since their forwards must be equally many.
+        agree: where processes share the layers of an agent, returns whether all of them say yes,
+            since all must run equally many forward passes.
     """
 
     def __init__(self, limit: int = 0, agree: Agree = bool) -> None:

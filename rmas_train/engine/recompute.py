@@ -33,7 +33,7 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)  # hidden states and latents are seldom asked for one
+        ctx.set_materialize_grads(False)  # hidden states and latents rarely need a gradient
         ctx.run, ctx.parameters = run, tensors[count:]
         ctx.save_for_backward(*tensors[:count])
         outputs: tuple[Tensor, ...] = run(*tensors[:count])

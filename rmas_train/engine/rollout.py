@@ -82,7 +82,7 @@ def parallel(
 class _Parallel(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Any, sweeps: int, count: int, *tensors: Tensor) -> Outputs:
-        ctx.set_materialize_grads(False)  # hidden states and latents are seldom asked for one
+        ctx.set_materialize_grads(False)  # hidden states and latents rarely need a gradient
         outputs: Outputs = run(*tensors[:count])
         latents = outputs[1]
         ctx.run, ctx.parameters = run, tensors[count:]

@@ -1,1 +1,1 @@
-"""KVCache, operations and traffic of a step, counted without weights."""
+"""Memory, operations and traffic of a step, counted without weights."""

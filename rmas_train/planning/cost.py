@@ -1,8 +1,8 @@
-"""KVCache and operations of one outer step, counted without weights.
+"""Memory and operations of one outer step, counted without weights.
 
-The very code of the step runs on PyTorch's meta device, where tensors have shapes and no data;
-every allocation and every matrix product passes a counter. Bytes and operations are affine in each
-agent's number of layers, so that runs with few layers give those of any depth.
+The code of the training step itself runs on PyTorch's meta device, where tensors have shapes and
+no data; every allocation and every matrix product passes a counter. Bytes and operations are affine
+in each agent's number of layers, so that runs with few layers give those of any depth.
 """
 
 from __future__ import annotations

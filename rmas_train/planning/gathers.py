@@ -1,6 +1,6 @@
-"""How often a step goes through an agent's layers, and how often FSDP2 would gather them for it.
+"""How often a step runs an agent's layers, and how often FSDP2 would gather them for it.
 
-FSDP2, a unit per decoder layer, gathers before a forward and before a backward, and gives back
+FSDP2, a unit per decoder layer, gathers before a forward and before a backward, and frees them
 after each; but in a forward that runs inside backward (``checkpoint: agent``) it keeps the layer
 until backward has gone through it, or, where backward had entered the layer before, until the whole
 backward ends. Fewer gathers then, and all layers of an agent in memory at once.
@@ -19,7 +19,7 @@ from rmas_train.agents.agent import decoder_layers
 
 
 class Passes:
-    """Watches a model's first decoder layer; all layers run together, so one speaks for all.
+    """Watches a model's first decoder layer; all layers run together, so the first stands for all.
 
     But for ``gradient: window``, where the first layer's input has no graph at the beginning of a
     window and the others' has: ``gathers`` is then a few percent low.

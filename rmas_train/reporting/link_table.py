@@ -45,7 +45,7 @@ def print_links(report: dict[str, Any]) -> None:
         console.print(table)
         console.print(Text(clean(f"inputs: {about['inputs']}")))
         if about["moved"] is None:
-            console.print(Text("movement: unknown, nobody kept the start"))
+            console.print(Text("movement: unknown, because the start was not kept"))
         if about["looks_untouched"]:
             console.print(Text(f"LOOKS UNTOUCHED: {about['why']}", style="bold"))
         console.print()

@@ -132,7 +132,7 @@ def held(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def session(config: Config) -> Iterator[Runtime]:
-    """All processes of a run, with a log in its folder; one of them tells of a failure."""
+    """All processes of a run, with a log in its folder; one of them reports a failure."""
     run_dir = Path(config.run_dir)
     if is_main_process():
         clear_claim(run_dir)

@@ -16,7 +16,7 @@ from rmas_train.evaluation.evaluate import Outcome, Trial, plan_trials, run_tria
 from rmas_train.links.folder import find_links, read_card
 from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
-from rmas_train.runs.handover import read_links
+from rmas_train.runs.identity import read_links
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import environment, stage_folder
 from rmas_train.runs.starting_links import starting_links
@@ -105,7 +105,7 @@ def references(config: Config) -> dict[str, Any]:
 
 
 def write_answers(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """One record per question and system, for whoever wants to look."""
+    """One record per question and system, for inspection."""
     with path.open("w", encoding="utf-8") as file:
         for outcome in outcomes:
             for record in outcome.records:

@@ -10,7 +10,7 @@ from rmas_train.config import Config
 from rmas_train.links.folder import CARD
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory
-from rmas_train.runs.handover import equal_inner
+from rmas_train.runs.identity import equal_inner
 from rmas_train.runs.load import Loaded, load_run
 from rmas_train.runs.session import held, is_main_process, session
 from rmas_train.runs.tables import Tables, load_tables
@@ -47,7 +47,7 @@ def run(config: Config, runtime: Runtime) -> None:
         run_alone(config, runtime)
         return
     if config.resume == "auto" and runtime.broadcast(is_finished(config)):
-        say(f"{config.run_dir} is finished; nothing is left to do.")
+        say(f"{config.run_dir} is finished; there is nothing to do.")
         return
     tools = check_early(config, runtime)
     tables = load_tables(config, runtime)
@@ -97,7 +97,7 @@ def train_links(
     if twin is None:
         run_inner(config, loaded, runtime)
     elif runtime.is_main:
-        say(f"inner links from the very same options exist: {twin}")
+        say(f"inner links from the same options exist: {twin}")
     return run_outer(config, loaded, runtime, callbacks, factory)
 
 

@@ -16,7 +16,7 @@ from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory, Objective, build_objective
 from rmas_train.planning.shapes import count_parameters
 from rmas_train.registry import CALLBACKS
-from rmas_train.runs.handover import (
+from rmas_train.runs.identity import (
     find_inner,
     inner_only,
     inner_options_hash,
@@ -107,7 +107,7 @@ def resume_of(config: Config, stage: str) -> str | None:
 def dump_step(
     path: Path, error: NonFiniteError, loaded: Loaded, stage: str, checkpoint: str
 ) -> None:
-    """What there is to know about a step that was not taken."""
+    """Facts about a step that was refused."""
     used = loaded.tables.inner.values() if stage == "inner" else [loaded.train]
     tables = {t.path: t for t in used}
     rows = [t.where(i % len(t)) for i in error.facts.get("rows", []) for t in tables.values()]
@@ -207,12 +207,12 @@ def check_layout(config: Config, backend: str, placement: str) -> None:
     if placement == "sharded" and stage.prefix_cache_gib:
         raise ConfigError(
             f"training.outer.prefix_cache_gib={stage.prefix_cache_gib} with "
-            "runtime.placement=sharded: a prefix found by one rank only would leave the others "
-            "waiting; set training.outer.prefix_cache_gib=0."
+            "runtime.placement=sharded: if only one rank finds a prefix, the others wait "
+            "for ever; set training.outer.prefix_cache_gib=0."
         )
     if backend == "zero3" and (stage.recompute == "agent" or stage.gradient == "parallel"):
         raise ConfigError(
-            "runtime.backend=zero3 takes links apart between their forwards, which "
-            f"training.outer.recompute={stage.recompute} and gradient={stage.gradient} cannot "
-            "work with; use runtime=zero2, or recompute=none and gradient=full."
+            "runtime.backend=zero3 shards links between forward passes, which "
+            f"training.outer.recompute={stage.recompute} and gradient={stage.gradient} does "
+            "not support; use runtime=zero2, or recompute=none and gradient=full."
         )

@@ -1,4 +1,4 @@
-"""Controls: the latent system with its channel cut or scrambled on purpose, or with other links."""
+"""Controls: the latent system with its messages removed or mixed up on purpose, or other links."""
 
 from __future__ import annotations
 

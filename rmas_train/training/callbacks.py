@@ -48,7 +48,7 @@ class Update:
         step, rounds, loss, lr, gradient_norms: as in ``Step``.
         links: trainable links by name.
         gradient: a parameter's whole gradient, summed over ranks and not clipped; None where none
-            arrived. Where ranks share parameters, every rank has to ask.
+            arrived. Where ranks share parameters, every rank must call this.
     """
 
     step: int
@@ -61,7 +61,7 @@ class Update:
 
 
 class Callback:
-    """Told of every step; its state travels in checkpoints, under its class's name."""
+    """Told of every step; its state is saved in checkpoints, under its class's name."""
 
     def load(self, state: Any) -> None:
         """Go on from what ``state()`` gave, before ``begin``."""
@@ -104,7 +104,7 @@ def by_name(callbacks: Sequence[Callback]) -> dict[str, Callback]:
 class MetricsFile(Callback):
     """``metrics.jsonl``: one line per ``every`` steps, and the last step.
 
-    A resumed run cuts off what lies beyond its checkpoint, so that no line is there twice.
+    A resumed run removes lines after its checkpoint, so that no line occurs twice.
     """
 
     def __init__(self, path: Path, every: int, steps: int) -> None:

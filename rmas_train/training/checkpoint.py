@@ -1,4 +1,4 @@
-"""Checkpoints: folders that are whole or do not count. The format is in docs/checkpoints.md.
+"""Checkpoints: complete folders, or none. The format is in docs/checkpoints.md.
 
 A folder is written beside its place, synced, sealed by a manifest with each file's size and sha256,
 and renamed. One without a valid manifest does not exist for resume. No pickle.
@@ -54,7 +54,7 @@ class Manifest(TypedDict):
 
 @dataclass
 class Checkpoint:
-    """Everything that decides how training goes on.
+    """The complete state of training.
 
     Attributes:
         step: optimizer steps done; also the sampler's position, which is a function of it.

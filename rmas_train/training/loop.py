@@ -46,7 +46,7 @@ KNOBS = (
 
 @contextmanager
 def explained_memory() -> Iterator[None]:
-    """What the allocators raise becomes one line with the knobs.
+    """What the allocators raise becomes one line that names the options to change.
 
     Raises:
         OutOfMemoryError: in place of theirs.
@@ -70,7 +70,7 @@ class StopSignals(AbstractContextManager["StopSignals"]):
     """Catches the signals while a loop runs.
 
     Args:
-        catch: False: leave them to whoever has them.
+        catch: False: leave the signal handlers as they are.
 
     Attributes:
         received: the first signal's number; 0: none.
@@ -172,7 +172,7 @@ def train(
 def _save_or_stop(
     step: int, signals: StopSignals, saver: Saver, runtime: Runtime, state: tuple[Any, ...]
 ) -> None:
-    """At the boundary before ``step``: what any rank was told, all ranks do."""
+    """Before ``step``: if one rank got a signal, all ranks save and stop."""
     due = runtime.is_main and saver.is_due(step)
     told = [float(signals.received == number) for number in SIGNALS]
     due_, *stops = runtime.sum(torch.tensor([float(due), *told])).tolist()

@@ -38,7 +38,7 @@ def gradient_norms(
 
 
 class DeadLinkWatch:
-    """Sums each link's gradient norm over its first steps and complains about links with none.
+    """Sums each link's gradient norm over its first steps and reports links with none.
 
     Args:
         expected: rounds of a step -> links that a gradient can reach at that depth; a step counts

@@ -1,4 +1,4 @@
-"""When a run saves, what, and from where it goes on."""
+"""When and what a run saves, and where it resumes."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Saver:
         return Checkpoint(step, parameters, moments, random, state, self._identity)
 
     def where(self) -> str:
-        """The newest checkpoint, for people."""
+        """A text that names the newest checkpoint."""
         return str(self._folder / f"step_{self._saved_step:08d}") if self._saved_step else "none"
 
     def _find(self) -> Checkpoint | None:

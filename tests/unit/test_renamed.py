@@ -7,7 +7,7 @@ from rmas_train.compose import compose, from_file, to_yaml
 from rmas_train.compose.typed import RENAMED, rename_typed, rename_values
 from rmas_train.config import Config, describe
 from rmas_train.errors import ConfigError, DeprecatedOptionWarning
-from rmas_train.runs.handover import FREE
+from rmas_train.runs.identity import FREE
 
 OLD, NEW = "training.outer.deep", "training.outer.depth"
 

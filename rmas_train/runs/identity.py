@@ -35,7 +35,7 @@ LATER = {"objective": ("cosine", "answer")}
 def make_card(
     loaded: Loaded, stage: str, alignment: Mapping[str, dict[str, float]], options_hash: str = ""
 ) -> LinksCard:
-    """What the links folder of this set-up says about itself."""
+    """The links card of this run."""
     config = loaded.config
     prompts = prompt_texts(config, loaded.agents)
     is_outer = stage != "inner"
@@ -130,7 +130,7 @@ def find_inner(config: Config, loaded: Loaded) -> Path:
 
 
 def equal_inner(config: Config, loaded: Loaded) -> Path | None:
-    """Finished inner links, here or in a run folder beside this one, from the very same options."""
+    """Finished inner links, here or in a run folder beside this one, from the same options."""
     wanted = inner_options_hash(loaded)
     run_dir = Path(config.run_dir)
     found = [run_dir / "inner" / "links", *run_dir.parent.glob("*/inner/links")]
