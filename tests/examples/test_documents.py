@@ -1,5 +1,6 @@
 """What README.md and docs/ show works, and what they name exists."""
 
+import json
 import re
 import runpy
 import shutil
@@ -62,6 +63,18 @@ def test_python_works(document, scratch, monkeypatch):
     assert found
     for text in found:
         exec(compile(few(text), document, "exec"), names)
+
+
+def test_results_tells_of_every_field(scratch, monkeypatch):
+    monkeypatch.chdir(scratch)
+    rows = rmas_train.evaluate(SMALL | {"run_dir": "outputs/relay"})
+    found = json.loads(Path("outputs/relay/eval/results.json").read_text(encoding="utf-8"))
+    record = json.loads(Path("outputs/relay/eval/answers.jsonl").read_text().splitlines()[0])
+    look = next(iter(found["systems"].values()))
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", text))
+    named |= set(re.findall(r'"(\w+)"', text))
+    assert {*rows[0], *found, *record, *look} <= named
 
 
 def test_excerpts_are_what_the_example_holds():
