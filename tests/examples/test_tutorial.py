@@ -35,7 +35,7 @@ class Reader:
         self.folder, self.seconds = folder, {}
         (folder / "rmas_train").symlink_to(ROOT)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self._env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
