@@ -131,7 +131,8 @@ def _make_ready(configs: dict[str, Config]) -> None:
         if made.setdefault(config.data.folder, recipe) != recipe:
             raise ConfigError(
                 f"job {name}: data.folder={config.data.folder} is made with other options for "
-                "another job that runs at the same time; sweep data.folder too, or leave hydra/launcher out."
+                "another job that runs at the same time; sweep data.folder too, or leave "
+                "hydra/launcher out."
             )
         prepare(config.data, config.seed)
 

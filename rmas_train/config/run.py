@@ -93,7 +93,8 @@ class ToolsConfig:
         if self.search_url is not None and not SAFE_URL.fullmatch(self.search_url):
             raise ConfigError(
                 f"tools.search_url={self.search_url}: the key would be sent without "
-                "encryption; give an address that begins with https:// (http:// for this machine only)."
+                "encryption; give an address that begins with https:// (http:// for this machine "
+                "only)."
             )
         if not SECRET_NAME.match(self.search_key_variable):
             raise ConfigError(
