@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rmas_train"
@@ -163,16 +164,16 @@ def draw(path: str) -> None:
             half = (y0 + y1) / 2
             corners += [(x0, half), (x1, half), (x1, y1)]
             codes += [Curve.CURVE4] * 3
-        look = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "#7A7A7A", "lw": 0.9}
-        axes.add_patch(FancyArrowPatch(path=Curve(corners, codes), shrinkA=0, **look))
+        look: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "#7A7A7A"}
+        axes.add_patch(FancyArrowPatch(path=Curve(corners, codes), shrinkA=0, lw=0.9, **look))
     for floor, room in enumerate(rooms, 1):
         x, y = where[room]
         box = (x - BOX[0], y - BOX[1]), 2 * BOX[0], 2 * BOX[1]
         fill = colour.get(room, KINDS["services"][0])
-        style = {"boxstyle": "round,pad=0,rounding_size=0.12", "lw": 0.9}
+        style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.12", "lw": 0.9}
         axes.add_patch(FancyBboxPatch(*box, facecolor=fill, edgecolor="#444444", **style, zorder=3))
         name = room if (PACKAGE / room).is_dir() else f"{room}.py"
-        centred = {"ha": "center", "va": "center", "zorder": 4}
+        centred: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
         axes.text(x, y + 0.13, name, fontsize=10, weight="bold", **centred)
         axes.text(x, y - 0.19, f"floor {floor}, {lines(room):,} lines", fontsize=7, **centred)
     handles = [Patch(facecolor=c, edgecolor="#444444", label=k) for k, (c, _) in KINDS.items()]

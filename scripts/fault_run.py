@@ -276,7 +276,8 @@ def main() -> None:
     parser.add_argument("typed", nargs="*", help="key=value of another system than the relay")
     options = parser.parse_args()
     typed = [*SMALL, *(options.typed or ["experiment=relay"])]
-    draw, chains = random.Random(options.seed), []
+    draw = random.Random(options.seed)
+    chains: list[Chain] = []
     work = Path(tempfile.mkdtemp(prefix="faults"))
     try:
         references = {}

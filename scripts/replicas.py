@@ -103,28 +103,28 @@ def build_agents(folder: Path, typed: list[str], short: bool) -> dict[str, float
         shape = ROOT / "shapes" / place.name / "config.json"
         replica_agents.make_model(shape, tokenizer, seed).save_pretrained(place)
         tokenizer.save_pretrained(place)
-    setup = load_run(config, Runtime(config.runtime))
+    loaded = load_run(config, Runtime(config.runtime))
     losses = {}
     for name in sorted(set(alike.values())):
         sequences = [
             s
             for role in config.topology.order
             if alike[role] == name
-            for s in role_sequences(setup.team, config.data, role, lessons(config, setup, role))
+            for s in role_sequences(loaded.team, config.data, role, lessons(config, loaded, role))
         ]
-        model = setup.team.agents[name].model.float().requires_grad_(True)
+        model = loaded.team.agents[name].model.float().requires_grad_(True)
         losses[name] = replica_agents.teach(model, sequences, 80 if short else 120, seed=0)
         model.to(torch.bfloat16).save_pretrained(Path(config.agents[name].model))
     return losses
 
 
-def lessons(config: Config, setup: Loaded, role: str) -> list[dict[str, Any]]:
+def lessons(config: Config, loaded: Loaded, role: str) -> list[dict[str, Any]]:
     """Rows that teach a role its texts, in a way that leaves links something to do.
 
     The decoder answers at length, and as the data want it only where what it is sent begins with
     a mark. No agent writes that mark, so the links have to learn what it does.
     """
-    rows = setup.inner[role].rows
+    rows = loaded.tables.inner[role].rows
     if role != config.topology.decoder:
         return rows
     columns = config.data.role_texts
@@ -174,14 +174,14 @@ def state(links: LinkSet) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def losses(config: Config, run_dir: Path) -> tuple[float, float]:
     """Cross-entropy per answer token on the same training rows, at the start and as trained."""
-    setup = load_run(config, Runtime(config.runtime))
+    loaded = load_run(config, Runtime(config.runtime))
     found = []
     for folder in ("start", "links"):
-        links = read_links(setup, run_dir / "outer" / folder, untrained_links(setup))
+        links = read_links(loaded, run_dir / "outer" / folder, untrained_links(loaded))
         objective = OuterObjective(
-            setup.team, links, setup.train, config.rounds, config.latent_length
+            loaded.team, links, loaded.train, config.rounds, config.latent_length
         )
-        rows = list(range(min(len(setup.train), 32)))
+        rows = list(range(min(len(loaded.train), 32)))
         loss = objective(rows, config.rounds).sum() / objective.count(rows).sum()
         found.append(float(loss))
     return found[0], found[1]

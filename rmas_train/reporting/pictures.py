@@ -182,7 +182,9 @@ def sweep_picture(path: Path, rows: list[Row]) -> None:
 
 def _finish(figure: Any, panel: Axes, path: Path) -> None:
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    columns = max(2, int(figure.get_figwidth() // 2.6))  # a label needs about 2.6 inches
+    rows = -(-len(labels) // columns)
+    figure.legend(handles, labels, loc="lower center", ncols=columns, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.02 + 0.05 * rows, 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)
