@@ -134,25 +134,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results/bench_gpu.json"))
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--rounds", type=int, nargs="+", default=[1, ROUNDS, 8])
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     config, team, links = build(args.device, args.tiny)
     rates = measured_rates(torch.device(args.device), torch.bfloat16)
-    steps = [outer_step(team, links, rounds, args.device) for rounds in (1, ROUNDS, 8)]
-    at = next(s for s in steps if s["rounds"] == ROUNDS)
-    found: dict[str, Any] = {"outer_steps": steps, "text": text_speed(team, links, args.device)}
-    if not args.tiny:
-        plan = make_plan(config, find_tokens(config), BATCH)
-        found["plan"] = {"total": plan.total, "activations": plan.activations}
-        found["time_over_floor"] = median(at["seconds"]) / plan.seconds(*rates)
-    if args.device == "cuda":
-        found["memory_r8_over_r1"] = steps[2]["peak_bytes"] / steps[0]["peak_bytes"]
-    found["released"] = compare(team, links, table(BATCH), LATENT, ROUNDS, 2, "released")
-    found["outer_vs_released"] = found["released"]["ratio"]
-    found["outer_vs_released_over_count"] = found["released"]["ratio_over_count"]
-    print(json.dumps({k: v for k, v in found.items() if isinstance(v, float)}))
     rate = {"flops_per_second": rates[0], "bytes_per_second": rates[1]}
-    write_json(args.out, found | {"rates": rate, "environment": environment()})
+    found: dict[str, Any] = {"rates": rate, "environment": environment(), "outer_steps": []}
+
+    def keep(**more: Any) -> None:
+        """Written after each measurement, so that a run cut short leaves what it has."""
+        found.update(more)
+        write_json(args.out, found)
+        print(*more, flush=True)
+
+    keep(text=text_speed(team, links, args.device))
+    for rounds in args.rounds:
+        step = outer_step(team, links, rounds, args.device)
+        keep(outer_steps=[*found["outer_steps"], step])
+    at = {step["rounds"]: step for step in found["outer_steps"]}
+    if args.device == "cuda" and {1, 8} <= set(at):
+        keep(memory_r8_over_r1=at[8]["peak_bytes"] / at[1]["peak_bytes"])
+    if not args.tiny and ROUNDS in at:
+        plan = make_plan(config, find_tokens(config), BATCH)
+        keep(
+            plan={"total": plan.total, "activations": plan.activations},
+            time_over_floor=median(at[ROUNDS]["seconds"]) / plan.seconds(*rates),
+        )
+    released = compare(team, links, table(BATCH), LATENT, ROUNDS, 2, "released")
+    keep(
+        released=released,
+        outer_vs_released=released["ratio"],
+        outer_vs_released_over_count=released["ratio_over_count"],
+    )
+    print(json.dumps({k: v for k, v in found.items() if isinstance(v, float)}))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import torch
 from systems import Size, build, rows
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import tokenise
@@ -33,7 +32,7 @@ from rmas_train.engine.inputs import LatentMessage, embed_prompts
 from rmas_train.engine.rollout import at_least_float32
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.outer import OuterObjective
-from rmas_train.planning.cost import ATTENTION_FLOPS
+from rmas_train.planning.cost import Counter
 from rmas_train.recursion import Team
 from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
@@ -139,10 +138,10 @@ def compare(
     seconds: dict[str, list[float]] = {"ours": [], slow: []}
     flops = {}
     for name, run, per in (("ours", ours, batch), (slow, other, 1)):
-        counter = FlopCounterMode(display=False, custom_mapping=ATTENTION_FLOPS)
-        with counter, checkpointed(team, slow, name):
+        # PyTorch's own counter hooks modules, which a backward inside backward cannot bear.
+        with Counter([]) as counter, checkpointed(team, slow, name):
             run().backward()
-        flops[name] = counter.get_total_flops() / per
+        flops[name] = sum(counter.cost.flops.values()) / per
     for _ in range(repeats + 1):
         seconds["ours"].append(timed(ours) / batch)
         with checkpointed(team, slow, slow):
