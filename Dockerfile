@@ -5,11 +5,11 @@
 #   docker run --rm --gpus all --ipc=host -v "$PWD:/work" --entrypoint torchrun rmas_train \
 #       --nproc-per-node 8 -m rmas_train stage=outer experiment=sequential_light
 #
-# The package index's torch wheels bring CUDA's libraries; the host gives the driver and the NVIDIA
-# container toolkit. Another torch: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128
+# pip's torch wheels bring CUDA's libraries; the host gives the driver and the NVIDIA container
+# toolkit. Another torch: --build-arg PIP_INDEX_URL=<index>.
 FROM python:3.12-slim-bookworm
 
-ARG TORCH_INDEX=https://pypi.org/simple
+ARG PIP_INDEX_URL
 # Extras of pyproject.toml; deepspeed compiles at its first start and finds its compiler below.
 ARG EXTRAS=track,endpoint,tools,deepspeed
 
@@ -19,7 +19,7 @@ RUN apt-get update \
 
 WORKDIR /src
 COPY constraints.txt ./
-RUN pip install --no-cache-dir -c constraints.txt --index-url "${TORCH_INDEX}" torch
+RUN pip install --no-cache-dir -c constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
 COPY rmas_train rmas_train
 COPY conf conf

@@ -10,6 +10,7 @@ from rmas_train.errors import LinksError
 from rmas_train.links.folder import CARD, LinksCard
 from rmas_train.links.modules import LinkSet
 from rmas_train.links.restore import restore_links
+from rmas_train.release.families import Family, family_of, task_of
 from rmas_train.release.released import (
     ADAPTER,
     INNER_CONFIG,
@@ -18,9 +19,6 @@ from rmas_train.release.released import (
     OUTER_CONFIG,
     OUTER_MANIFEST,
     OUTER_TYPES,
-    Family,
-    family_of,
-    task_of,
 )
 from rmas_train.release.released_file import write_link
 from rmas_train.support.files import new_folder, write_json

@@ -14,16 +14,14 @@ from rmas_train.errors import LinksError
 from rmas_train.links.folder import CARD, find_links
 from rmas_train.links.modules import Link
 from rmas_train.links.restore import restore_links
+from rmas_train.release.families import FAMILIES, Family, task_of
 from rmas_train.release.released import (
-    FAMILIES,
     INNER_MANIFEST,
     OUTER,
-    Family,
     Repository,
     find_repositories,
     read_inner,
     read_outer,
-    task_of,
 )
 
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from rmas_train.errors import LinksError, did_you_mean
+from rmas_train.release.families import Family, family_of, task_of
 from rmas_train.release.released_file import ReleasedLink, read_link
 from rmas_train.support.files import check_inside
 from rmas_train.support.reading import check_type, parse_json, short
@@ -26,47 +27,6 @@ ADAPTER = "adapter.pt"
 OUTER = "outer"  # role of the repository with the outer links; the other roles are agents' names
 INNER_TYPES = ("ln_res_adapter", "2layer_ln_res")
 OUTER_TYPES = ("outer_ln_res_adapter",)
-TASK = re.compile(r"[a-z0-9_]{1,32}")
-
-
-@dataclass(frozen=True)
-class Family:
-    """One of the release's systems: legacy key of every edge, and whether files are per task."""
-
-    name: str
-    keys: Mapping[str, str]
-    has_tasks: bool
-
-
-FAMILIES = (
-    Family(
-        "sequential",
-        {
-            "planner-critic": "outer_12",
-            "critic-solver": "outer_23",
-            "solver-planner": "outer_31",
-        },
-        True,
-    ),
-    Family(
-        "mixture",
-        {
-            "math-summarizer": "outer_1s",
-            "code-summarizer": "outer_2s",
-            "science-summarizer": "outer_3s",
-            "summarizer-math": "outer_s1",
-            "summarizer-code": "outer_s2",
-            "summarizer-science": "outer_s3",
-        },
-        False,
-    ),
-    Family("distillation", {"expert-learner": "outer_el", "learner-expert": "outer_le"}, True),
-    Family(
-        "deliberation",
-        {"reflector-toolcaller": "outer_rt", "toolcaller-reflector": "outer_tr"},
-        False,
-    ),
-)
 
 
 class Repository(Protocol):
@@ -136,38 +96,6 @@ class Released:
         """Agent -> width of its inner link."""
         inner = {n: k for n, k in self.links.items() if n.startswith("inner.")}
         return {n.removeprefix("inner."): k.d_target for n, k in inner.items()}
-
-
-def family_of(edges: Iterable[str], where: str) -> Family:
-    """The family with exactly these edges.
-
-    Raises:
-        LinksError: the release has none; names the first edge that it does not know.
-    """
-    edges = set(edges)
-    for family in FAMILIES:
-        if set(family.keys) == edges:
-            return family
-    known = {edge for family in FAMILIES for edge in family.keys}
-    odd = sorted(edges - known)
-    what = f"edge {odd[0]} has no name" if odd else f"no system has just the edges {sorted(edges)}"
-    raise LinksError(
-        f"{where}: {what} in the release ({', '.join(f.name for f in FAMILIES)}); use "
-        "topology=<one of these>."
-    )
-
-
-def task_of(family: Family, task: str | None) -> str | None:
-    """The task whose files are read; ``math`` is the release's own default.
-
-    Raises:
-        LinksError: a name that no file can have.
-    """
-    if not family.has_tasks:
-        return None
-    if task is not None and not TASK.fullmatch(task):
-        raise LinksError(f"--task={task!r}: the release has math and code; give one of them.")
-    return task or "math"
 
 
 def read_released(

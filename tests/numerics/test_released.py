@@ -22,7 +22,8 @@ from tiny import SEQUENTIAL
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.errors import LinksError
 from rmas_train.release.export import export_links
-from rmas_train.release.released import FAMILIES, find_repositories, read_released
+from rmas_train.release.families import FAMILIES
+from rmas_train.release.released import find_repositories, read_released
 from rmas_train.release.released_file import fold_norm, read_link, write_link
 from rmas_train.topology import build_topology
 
