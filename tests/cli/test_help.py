@@ -1,11 +1,17 @@
 """``--help`` and ``--version``: everything is there, in 80 columns."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.compose import groups
 from rmas_train.config import Config, describe
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=[None, "40", "200"])
@@ -42,3 +48,9 @@ def test_every_option_has_a_meaning():
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"rmas_train {rmas_train.__version__}\n"
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback():
+    command = f"{sys.executable} -m rmas_train --help | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("Usage") and done.stderr == ""
