@@ -85,7 +85,7 @@ def test_a_finished_run_has_nothing_left_to_do(typed, workspace, capsys):
     links = workspace / "run" / "outer" / "links" / "links.safetensors"
     before = links.stat().st_mtime_ns
     assert main([*typed, "resume=auto"]) == 0
-    assert "is finished; nothing is left to do" in capsys.readouterr().out
+    assert "is finished; there is nothing to do" in capsys.readouterr().out
     assert links.stat().st_mtime_ns == before
 
 
@@ -142,7 +142,7 @@ def test_a_half_done_sweep_goes_on(typed, workspace):
     assert not (workspace / "sweep" / "latent_length=3").exists()
     launch(whole, 1)
     out = launch([*sweep, "resume=auto"], 1)
-    assert out.count("is finished; nothing is left to do") == 1
+    assert out.count("is finished; there is nothing to do") == 1
     for name in ("latent_length=1", "latent_length=2", "latent_length=3"):
         same_results(workspace / "whole" / name, workspace / "sweep" / name)
 
