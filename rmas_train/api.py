@@ -8,17 +8,18 @@ for row in rmas_train.evaluate("my.yaml"):
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rmas_train.compose import config_from
-from rmas_train.config import Config, EdgeConfig, TopologyConfig
+from rmas_train.compose import config_from, to_config, to_dict
+from rmas_train.config import Config, TopologyConfig
+from rmas_train.errors import ConfigError
 from rmas_train.links.folder import find_links
 from rmas_train.objectives.base import Factory
 from rmas_train.release.hub import HUB_ID, cached_links
@@ -31,6 +32,7 @@ from rmas_train.stages.pipeline import check_early, check_golds, train_links
 from rmas_train.support.reading import parse_json
 from rmas_train.systems.latent import System
 from rmas_train.systems.restore import restore_system
+from rmas_train.tools.calls import Toolbox
 from rmas_train.training.callbacks import Callback, Step
 
 Source = Config | Mapping[str, Any] | Sequence[str] | str | os.PathLike[str] | None
@@ -65,15 +67,22 @@ def train(
     Raises:
         UserError: an error that the user can correct; the message is what the command line prints.
     """
-    config = _prepared(config, "pipeline", topology)
-    if isinstance(objective, str):
-        config.training.outer.objective, objective = objective, None
-    with _running(config, rows, test_rows) as (loaded, runtime):
-        links = train_links(config, loaded, runtime, callbacks, objective)
+    name = objective if isinstance(objective, str) else None
+    config = _prepared(config, "pipeline", topology, name)
+    factory = _checked_factory(objective)
+    _check_callbacks(callbacks)
+    with _running(config, rows, test_rows) as (loaded, runtime, tools):
+        links = train_links(config, loaded, runtime, callbacks, factory)
     options = config.evaluation
-    system = System(loaded.team, links.requires_grad_(False), config.rounds, config.latent_length)
-    system.max_new_tokens, system.decoding = options.max_new_tokens, options.decoding
-    return system
+    return System(
+        loaded.team,
+        links.requires_grad_(False),
+        config.rounds,
+        config.latent_length,
+        options.max_new_tokens,
+        options.decoding,
+        tools,
+    )
 
 
 def evaluate(
@@ -91,8 +100,7 @@ def evaluate(
         ``run_dir/eval/results.json``.
     """
     config = _prepared(config, "eval", topology)
-    with _running(config, test_rows, test_rows) as (loaded, runtime):
-        tools = check_early(config, runtime)
+    with _running(config, None, test_rows) as (loaded, runtime, tools):
         run_eval(config, loaded, runtime, tools)
     results = parse_json((Path(config.run_dir) / "eval" / "results.json").read_text("utf-8"))
     rows: list[dict[str, Any]] = results["rows"]
@@ -125,25 +133,48 @@ def load(
     return restore_system(find_links(Path(folder)), agents or {}, device)
 
 
-def _prepared(source: Source, stage: str, topology: Topology | None) -> Config:
-    """A config of one's own to change, for this stage."""
-    config = copy.deepcopy(config_from([] if source is None else source))
-    config.stage = stage
-    if isinstance(topology, Mapping):
-        edges = [EdgeConfig(**edge) for edge in topology.get("edges", ())]
-        topology = TopologyConfig(**{**topology, "edges": edges})
+def _prepared(
+    source: Source, stage: str, topology: Topology | None, objective: str | None = None
+) -> Config:
+    """A config of one's own to change, for this stage; checked again with what was given."""
+    plain = to_dict(config_from([] if source is None else source)) | {"stage": stage}
     if topology is not None:
-        config.topology = topology
-    return config
+        if not isinstance(topology, TopologyConfig | Mapping):
+            raise ConfigError(f"topology={topology!r}: give a dict or a TopologyConfig.")
+        plain["topology"] = (
+            asdict(topology) if isinstance(topology, TopologyConfig) else dict(topology)
+        )
+    if objective is not None:
+        plain["training"]["outer"]["objective"] = objective
+    return to_config(plain)
+
+
+def _checked_factory(objective: Factory | str | None) -> Factory | None:
+    if objective is None or isinstance(objective, str):
+        return None
+    if isinstance(objective, type) or not callable(objective):
+        raise ConfigError(
+            f"objective={objective!r}: give a registered name, or a function (config, loaded, "
+            "links) -> Objective, such as MyObjective.from_config."
+        )
+    return objective
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if not isinstance(callbacks, Sequence):
+        raise ConfigError(f"callbacks={callbacks!r}: give a list of callbacks.")
+    for callback in callbacks:
+        if isinstance(callback, type) or not (isinstance(callback, Callback) or callable(callback)):
+            raise ConfigError(f"callback {callback!r}: give an instance of Callback or a function.")
 
 
 @contextmanager
 def _running(
     config: Config, rows: Rows | None, test_rows: Rows | None
-) -> Iterator[tuple[Loaded, Runtime]]:
-    """The run folder held, agents and rows loaded and checked."""
+) -> Iterator[tuple[Loaded, Runtime, Toolbox | None]]:
+    """The run folder held, agents and rows loaded and checked; the decoder's tools, if any."""
     with held(Path(config.run_dir)), session(config) as runtime:
-        check_early(config, runtime)
+        tools = check_early(config, runtime)
         tables = load_tables(config, runtime, rows, test_rows)
         check_golds(config, tables)
-        yield load_run(config, runtime, tables=tables), runtime
+        yield load_run(config, runtime, tables=tables), runtime, tools

@@ -31,6 +31,7 @@ from rmas_train.engine.prompt_batch import (
     UnrollPrefixes,
     make_prompt_batch,
 )
+from rmas_train.errors import ConfigError
 from rmas_train.topology import CallId, Edge, Topology
 
 Rows = Sequence[Mapping[str, Any]]
@@ -200,6 +201,8 @@ class Recursion:
             interventions: change each message on its way, one after the other.
             answer_rounds: rounds in which the decoder is to answer; None: the last one.
         """
+        if callable(interventions):
+            raise ConfigError(f"interventions={interventions!r}: give a list of them.")
         topology = self.team.topology
         ids = topology.live_calls(rounds, answer_rounds)
         prefixes = self._prefixes.begin(keep=chunk is None or chunk >= len(rows))
@@ -221,7 +224,7 @@ class Recursion:
             for edge in call.edges:
                 message = call.messages[edge.key]
                 for change in interventions:
-                    message = change(message, edge, round_)
+                    message = _changed(change, message, edge, round_)
                 inboxes[round_ + edge.next_round, edge.target][name] = message
             del call  # its states are freed before the next call runs
 
@@ -241,6 +244,21 @@ class Recursion:
             later = encode(list(rows), round_ + 1, first=False)
         prompts = encode(list(rows), round_, first=not inbox)
         return make_prompt_batch(self.team.agents[name], prompts, prefixes, inbox, later)
+
+
+def _changed(change: Intervention, message: Message, edge: Edge, round_: int) -> Message:
+    """What an intervention gives back.
+
+    Raises:
+        ConfigError: it is no message; names intervention, edge and round.
+    """
+    changed = change(message, edge, round_)
+    if not isinstance(changed, Message):
+        raise ConfigError(
+            f"intervention {getattr(change, '__name__', change)!r} gave {type(changed).__name__} "
+            f"for {edge.key} in round {round_}; give a Message, as message.with_tensors([...])."
+        )
+    return changed
 
 
 def last_call(unroll: Iterable[Call]) -> Call:

@@ -90,13 +90,15 @@ LINK_VARIANTS: Registry[Any] = Registry(
         "res_2layer": f"{_LINKS}:RES_2LAYER",
     },
 )
+INNER_OBJECTIVES: Registry[Any] = Registry(
+    "objective of the inner stage",
+    "training.inner.objective",
+    {"cosine": "rmas_train.objectives.inner:InnerObjective.from_config"},
+)
 OBJECTIVES: Registry[Any] = Registry(
-    "objective",
-    "training.<stage>.objective",
-    {
-        "cosine": "rmas_train.objectives.inner:InnerObjective.from_config",
-        "answer": "rmas_train.objectives.outer:OuterObjective.from_config",
-    },
+    "objective of the outer stage",
+    "training.outer.objective",
+    {"answer": "rmas_train.objectives.outer:OuterObjective.from_config"},
 )
 CALLBACKS: Registry[Any] = Registry("callback", "training.<stage>.callbacks", {})
 SYSTEMS: Registry[Any] = Registry(

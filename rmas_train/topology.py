@@ -59,8 +59,10 @@ class Topology:
             rounds: depth.
             answer_rounds: rounds in which the decoder answers; None: the last one.
         """
-        live: set[CallId] = {(rounds, self.decoder)}
-        live |= {(r, self.decoder) for r in answer_rounds or ()}
+        asked = [] if answer_rounds is None else list(answer_rounds)
+        if odd := [r for r in asked if not isinstance(r, int) or not 1 <= r <= rounds]:
+            raise ConfigError(f"answer_rounds has {odd[0]!r}; give rounds from 1 to {rounds}.")
+        live: set[CallId] = {(rounds, self.decoder), *((r, self.decoder) for r in asked)}
         calls = [(r, agent) for r in range(1, rounds + 1) for agent in self.order]
         calls = calls[: calls.index((rounds, self.decoder)) + 1]
         for r, agent in reversed(calls):

@@ -169,6 +169,8 @@ class PlanConfig:
             check_least(f"plan.{key}", getattr(self, key), 1, MOST_LENGTH)
         for key in ("device_gib", "tflops", "gib_per_second"):
             check_least(f"plan.{key}", getattr(self, key), 1e-6)
+        if not self.devices:
+            raise ConfigError("plan.devices=[]: give one or more, as in plan.devices=[1,8].")
         for devices in self.devices:
             check_least("plan.devices", devices, 1)
 
@@ -220,6 +222,8 @@ class Config:
         check_least("seed", self.seed, 0, 2**63 - 1)
         for name in self.analyses:
             ANALYSES.check(name)
+        if self.stage == "analyse" and not self.analyses:
+            raise ConfigError("analyses=[]: name one or more, as in analyses=[messages].")
         for tracker in self.tracking:
             check_choice("tracking", tracker, ("wandb", "tensorboard"))
         check_tools(self.tools, self.allow_code_execution)
@@ -251,7 +255,7 @@ class Config:
 
     @property
     def eval_rounds(self) -> list[int]:
-        return self.evaluation.rounds or list(range(1, self.rounds + 1))
+        return list(dict.fromkeys(self.evaluation.rounds or range(1, self.rounds + 1)))
 
 
 def describe(config_class: type, prefix: str = "") -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rmas_train.config.system import MOST_ROWS, MOST_STEPS, check_choice, check_least, option
 from rmas_train.errors import ConfigError
-from rmas_train.registry import CALLBACKS, OBJECTIVES
+from rmas_train.registry import CALLBACKS, INNER_OBJECTIVES, OBJECTIVES
 
 GRADIENTS = ("full", "window", "first_step", "parallel")
 
@@ -44,8 +44,6 @@ class TrainingConfig:
         check_least("training.<stage>.batch_size", self.batch_size, 1, MOST_ROWS)
         for key in ("lr", "warmup_steps", "weight_decay", "eps", "clip_norm", "save_minutes"):
             check_least(f"training.<stage>.{key}", getattr(self, key), 0)
-        if self.objective:  # "" where no stage is meant, as in tests of the loop
-            OBJECTIVES.check(self.objective)
         for name in self.callbacks:
             CALLBACKS.check(name)
         check_choice("training.<stage>.clip_scope", self.clip_scope, ("link", "global"))
@@ -62,6 +60,7 @@ class InnerConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        INNER_OBJECTIVES.check(self.objective)
         known = ("teacher_forced", "rollout")
         check_choice("training.inner.inner_states", self.inner_states, known)
 
@@ -106,6 +105,7 @@ class OuterConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        OBJECTIVES.check(self.objective)
         check_choice("training.outer.recompute", self.recompute, ("none", "agent", "auto"))
         check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
         check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))

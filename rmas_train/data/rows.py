@@ -114,7 +114,16 @@ def table_of(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
     Raises:
         DataError: as ``read_table``.
     """
-    lines = [json.dumps(dict(row), ensure_ascii=False) for row in rows]
+    if isinstance(rows, str | Mapping):
+        raise DataError(f"{name} is {short(rows)}; give a list of rows with named columns.")
+    lines = []
+    for i, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise DataError(f"{name}, line {i}: {short(row)}; give named columns, a dict.")
+        try:
+            lines.append(json.dumps(dict(row), ensure_ascii=False))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{name}, line {i}: {error}; give texts and numbers.") from error
     if not lines:
         raise DataError(f"{name}: no rows; give one or more.")
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -182,6 +182,7 @@ def _mark(messages: Mapping[str, Tensor], source: str) -> int:
     return -1 - list(messages).index(source)
 
 
+@runtime_checkable
 class Message(Protocol):
     """What crosses an edge in one round, for all rows of an unroll."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rmas_train.config import Config
+from rmas_train.errors import DataError
 from rmas_train.evaluation.graders import Grade, Grader, make_grader
 from rmas_train.registry import BENCHMARKS
 from rmas_train.runs.load import Loaded
@@ -50,5 +51,23 @@ def test_rows(config: Config, loaded: Loaded) -> RowsBenchmark:
 
 
 def make_benchmarks(config: Config, loaded: Loaded) -> list[Benchmark]:
-    """Those that ``evaluation.benchmarks`` names."""
-    return [BENCHMARKS.get(name)(config, loaded) for name in config.evaluation.benchmarks]
+    """Those that ``evaluation.benchmarks`` names.
+
+    Raises:
+        DataError: one has no rows, a row without an answer, or the name of another.
+    """
+    found: dict[str, Benchmark] = {}
+    for name in dict.fromkeys(config.evaluation.benchmarks):
+        benchmark: Benchmark = BENCHMARKS.get(name)(config, loaded)
+        if not benchmark.rows:
+            raise DataError(f"evaluation.benchmarks={name}: it has no rows; leave it out.")
+        for i, row in enumerate(benchmark.rows):
+            if not isinstance(row.get("answer"), str):
+                raise DataError(f"evaluation.benchmarks={name}, row {i}: no text column 'answer'.")
+        if benchmark.name in found:
+            raise DataError(
+                f"evaluation.benchmarks={name}: another one is called '{benchmark.name}' in the "
+                "results, too; rename one (the data's is data.name)."
+            )
+        found[benchmark.name] = benchmark
+    return list(found.values())

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from rmas_train.config import Config
+from rmas_train.errors import ConfigError
 from rmas_train.links.modules import LinkSet
-from rmas_train.registry import OBJECTIVES
+from rmas_train.registry import INNER_OBJECTIVES, OBJECTIVES
 from rmas_train.runs.load import Loaded
 
 
@@ -72,5 +73,12 @@ def build_objective(
         stage: ``inner`` or ``outer``.
         factory: makes it in place of the registered one.
     """
-    named: Factory = OBJECTIVES.get(getattr(config.training, stage).objective)
-    return (factory or named)(config, loaded, links)
+    registry = OBJECTIVES if stage == "outer" else INNER_OBJECTIVES
+    named: Factory = registry.get(getattr(config.training, stage).objective)
+    objective = (factory or named)(config, loaded, links)
+    if not isinstance(objective, Objective):
+        raise ConfigError(
+            f"the objective of stage {stage} is {objective!r}, not an Objective; give a function "
+            "(config, loaded, links) -> Objective, such as MyObjective.from_config."
+        )
+    return objective

@@ -64,13 +64,19 @@ def inner_options_hash(loaded: Loaded) -> str:
     data = {k: asdict(config.data)[k] for k in ("role_texts", "feedback_texts")}
     agents = {n: d["fingerprint"] for n, d in loaded.agents.items()}
     rest = [_inner_length(config), agents, loaded.tables.inner_fingerprint, config.seed]
-    return _hash([links, training, data, *rest])
+    texts = [prompt_texts(config, loaded.agents), asdict(config.topology)["edges"]]
+    return _hash([links, training, data, *rest, *texts, config.data.inner_files])
 
 
-def run_identity(loaded: Loaded, stage: str) -> dict[str, Any]:
+def run_identity(loaded: Loaded, stage: str, objective: str | None = None) -> dict[str, Any]:
     """What decides a stage's numbers: a checkpoint goes on only in a run that shares all of it.
 
     What changes speed, memory or files alone is left out.
+
+    Args:
+        loaded: of the run.
+        stage: ``inner`` or ``outer``.
+        objective: the class of an objective that is not built in.
     """
     config = loaded.config
     is_outer = stage == "outer"
@@ -88,7 +94,7 @@ def run_identity(loaded: Loaded, stage: str) -> dict[str, Any]:
         "data": data | {"fingerprint": fingerprint},
         "prompts": _hash(prompt_texts(config, loaded.agents)),
         "agents": {n: about["fingerprint"] for n, about in loaded.agents.items()},
-    }
+    } | ({"objective": objective} if objective else {})
 
 
 def _deciding(options: TrainingConfig) -> dict[str, Any]:

@@ -92,6 +92,15 @@ def untrained_links(loaded: Loaded, gather: Gather = dict) -> LinkSet:
     return draw_links(config.links, team.topology, widths, gather(norms), seed)
 
 
+def drawn_links(loaded: Loaded) -> LinkSet:
+    """Links as PyTorch draws them, without norms of the agents: where these come from a file."""
+    widths = {n: about["width"] for n, about in loaded.agents.items()}
+    seed = stream_seed(loaded.config.seed, "links")
+    norms = dict.fromkeys(widths, 1.0)
+    links = draw_links(loaded.config.links, loaded.team.topology, widths, norms, seed)
+    return place_links(links, loaded.team)
+
+
 def starting_links(
     loaded: Loaded, init: str | None = None
 ) -> tuple[LinkSet, dict[str, dict[str, float]]]:

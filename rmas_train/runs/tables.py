@@ -98,9 +98,12 @@ def load_tables(
         rows: in place of ``data.train``.
         test_rows: in place of ``data.test``; with ``rows`` alone, these are the test rows too.
     """
+    given = None if test_rows is None else table_of(test_rows, "test_rows")
     if rows is not None:
         train = table_of(rows, "rows")
-        test = train if test_rows is None else table_of(test_rows, "test_rows")
+        test = given or train
+    elif given is not None and config.stage == "eval":  # nothing is trained
+        train = test = given
     else:
         if runtime.is_main:
             prepare(config.data, config.seed)
@@ -109,9 +112,7 @@ def load_tables(
             raise ConfigError("data.folder is empty; give the folder with train and test rows.")
         folder = Path(config.data.folder)
         train = read_table(folder / config.data.train)
-        test = read_table(folder / config.data.test)
-        if test_rows is not None:
-            test = table_of(test_rows, "test_rows")
+        test = given or read_table(folder / config.data.test)
     return Tables(train, test, inner_tables(config, train))
 
 
@@ -140,7 +141,8 @@ def check_rows(config: Config, team: Team, tables: Tables) -> None:
     for prompt in team.prompts.values():
         tables.train.require(prompt.columns, f"named in {prompt.file}")
         tables.test.require(prompt.columns, f"named in {prompt.file}")
-    check_inner_columns(config, team, tables)
+    if config.stage in ("inner", "outer", "pipeline"):
+        check_inner_columns(config, team, tables)
     if team.topology.decoder in team.agents:
         check_lengths(config, team, tables)
     for prompt in team.prompts.values():

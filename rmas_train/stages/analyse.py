@@ -14,7 +14,7 @@ from rmas_train.registry import ANALYSES
 from rmas_train.runs.identity import read_links
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import environment, stage_folder
-from rmas_train.runs.starting_links import starting_links
+from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import write_json
 from rmas_train.support.output import say
@@ -24,7 +24,7 @@ from rmas_train.support.output import say
 def run_analyses(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     """Write ``run_dir/analyse/<name>.json`` for each of ``analyses``."""
     folder = find_links(Path(config.run or config.run_dir))
-    links = read_links(loaded, folder, starting_links(loaded, init="default")[0])
+    links = read_links(loaded, folder, drawn_links(loaded))
     analyses = {name: ANALYSES.get(name)(config) for name in config.analyses}
     team, size = loaded.team, config.evaluation.batch_size
     recursion = Recursion(team, LatentChannel(links, config.latent_length, team.edge_input))

@@ -19,9 +19,9 @@ from rmas_train.reporting.collect import check_references
 from rmas_train.runs.identity import read_links
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import environment, stage_folder
-from rmas_train.runs.starting_links import starting_links
+from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.files import write_json
+from rmas_train.support.files import write_json, write_text
 from rmas_train.support.output import say
 from rmas_train.support.reading import parse_json
 from rmas_train.tools.calls import Toolbox
@@ -60,8 +60,10 @@ def run_eval(
 
 def read_all_links(loaded: Loaded, folder: Path) -> dict[str, LinkSet]:
     """``trained``, ``untrained``, and ``start`` where it was kept; all frozen."""
-    untrained, _ = starting_links(loaded, init="default")
+    untrained = drawn_links(loaded)
     links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
+    for name, link in untrained.links().items():  # the norms that the training data gave
+        link.scale.copy_(links["trained"].links()[name].scale)
     if (folder.parent / "start").is_dir():
         links["start"] = read_links(loaded, folder.parent / "start", untrained)
     for link_set in links.values():
@@ -82,6 +84,10 @@ def run_trials(trials: Sequence[Trial], runtime: Runtime) -> list[Outcome]:
             done.append((place, outcome))
     is_double = runtime.placement == "sharded" and not runtime.is_main
     every = runtime.gather([] if is_double else done)
+    own = {place for place, _ in done}
+    for place, outcome in every:
+        if runtime.is_main and place not in own:
+            say(describe_row(outcome.row))
     return [outcome for _, outcome in sorted(every, key=lambda pair: pair[0])]
 
 
@@ -106,10 +112,8 @@ def references(config: Config) -> dict[str, Any]:
 
 def write_answers(path: Path, outcomes: Sequence[Outcome]) -> None:
     """One record per question and system, for inspection."""
-    with path.open("w", encoding="utf-8") as file:
-        for outcome in outcomes:
-            for record in outcome.records:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    lines = [json.dumps(r, ensure_ascii=False) for of in outcomes for r in of.records]
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def describe_row(row: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def run_training(
         folder = stage_folder(config, stage, loaded.agents)
     saver = Saver(
         folder / "checkpoints",
-        run_identity(loaded, stage),
+        run_identity(loaded, stage, own_class(objective)),
         options,
         runtime,
         resume_of(config, stage),
@@ -83,6 +83,12 @@ def run_training(
             dump_step(folder / "nonfinite.json", error, loaded, stage, saver.where())
         raise
     loaded.assert_unchanged()
+
+
+def own_class(objective: Objective) -> str | None:
+    """The class of an objective that came from outside the package; None: it is built in."""
+    name = f"{type(objective).__module__}:{type(objective).__qualname__}"
+    return None if name.startswith("rmas_train.") else name
 
 
 def main_callbacks(

@@ -78,6 +78,8 @@ class System:
         else:  # chunk by chunk, each with its prefixes kept
             parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
         recursion = self._recursion(latent_length, in_buffer=True)
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: give 1 or more.")
         calls = self.team.topology.live_calls(rounds)  # the last one rolls nothing out
         answers = []
         for part in parts:
@@ -133,7 +135,8 @@ class System:
     def _depth(self, rounds: int | None, latent_length: int | None) -> tuple[int, int]:
         rounds = self.rounds if rounds is None else rounds
         latent_length = self.latent_length if latent_length is None else latent_length
-        if rounds < 1 or latent_length < 0:
+        numbers = isinstance(rounds, int) and isinstance(latent_length, int)
+        if not numbers or rounds < 1 or latent_length < 0:
             raise ConfigError(
                 f"rounds={rounds}, latent_length={latent_length}: give rounds of 1 or more and a "
                 "latent_length of 0 or more."
@@ -141,8 +144,14 @@ class System:
         return rounds, latent_length
 
     def _rows(self, questions: Sequence[Question]) -> list[Mapping[str, Any]]:
-        if isinstance(questions, str):
-            raise DataError(f"questions is one text, {questions!r}; give a list of questions.")
+        if isinstance(questions, str | Mapping):
+            what = "one text" if isinstance(questions, str) else "one row"
+            raise DataError(f"questions is {what}, {questions!r}; give a list of questions.")
+        for i, question in enumerate(questions):
+            if not isinstance(question, str | Mapping):
+                raise DataError(f"question {i} is {question!r}; give a text, or named columns.")
+        if not questions:
+            raise DataError("there are no questions; give one or more.")
         rows = [{"question": q} if isinstance(q, str) else q for q in questions]
         needed = set().union(*(p.columns for p in self.team.prompts.values()))
         for i, row in enumerate(rows):

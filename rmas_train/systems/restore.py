@@ -12,7 +12,7 @@ from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import AgentConfig, first_alike
 from rmas_train.engine.loading import load_agent
-from rmas_train.errors import ConfigError, DataError, LinksError
+from rmas_train.errors import ConfigError, DataError, LinksError, did_you_mean
 from rmas_train.links.folder import CARD, LinksCard, check_agents, load_tensors, read_card
 from rmas_train.links.modules import draw_links
 from rmas_train.links.restore import card_topology
@@ -67,7 +67,14 @@ def _restore(
 def load_agents_of(
     card: LinksCard, agents: Mapping[str, str], device: str | torch.device
 ) -> dict[str, Agent]:
-    """The agents that a card names; roles of one model share its weights."""
+    """The agents that a card names; roles of one model share its weights.
+
+    Raises:
+        ConfigError: ``agents`` names another one.
+    """
+    for name in agents:
+        if name not in card.agents:
+            raise ConfigError(f"agents={name}: {did_you_mean(name, card.agents)}")
     where = {
         name: AgentConfig(
             model=agents.get(name, made["model"]), revision=made["revision"], dtype=made["dtype"]

@@ -82,7 +82,10 @@ class LocalIndex:
         self._passages = read_passages(path)
         self._index = self._bm25s.BM25()
         texts = [f"{p.title} {p.text}" for p in self._passages]
-        self._index.index(self._bm25s.tokenize(texts, show_progress=False), show_progress=False)
+        words = self._bm25s.tokenize(texts, show_progress=False)
+        if not words.vocab:
+            raise DataError(f"{path}: no word of two letters or more to search; give other texts.")
+        self._index.index(words, show_progress=False)
 
     def find(self, query: str, most: int) -> list[Passage]:
         words = self._bm25s.tokenize([query], show_progress=False)

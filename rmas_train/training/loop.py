@@ -17,6 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from rmas_train.config import TrainingConfig
@@ -200,6 +201,7 @@ def _accumulate(
     for i, rows in enumerate(micro):
         with engine.micro_batch(is_last=i + 1 == len(micro)):
             sums_K = engine.module(rows, rounds)
+            _check_terms(objective, sums_K, counts_K)
             if not sums_K.requires_grad:
                 raise DeadLinkError(
                     f"no trainable link reaches the loss at rounds={rounds} (trainable: "
@@ -208,6 +210,20 @@ def _accumulate(
             engine.backward((sums_K / counts_K.clamp_min(1)).sum())
         total_K += sums_K.detach()
     return (runtime.sum(total_K) / counts_K.clamp_min(1)).sum().item()
+
+
+def _check_terms(objective: Objective, sums_K: Any, counts_K: Tensor) -> None:
+    """``forward`` and ``count`` speak of the same terms.
+
+    Raises:
+        ConfigError: they do not; names the objective.
+    """
+    shape = tuple(sums_K.shape) if isinstance(sums_K, Tensor) else type(sums_K).__name__
+    if shape != tuple(counts_K.shape) or counts_K.ndim != 1:
+        raise ConfigError(
+            f"objective {type(objective).__name__}: forward gives {shape}, count "
+            f"{tuple(counts_K.shape)}; both have to give one number per term, (K,)."
+        )
 
 
 def micro_batches(

@@ -8,7 +8,7 @@ from tiny import make_rows
 
 import rmas_train
 from rmas_train.api import evaluate, load, train
-from rmas_train.errors import ConfigError, DataError
+from rmas_train.errors import CheckpointError, ConfigError, DataError, LinksError
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.training.callbacks import Callback
 
@@ -120,3 +120,102 @@ def test_the_public_names_are_there():
         assert getattr(rmas_train, name) is not None
     assert rmas_train.load is load and rmas_train.train is train
     assert rmas_train.evaluate is evaluate and torch is not None
+
+
+@pytest.fixture
+def trained(options):
+    return train(options, rows=make_rows(12))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.answer({"question": "red"}), "one row"),
+        (lambda s: s.answer(["red"], batch_size=-1), "batch_size=-1"),
+        (lambda s: s.answer(["red"], rounds=1.5), "rounds=1.5"),
+        (lambda s: s.answer([5]), "question 0 is 5"),
+        (lambda s: s.messages([]), "no questions"),
+        (lambda s: list(s.unroll(["red"], 2, answer_rounds=[3])), "answer_rounds has 3"),
+        (lambda s: s.answer(["red"], interventions=[lambda m, e, r: None]), "gave NoneType"),
+        (lambda s: s.answer(["red"], interventions=print), "give a list"),
+    ],
+)
+def test_wrong_questions_are_told_in_one_line(trained, ask, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        ask(trained)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"topology": {"order": ["solver"], "foo": 1}}, "foo"),
+        ({"topology": "pair"}, "topology='pair'"),
+        ({"objective": OuterObjective}, "give a registered name"),
+        ({"objective": "cosine"}, "training.outer.objective=cosine"),
+        ({"callbacks": [3]}, "callback 3"),
+        ({"callbacks": [Callback]}, "callback <class"),
+        ({"rows": "rows.jsonl"}, "give a list of rows"),
+        ({"rows": ["a"]}, "rows, line 1"),
+        ({"rows": [{"question": torch.ones(1)}]}, "rows, line 1.*serializable"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_is_trained(options, workspace, given, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        train(options, **({"rows": make_rows(12)} | given))
+    assert not (workspace / "run" / "inner").exists()
+
+
+def test_an_objective_gives_one_number_per_term(options):
+    class Odd(OuterObjective):
+        def count(self, rows):
+            return torch.tensor([3, 4])
+
+    with pytest.raises(ConfigError, match=r"Odd: forward gives \(1,\), count \(2,\)"):
+        train(options, rows=make_rows(12), objective=Odd.from_config)
+
+
+def test_a_run_does_not_go_on_under_another_objective(options):
+    class Louder(OuterObjective):
+        pass
+
+    def stop(step):
+        if step.step == 1:
+            raise KeyboardInterrupt
+
+    options["training"]["outer"]["save_every"] = 1
+    with pytest.raises(KeyboardInterrupt):
+        train(options, rows=make_rows(12), objective=Louder.from_config, callbacks=[stop])
+    with pytest.raises(CheckpointError, match=r"objective: test_api:.* there, None now"):
+        train(options | {"resume": "auto"}, rows=make_rows(12))
+
+
+def test_an_evaluation_needs_no_training_columns_and_its_controls_no_rows(options, workspace):
+    """The untrained control has the norms of the training, whatever rows are asked."""
+    train(options, rows=make_rows(12))
+    options["evaluation"]["systems"] = ["untrained"]
+    rows = make_rows(6, first=30)
+    plain = [{"question": r["question"], "answer": r["answer"]} for r in rows]
+    few = evaluate(options, test_rows=plain[:3])
+    texts = []
+    for asked in (plain[:3], plain):
+        evaluate(options, test_rows=asked)
+        lines = (workspace / "run" / "eval" / "answers.jsonl").read_text().splitlines()
+        texts.append([json.loads(li) for li in lines if json.loads(li)["line"] <= 3])
+    assert [t["text"] for t in texts[0]] == [t["text"] for t in texts[1]]
+    assert len(few) == 4
+
+
+def test_inner_links_of_other_prompts_are_not_taken(options, workspace, capsys):
+    train(options, rows=make_rows(12))
+    other = workspace / "others"
+    other.mkdir()
+    for path in (workspace / "prompts").iterdir():
+        (other / path.name).write_text(path.read_text().replace("note", "so note"))
+    data = options["data"] | {"prompts": str(other)}
+    train(options | {"data": data, "run_dir": str(workspace / "second")}, rows=make_rows(12))
+    assert "inner links from the same options" not in capsys.readouterr().out
+
+
+def test_an_unknown_agent_of_load_is_named(trained, workspace):
+    with pytest.raises(LinksError, match="plannr.*Did you mean 'planner'"):
+        load(workspace / "run", agents={"plannr": "x"})
