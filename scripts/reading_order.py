@@ -34,6 +34,7 @@ def trace(folder: Path) -> list[str]:
     from rmas_train.command.main import main
 
     common = ["runtime.threads=1", f"run_dir={folder / 'run'}", f"data.folder={folder / 'data'}"]
+    common += ["data.recipe_options.train=200", "data.recipe_options.test=20"]
     few = ["training.inner.steps=1", "training.inner.batch_size=2", "training.outer.batch_size=4"]
     if main(["stage=inner", *common, *few]):
         raise SystemExit("stage=inner failed")

@@ -14,6 +14,7 @@ EXTEND = ROOT / "examples" / "extend"
 SMALL = [
     *("training.inner.steps=2", "training.outer.steps=2", "training.inner.batch_size=8"),
     *("training.outer.batch_size=8", "evaluation.max_rows=8", "runtime.threads=1"),
+    *("data.recipe_options.train=200", "data.recipe_options.test=20"),
 ]
 
 

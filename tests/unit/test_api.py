@@ -127,22 +127,22 @@ def trained(options):
     return train(options, rows=make_rows(12))
 
 
-@pytest.mark.parametrize(
-    ("ask", "message"),
-    [
-        (lambda s: s.answer({"question": "red"}), "one row"),
-        (lambda s: s.answer(["red"], batch_size=-1), "batch_size=-1"),
-        (lambda s: s.answer(["red"], rounds=1.5), "rounds=1.5"),
-        (lambda s: s.answer([5]), "question 0 is 5"),
-        (lambda s: s.messages([]), "no questions"),
-        (lambda s: list(s.unroll(["red"], 2, answer_rounds=[3])), "answer_rounds has 3"),
-        (lambda s: s.answer(["red"], interventions=[lambda m, e, r: None]), "gave NoneType"),
-        (lambda s: s.answer(["red"], interventions=print), "give a list"),
-    ],
-)
-def test_wrong_questions_are_told_in_one_line(trained, ask, message):
-    with pytest.raises((ConfigError, DataError), match=message):
-        ask(trained)
+ASKED = [
+    (lambda s: s.answer({"question": "red"}), "one row"),
+    (lambda s: s.answer(["red"], batch_size=-1), "batch_size=-1"),
+    (lambda s: s.answer(["red"], rounds=1.5), "rounds=1.5"),
+    (lambda s: s.answer([5]), "question 0 is 5"),
+    (lambda s: s.messages([]), "no questions"),
+    (lambda s: list(s.unroll(["red"], 2, answer_rounds=[3])), "answer_rounds has 3"),
+    (lambda s: s.answer(["red"], interventions=[lambda m, e, r: None]), "gave NoneType"),
+    (lambda s: s.answer(["red"], interventions=print), "give a list"),
+]
+
+
+def test_wrong_questions_are_told_in_one_line(trained):
+    for ask, message in ASKED:
+        with pytest.raises((ConfigError, DataError), match=message):
+            ask(trained)
 
 
 @pytest.mark.parametrize(
