@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import rmas_train
-from rmas_train.errors import StoppedError, UserError
-from rmas_train.support.output import check_typed, clean, one_line
+from rmas_train.errors import UserError
+from rmas_train.support.output import check_typed, clean, exit_code, one_line
 
 if TYPE_CHECKING:  # --version and --help need no config
     from rmas_train.compose import Typed
@@ -38,8 +38,7 @@ def main(argv: list[str]) -> int:
     """Run what was typed; 0, or 2 after an error that the user can correct."""
     # DeepSpeed's launcher adds it for every process; the environment says the same.
     argv = [a for a in argv if not a.startswith("--local_rank=")]
-    is_links = argv[:1] == ["links"]
-    if {"-h", "--help"} & set(argv) and not is_links:
+    if {"-h", "--help"} & set(argv) and argv[:1] != ["links"]:
         from rmas_train.command.help import print_help
 
         print_help()
@@ -47,29 +46,22 @@ def main(argv: list[str]) -> int:
     if "--version" in argv:
         print(f"rmas_train {rmas_train.__version__}")
         return 0
-    try:
-        check_typed(argv)
-        if is_links:
-            from rmas_train.command.links import run_command
+    return exit_code(
+        lambda: run_command(argv),
+        "interrupted; finished stages and checkpoints are kept",
+        is_told_here,
+    )
 
-            run_command(argv[1:])
-        else:
-            run_typed(argv)
-    except UserError as error:
-        if is_told_here(error):
-            prefix = "" if isinstance(error, StoppedError) else "error: "
-            print(f"{prefix}{one_line(error)}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # a full disk, a folder where a file should be, no permission
-        if error.filename is None:
-            raise
-        line = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk."
-        print(f"error: {one_line(line)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished stages and checkpoints are kept", file=sys.stderr)
-        return 130
-    return 0
+
+def run_command(argv: list[str]) -> None:
+    """A command on links, a run, or a sweep."""
+    check_typed(argv)
+    if argv[:1] == ["links"]:
+        from rmas_train.command import links
+
+        links.run_command(argv[1:])
+    else:
+        run_typed(argv)
 
 
 def is_told_here(error: UserError) -> bool:

@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from rmas_train.errors import ConfigError, UserError, did_you_mean
+from rmas_train.errors import ConfigError, did_you_mean
 from rmas_train.recipes.overlap import NGRAM
 from rmas_train.recipes.writing import WriterOptions
-from rmas_train.support.output import check_typed, one_line, redacted
+from rmas_train.support.output import check_typed, exit_code, redacted
 from rmas_train.support.reading import parse_yaml
 
 JOURNAL = "RMAS_JOURNAL"  # set by rmas_train.recipes.prepare, whose --out is a temporary folder
@@ -121,21 +121,9 @@ def names(typed: str | None, default: Sequence[str]) -> list[str]:
 def run_script(build: Callable[[list[str]], None]) -> int:
     """Run a ``build.py``: returns 0, or 2 after a one-line error that the user can correct."""
     warnings.formatwarning = lambda message, kind, *_: f"{kind.__name__}: {message}\n"
-    try:
-        build(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        if error.filename is None:
-            raise
-        line = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk."
-        print(f"error: {one_line(line)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished texts are kept in the journal", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(
+        lambda: build(sys.argv[1:]), "interrupted; finished texts are kept in the journal"
+    )
 
 
 def _pairs(argv: Sequence[str]) -> list[tuple[str, str]]:

@@ -146,7 +146,7 @@ def session(config: Config) -> Iterator[Runtime]:
         say(f"error: {error}") if runtime.world > 1 and not runtime.is_main else None
         error.is_first = runtime.world == 1 or claim(run_dir, runtime.rank)
         raise
-    except Exception:
+    except Exception:  # any bug on any rank: the first one's traceback alone is printed
         if runtime.world == 1:
             raise
         fail(run_dir, runtime.rank, runtime.world)

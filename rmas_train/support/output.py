@@ -10,11 +10,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rmas_train.errors import ConfigError, shorten
+from rmas_train.errors import ConfigError, StoppedError, UserError, shorten
 
 # Whole tokens only, and none inside a path: names such as task-sk-3 are not tokens.
 TOKEN = re.compile(
@@ -58,6 +58,37 @@ def clean(text: str) -> str:
 def one_line(error: object) -> str:
     """An error's text as one line for the user."""
     return shorten(clean(" ".join(str(error).splitlines())))
+
+
+def exit_code(
+    act: Callable[[], None],
+    interrupted: str,
+    is_told_here: Callable[[UserError], bool] = lambda _: True,
+) -> int:
+    """Run a command: 0, or the code of an error that the user can correct, told in one line.
+
+    Args:
+        act: the command.
+        interrupted: what ctrl-C leaves behind, as a line for the user.
+        is_told_here: whether this process is the one of several that tells the user.
+    """
+    try:
+        act()
+    except UserError as error:
+        if is_told_here(error):
+            prefix = "" if isinstance(error, StoppedError) else "error: "
+            print(f"{prefix}{one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # a full disk, a folder where a file should be, no permission
+        if error.filename is None:
+            raise
+        line = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk."
+        print(f"error: {one_line(line)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+    return 0
 
 
 def check_typed(overrides: Iterable[str]) -> None:

@@ -116,7 +116,7 @@ def unreadable(path: Path, strict: bool) -> str | None:
                 json.loads(part)
         elif not path.read_bytes().endswith(ends.get(path.suffix, b"")):
             return "cut off"
-    except Exception as error:
+    except Exception as error:  # each reader has its own errors; any of them is the finding
         return repr(error)[:200]
     return None
 
