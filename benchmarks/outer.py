@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import tokenise
+from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.data.rows import Table
 from rmas_train.engine.inputs import LatentMessage, embed_prompts
 from rmas_train.engine.rollout import at_least_float32
@@ -55,8 +55,7 @@ def released_loss(team: Team, links: LinkSet, row: Row, rounds: int, length: int
     for round_ in range(1, rounds + 1):
         for name in team.topology.order:
             agent = team.agents[name]
-            (ids,) = tokenise(agent, [row[TEXTS[name]]], plain=True)
-            ids = [*ids, agent.end_id]
+            (ids,) = tokenise_whole(agent, [row[TEXTS[name]]])
             prompt = sequence(team, name, row, round_, inbox)
             whole = torch.cat(
                 [prompt, agent.embed(torch.tensor([ids], device=agent.device))], dim=1
@@ -86,8 +85,7 @@ def plain_loss(team: Team, links: LinkSet, row: Row, rounds: int, length: int) -
         (edge,) = team.topology.outgoing(name)
         inbox = {name: links.outer[edge.key](torch.stack(latents, dim=1))}
     agent = team.agents[team.topology.decoder]
-    (ids,) = tokenise(agent, [row["answer"]], plain=True)
-    ids = [*ids, agent.end_id]
+    (ids,) = tokenise_whole(agent, [row["answer"]])
     prompt = sequence(team, agent.name, row, rounds, inbox)
     whole = torch.cat([prompt, agent.embed(torch.tensor([ids], device=agent.device))], dim=1)
     logits = agent.model(inputs_embeds=whole, use_cache=False).logits[0, prompt.shape[1] - 1 : -1]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from rmas_train.agents.prompts import tokenise
+
+def own_text(agent, text):
+    """Token ids of an agent's own text: what its template writes after the prompt."""
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": text}]
+    write = agent.tokenizer.apply_chat_template
+    prompt = write(turns[:1], tokenize=False, add_generation_prompt=True)
+    whole = write(turns, tokenize=False)
+    rest = whole.removeprefix(prompt) if whole.startswith(prompt) else text + whole.split(text)[1]
+    ids = agent.tokenizer(rest, add_special_tokens=False)["input_ids"]
+    return ids if agent.tokenizer.eos_token_id in ids else [*ids, agent.tokenizer.eos_token_id]
 
 
 def rollout(agent, inner, embeds_LD, latent_length):
@@ -61,7 +70,7 @@ def loss(team, links, row, rounds, latent_length, roll=(rollout, None)):
     agent = team.agents[name]
     embeds = prompt_embeds(team, name, row, rounds, inbox)
     total = 0.0
-    for token in [*tokenise(agent, [row["answer"]])[0], agent.end_id]:
+    for token in own_text(agent, row["answer"]):
         logits = agent.model(inputs_embeds=embeds[None], use_cache=False).logits[0, -1]
         total = total - logits.to(embeds.dtype).log_softmax(-1)[token]
         embeds = torch.cat([embeds, agent.embed(torch.tensor([token]))])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rmas_train.agents.template import ChatTemplate
 from rmas_train.errors import AgentError
 
 
@@ -20,6 +23,8 @@ class Agent:
         name: role in the topology.
         source: folder or hub id, as typed.
         attends_to_blocks: its layers work with ``engine.attention``; frozen prefixes need this.
+        template: the option ``agents.<name>.template``.
+        adapter, adapter_revision: of a PEFT adapter that was merged into it.
         width: width d of the input embeddings (not ``config.hidden_size``, which may differ).
     """
 
@@ -29,10 +34,18 @@ class Agent:
     source: str
     revision: str | None = None
     attends_to_blocks: bool = True
+    template: Any = None
+    adapter: str | None = None
+    adapter_revision: str | None = None
 
     @property
     def width(self) -> int:
         return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def rows(self) -> int:
+        """Rows of its input embedding; token ids are below it."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def device(self) -> torch.device:
@@ -42,14 +55,55 @@ class Agent:
     def dtype(self) -> torch.dtype:
         return self.model.get_input_embeddings().weight.dtype
 
+    @cached_property
+    def chat(self) -> ChatTemplate:
+        """Its chat template."""
+        where = f"agents.{self.name}.model={self.source}"
+        option = f"agents.{self.name}.template"
+        return ChatTemplate(self.tokenizer, self.template, where, option)
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a text, any of them: the tokenizer's, those of the model's generation
+        settings (chat models end a turn with others), and the mark of its chat template."""
+        settings = getattr(self.model, "generation_config", None)
+        listed = getattr(settings, "eos_token_id", None)
+        found = [*(listed if isinstance(listed, list) else [listed]), self.tokenizer.eos_token_id]
+        if after := self._after:
+            added = set(self.tokenizer.get_added_vocab().values())
+            found += [i for i in after if i in added][:1]
+        return frozenset(int(i) for i in found if i is not None)
+
     @property
     def end_id(self) -> int:
-        return int(self.tokenizer.eos_token_id)
+        """The end-of-text token, for texts that the chat template does not end."""
+        own = self.tokenizer.eos_token_id
+        return int(min(self.end_ids) if own is None else own)
+
+    @property
+    def ends_in_template(self) -> bool:
+        """The chat template writes a token that ends a text after the agent's own text."""
+        return not self.end_ids.isdisjoint(self._after)
+
+    @cached_property
+    def _after(self) -> list[int]:
+        """What the chat template writes after the agent's own text; nothing without a template."""
+        has_none = self.template is None and getattr(self.tokenizer, "chat_template", None) is None
+        after = "" if has_none else self.chat.answer.after
+        ids = self.tokenizer([after], add_special_tokens=False)["input_ids"][0] if after else []
+        return list(ids)
+
+    @cached_property
+    def special(self) -> re.Pattern[str]:
+        """The text of any special token."""
+        marks = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, marks)) or r"(?!)")
 
     @property
     def pad_id(self) -> int:
-        """Id at masked positions. Any id works, so a tokenizer without a pad token uses 0."""
-        return int(self.tokenizer.pad_token_id or 0)
+        """Id at masked positions. Any id works; 0 where the tokenizer has none of the model's."""
+        own = int(self.tokenizer.pad_token_id or 0)
+        return own if own < self.rows else 0
 
     def embed(self, ids: Tensor) -> Tensor:
         """What the embedding module returns, (...) -> (..., d); Gemma scales inside it."""

@@ -1,4 +1,4 @@
-"""Prompts with slots: read from data files, rendered by the chat template, split, tokenised.
+"""Prompts with slots: read from data files, put into the chat template, split, tokenised.
 
 A prompt file is YAML with ``user`` and optionally ``system`` and ``user_first`` (for a call that
 receives no message). ``<<column>>`` stands for a column of the row, ``<<round>>`` for the number of
@@ -12,12 +12,10 @@ or the text of a special token, stays ordinary text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from jinja2.exceptions import TemplateError
 
 from rmas_train.agents.agent import Agent
 from rmas_train.errors import DataError, did_you_mean
@@ -109,25 +107,37 @@ class EncodedPrompt:
 
 
 class Prompt:
-    """One agent's prompt, rendered once by its own chat template."""
+    """One agent's prompt; what stands around its text comes from the agent's chat template."""
 
     def __init__(self, agent: Agent, texts: Mapping[str, str | None], file: str = "prompt") -> None:
         self.agent, self.file = agent, file
-        marks = sorted(agent.tokenizer.get_added_vocab(), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, marks)) or r"(?!)")
-        system = texts.get("system")
-        self.user = self._render(system, texts["user"] or "")
+        self._frame = agent.chat.prompt(texts.get("system"))
+        self._user = split_marks(texts["user"] or "")
         first = texts.get("user_first")
-        self.first = self._render(system, first) if first is not None else self.user
+        self._first = self._user if first is None else split_marks(first)
+
+    @property
+    def user(self) -> list[Part]:
+        """The whole prompt of a call that receives messages."""
+        return self._framed(self._user)
+
+    @property
+    def first(self) -> list[Part]:
+        """The whole prompt of a call that receives none."""
+        return self._framed(self._first)
 
     @property
     def slots(self) -> list[str]:
-        return [p.value for p in self.user if p.kind == "slot"]
+        return [p.value for p in self._user if p.kind == "slot"]
 
     @property
     def columns(self) -> set[str]:
-        parts = self.user + self.first
+        parts = self._user + self._first
         return {p.value for p in parts if p.kind == "column"} - {"round"}
+
+    def rendered(self) -> dict[str, str]:
+        """Its texts as the template writes them, with their marks."""
+        return {"user": _with_marks(self.user), "user_first": _with_marks(self.first)}
 
     def encode(
         self, rows: list[Mapping[str, Any]], round_: int, first: bool
@@ -139,15 +149,12 @@ class Prompt:
             round_: number of the round, from 1.
             first: the call receives no message (prompt ``user_first``, without slots).
         """
-        runs: list[list[Part]] = [[]]
-        slots: list[str] = []
-        for part in self.first if first else self.user:
-            if part.kind != "slot":
-                runs[-1].append(part)
-            elif not first:  # if first, no message arrives: leave the slot out
-                slots.append(part.value)
-                runs.append([])
-        columns = [self._tokenise([self._fill(run, row, round_) for row in rows]) for run in runs]
+        parts = self._first if first else self._user
+        if first:  # no message arrives: leave the slots out
+            parts = [p for p in parts if p.kind != "slot"]
+        slots = [p.value for p in parts if p.kind == "slot"]
+        runs = [_runs(self._fill(parts, row, round_)) for row in rows]
+        columns = [tokenise_parts(self.agent, column) for column in zip(*runs, strict=True)]
         return [self._join(pieces, slots) for pieces in zip(*columns, strict=True)]
 
     def _join(self, pieces: tuple[list[int], ...], slots: list[str]) -> EncodedPrompt:
@@ -157,41 +164,61 @@ class Prompt:
             ids += piece
         return EncodedPrompt(ids, where)
 
-    def _fill(self, run: list[Part], row: Mapping[str, Any], round_: int) -> list[Part]:
+    def _fill(self, parts: list[Part], row: Mapping[str, Any], round_: int) -> list[Part]:
+        """The row's values in place, without the white space that the template strips."""
         values = {"round": str(round_)}
-        return [
+        filled = [
             Part("column", values.get(p.value) or str(row[p.value])) if p.kind == "column" else p
-            for p in run
+            for p in parts
         ]
+        _strip(filled, range(len(filled)), self._frame.strips.from_left)
+        _strip(filled, reversed(range(len(filled))), self._frame.strips.from_right)
+        return self._framed(filled)
 
-    def _tokenise(self, filled: list[list[Part]]) -> list[list[int]]:
-        """Tokenise whole runs; piece by piece if a row's values contain a special token's text."""
-        texts = ["".join(p.value for p in parts) for parts in filled]
-        ids = tokenise(self.agent, texts)
-        for i, parts in enumerate(filled):
-            values = [p.value for p in parts if p.kind == "column"]
-            if any(self._special.search(value) for value in values):
-                ids[i] = []
-                for p in parts:
-                    ids[i] += tokenise(self.agent, [p.value], plain=p.kind == "column")[0]
-        return ids
+    def _framed(self, parts: list[Part]) -> list[Part]:
+        around = (self._frame.before, self._frame.after)
+        before, after = ([Part("text", text)] if text else [] for text in around)
+        return [*before, *parts, *after]
 
-    def _render(self, system: str | None, user: str) -> list[Part]:
-        """The rendered chat, split into parts at the marks of ``user``."""
-        parts = split_marks(user)
-        mark = next(c for c in map(chr, range(0xE000, 0xF8FF)) if c not in f"{system}{user}")
-        names = [f"{mark}{i}{mark}" for i in range(len(parts))]
-        body = "".join(
-            p.value if p.kind == "text" else n for p, n in zip(parts, names, strict=True)
-        )
-        text = render_chat(self.agent, system, body)
-        rendered: list[Part] = []
-        for piece in re.split(f"({mark}\\d+{mark})", text):
-            if piece in names:
-                rendered.append(parts[names.index(piece)])
-            elif piece:
-                rendered.append(Part("text", piece))
-        return rendered
+
+def _strip(parts: list[Part], order: Iterable[int], strip: Callable[[str], str]) -> None:
+    """Strip one end of a prompt's text, in place; a slot counts as something to read."""
+    for i in order:
+        if parts[i].kind == "slot":
+            return
+        parts[i] = replace(parts[i], value=strip(parts[i].value))
+        if parts[i].value:
+            return
+
+
+def _runs(parts: list[Part]) -> list[list[Part]]:
+    """What stands before, between and after the slots."""
+    runs: list[list[Part]] = [[]]
+    for part in parts:
+        if part.kind == "slot":
+            runs.append([])
+        else:
+            runs[-1].append(part)
+    return runs
+
+
+def _with_marks(parts: list[Part]) -> str:
+    marks = {"text": "{}", "column": "<<{}>>", "slot": "<<message:{}>>"}
+    return "".join(marks[p.kind].format(p.value) for p in parts)
+
+
+def tokenise_parts(agent: Agent, rows: Sequence[list[Part]]) -> list[list[int]]:
+    """Ids of texts in parts; in a row's values, a special token's text is ordinary text.
+
+    A text is tokenised whole, and piece by piece if its values hold a special token's text.
+    """
+    ids = tokenise(agent, ["".join(p.value for p in parts) for parts in rows])
+    for i, parts in enumerate(rows):
+        if any(p.kind == "column" and agent.special.search(p.value) for p in parts):
+            ids[i] = []
+            for p in parts:
+                ids[i] += tokenise(agent, [p.value], plain=p.kind == "column")[0]
+    return ids
 
 
 def split_marks(text: str) -> list[Part]:
@@ -203,23 +230,6 @@ def split_marks(text: str) -> list[Part]:
     return [p for p in [*parts, Part("text", text[end:])] if p.value]
 
 
-def render_chat(agent: Agent, system: str | None, user: str) -> str:
-    """Render the chat template with the generation prompt.
-
-    If the template refuses a system turn, the system text is put before the user's text.
-    """
-    turns = [{"role": "user", "content": user}]
-    system_turn = [{"role": "system", "content": system}] if system else []
-    kwargs = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-    try:
-        return agent.tokenizer.apply_chat_template(system_turn + turns, **kwargs)
-    except TemplateError:  # Gemma and Mistral style: "roles must alternate"
-        if not system:
-            raise
-        turns = [{"role": "user", "content": f"{system}\n\n{user}"}]
-        return agent.tokenizer.apply_chat_template(turns, **kwargs)
-
-
 def tokenise(agent: Agent, texts: list[str], plain: bool = False) -> list[list[int]]:
     """Ids without added special tokens; ``plain``: a special token's text is ordinary text."""
     encoded = agent.tokenizer(texts, add_special_tokens=False, split_special_tokens=plain)
@@ -227,8 +237,18 @@ def tokenise(agent: Agent, texts: list[str], plain: bool = False) -> list[list[i
 
 
 def tokenise_whole(agent: Agent, texts: list[str]) -> list[list[int]]:
-    """Ids of texts as the agent itself would write them: plain text, then its end-of-text token."""
-    return [[*ids, agent.end_id] for ids in tokenise(agent, texts, plain=True)]
+    """Ids of an agent's own texts, from the end of its prompt to the end of its turn.
+
+    They are what its chat template writes there, as in the release's training: what it puts before
+    and after the text (``<|im_end|>`` and a new line, say), without the white space that it strips.
+    Where it marks no end, the end-of-text token stands there.
+    """
+    frame = agent.chat.answer
+    before, after = ([Part("text", x)] if x else [] for x in (frame.before, frame.after))
+    stripped = [frame.strips.from_left(frame.strips.from_right(text)) for text in texts]
+    rows = [[*before, Part("column", text), *after] for text in stripped]
+    end = [] if agent.ends_in_template else [agent.end_id]
+    return [ids + end for ids in tokenise_parts(agent, rows)]
 
 
 def make_prompt(agent: Agent, texts: Any, where: str, sources: list[str]) -> Prompt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from reprlib import repr as short
 from typing import Any
 
@@ -45,17 +45,48 @@ def check_least(key: str, value: float | None, least: float, most: float = 1e9) 
 WITHOUT_LAYERNORM = ("linear", "linear_res", "2layer", "res_2layer")
 
 
+DTYPES = ("auto", "float32", "bfloat16", "float64")
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
+
+
 @dataclass(kw_only=True)
 class AgentConfig:
     model: str = option("", "folder (Hugging Face format), or hub id")
     revision: str | None = option(None, "hub commit; pin it for results that you publish")
-    dtype: str = option("float32", "float32 | bfloat16 | float64; the links stay float32")
+    dtype: str = option(
+        "auto",
+        "auto (bfloat16 on a GPU, else float32) | float32 | bfloat16 | float64; links stay float32",
+    )
     trust_remote_code: bool = option(False, "run Python that comes with the model")
-    attention: str = option("sdpa", "sdpa | eager: attention implementation")
+    attention: str = option(
+        "sdpa", "sdpa | eager | flash_attention_2 (its package, a GPU and bfloat16 are needed)"
+    )
+    quantization: str | None = option(
+        None, "4bit | 8bit: quantise the frozen weights at loading, by bitsandbytes"
+    )
+    adapter: str | None = option(None, "PEFT adapter to merge into the model: folder, or hub id")
+    adapter_revision: str | None = option(None, "hub commit of the adapter")
+    template: Any = option(
+        None,
+        "none: the prompt's text as it is | plain | alpaca | chatml | llama3 | gemma: built-in "
+        "chat templates | {enable_thinking: true, ...}: values for the model's own",
+    )
 
     def __post_init__(self) -> None:
-        check_choice("agents.<name>.dtype", self.dtype, ("float32", "bfloat16", "float64"))
-        check_choice("agents.<name>.attention", self.attention, ("sdpa", "eager"))
+        check_choice("agents.<name>.dtype", self.dtype, DTYPES)
+        check_choice("agents.<name>.attention", self.attention, ATTENTIONS)
+        if self.quantization is not None:
+            check_choice("agents.<name>.quantization", self.quantization, ("4bit", "8bit"))
+        if not isinstance(self.template, str | dict | None):
+            raise ConfigError(
+                f"agents.<name>.template={short(self.template)}: give a name, or values as in "
+                "{enable_thinking: true}."
+            )
+
+    def on(self, device: str) -> AgentConfig:
+        """The same with ``auto`` settled; ``device``: its type, ``cuda`` or ``cpu``."""
+        settled = "bfloat16" if device == "cuda" else "float32"
+        return replace(self, dtype=settled) if self.dtype == "auto" else self
 
 
 def first_alike(agents: Mapping[str, AgentConfig], names: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
 from rmas_train.engine.inputs import Batch, take_first
-from rmas_train.engine.interrupt import Draft, Interrupt, decode, resume, together
+from rmas_train.engine.interrupt import Draft, Interrupt, decode, resume, together, up_to_end
 from rmas_train.engine.kv_cache import Prefix, new_cache
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import at_least_float32
@@ -102,14 +102,11 @@ def generate_static(agent: Agent, batch: Batch, max_new_tokens: int) -> list[Tex
         max_new_tokens=max_new_tokens,
         do_sample=False,
         cache_implementation="static",
-        eos_token_id=agent.end_id,
+        eos_token_id=sorted(agent.end_ids),
         pad_token_id=agent.pad_id,
         repetition_penalty=1.0,
     )
-    written = [
-        row[: row.index(agent.end_id) + 1] if agent.end_id in row else row
-        for row in out_BL.tolist()
-    ]
+    written = [up_to_end(agent, row) for row in out_BL.tolist()]
     return [Text(decode(agent, ids), len(ids)) for ids in written]
 
 
@@ -172,7 +169,7 @@ def _greedy(
         going = [
             i
             for i, (row, token) in enumerate(zip(active, tokens, strict=True))
-            if token != agent.end_id
+            if token not in agent.end_ids
             and len(written[row]) < rooms[row]
             and not (stops and stops[row](written[row]))
         ]

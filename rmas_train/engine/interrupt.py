@@ -76,13 +76,19 @@ class Draft:
         self.tokens += len(ids)
         self.room -= len(ids)
         text = decode(self._agent, ids)
-        if self.room < 1 or ids[-1] == self._agent.end_id or not self._interrupt.is_due(text):
+        if self.room < 1 or ids[-1] in self._agent.end_ids or not self._interrupt.is_due(text):
             self.kept.append(text)
             return False
         reply = self._interrupt.reply(text)
         self.kept.append(reply.kept)
         self.read += ids + tokenise(self._agent, [reply.added], plain=True)[0]
         return True
+
+
+def up_to_end(agent: Agent, ids: list[int]) -> list[int]:
+    """Generated ids up to the first token that ends a text, with it."""
+    end = next((i for i, token in enumerate(ids) if token in agent.end_ids), len(ids))
+    return ids[: end + 1]
 
 
 def decode(agent: Agent, ids: list[int]) -> str:

@@ -89,7 +89,17 @@ FORMAT = 1
 TENSORS, CARD = "links.safetensors", "links.json"
 
 
-class AgentCard(TypedDict):
+class LoadedAs(TypedDict, total=False):
+    """How an agent was loaded, where that is not the default."""
+
+    adapter: str
+    adapter_revision: str | None
+    quantization: str
+    template: Any
+    attention: str
+
+
+class AgentCard(LoadedAs):
     """An agent that links were made for."""
 
     model: str

@@ -12,11 +12,13 @@ from rmas_train.objectives.base import build_objective
 from rmas_train.planning.cost import Cost, count, extrapolate
 from rmas_train.planning.shapes import (
     Tokens,
+    check_shape,
     layer_unit,
     read_shape,
     shape_agent,
     shape_links,
     shape_loaded,
+    weight_bytes,
 )
 from rmas_train.planning.traffic import Sizes, sizes_of
 from rmas_train.topology import Topology, build_topology
@@ -87,6 +89,8 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
     topology = build_topology(config.topology, config.agents)
     shapes = {name: read_shape(name, config.agents[name]) for name in topology.agents}
     units = {name: layer_unit(shape) for name, shape in shapes.items()}
+    for name, shape in shapes.items():
+        check_shape(name, shape, config.agents[name])
 
     def at(depths: list[int]) -> Cost:
         agents = {
@@ -102,7 +106,7 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
     objective = build_objective(config, shape_loaded(config, topology, whole, tokens, rows), links)
     trained = objective.groups().values()
     trainable = sum(_bytes(link.parameters()) for link in trained)
-    weights = {name: _bytes(agent.model.parameters()) for name, agent in whole.items()}
+    weights = {n: weight_bytes(a, shapes[n], config.agents[n]) for n, a in whole.items()}
     calls = topology.live_calls(config.rounds)[:-1]
     again = 2 if stage.recompute == "agent" else 1
     single = again * max(0, config.latent_length - 1)

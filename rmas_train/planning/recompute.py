@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 
@@ -21,8 +22,9 @@ def settle_recompute(config: Config, device: torch.device, world: int) -> Config
     stage = config.training.outer
     if stage.recompute != "auto":
         return config
+    planned = replace(config, agents={n: a.on(device.type) for n, a in config.agents.items()})
     rows = min(stage.micro_batch_size or stage.batch_size, -(-stage.batch_size // world))
-    plan = make_plan(config, find_tokens(config), rows)
+    plan = make_plan(planned, find_tokens(planned), rows)
     limit = SAFE * memory_of(device)
     choice = "none" if plan.total <= limit else "agent"
     needs, has = plan.total / GIB, limit / GIB

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ GIB = 2**30
 
 def run_plan(config: Config, device: torch.device) -> None:
     """Plan for each number of devices; prints a table, writes ``run_dir/plan/plan.json``."""
+    config = replace(config, agents={n: a.on(device.type) for n, a in config.agents.items()})
     stage, wanted = config.training.outer, config.plan.devices
     say("counting on the meta device; large systems take a minute or two")
     tokens = find_tokens(config)

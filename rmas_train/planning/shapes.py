@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.prompts import EncodedPrompt
 from rmas_train.config import AgentConfig, Config, LinksConfig
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
-from rmas_train.engine.loading import explain
-from rmas_train.errors import AgentError
 from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.loading import shape as loading_shape
+from rmas_train.loading.quantised import bits_of
+from rmas_train.loading.quiet import quiet
+from rmas_train.loading.source import find_source
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.tables import Tables
-from rmas_train.support.files import find_path
 from rmas_train.topology import Topology
 
 
@@ -64,23 +65,16 @@ class CountedTokenizer:
 
     pad_token_id = eos_token_id = 0
 
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
+
     def __call__(self, texts: Sequence[str], **_: Any) -> dict[str, list[list[int]]]:
         return {"input_ids": [[1] * int(text) for text in texts]}
 
 
 def read_shape(name: str, config: AgentConfig) -> Any:
-    """A model's configuration, without its weights."""
-    try:
-        return AutoConfig.from_pretrained(
-            str(find_path(config.model) or config.model),
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise AgentError(
-            f"agents.{name}.model={config.model} has no readable config.json: "
-            f"{explain(name, error)}"
-        ) from error
+    """A language model's configuration, without its weights."""
+    return loading_shape.read_shape(find_source(name, config), config)
 
 
 def layer_unit(shape: Any) -> int:
@@ -102,17 +96,52 @@ def shape_agent(
         shape.num_hidden_layers = layers
         if kinds := getattr(shape, "layer_types", None):
             shape.layer_types = [kinds[i % len(kinds)] for i in range(layers)]
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(
-            shape, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
-        )
-    return freeze(Agent(name, model, CountedTokenizer(), config.model))
+    try:
+        with torch.device(device), quiet():
+            model = AutoModelForCausalLM.from_config(
+                shape,
+                dtype=getattr(torch, config.on("cpu").dtype),
+                attn_implementation=config.attention,
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # what a family makes of sizes that do not fit together
+        source = find_source(name, config)
+        raise source.error(loading_shape.explain(source, error, "config.json")) from error
+    return freeze(Agent(name, model, CountedTokenizer(), config.model, template="none"))
+
+
+def check_shape(name: str, shape: Any, config: AgentConfig) -> None:
+    """Two tokens go through its first layers, so its sizes fit together.
+
+    Raises:
+        AgentError: they do not; names the agent.
+    """
+    agent = shape_agent(name, shape, config, layer_unit(shape))
+    embeds_BLD = torch.zeros(1, 2, agent.width, dtype=agent.dtype, device="meta")
+    positions_BL = torch.zeros(1, 2, dtype=torch.long, device="meta")
+    try:
+        with torch.no_grad():
+            agent.logits(agent.hidden(embeds_BLD, positions_BL, None))
+    except Exception as error:  # what a family makes of sizes that do not fit together
+        source = find_source(name, config)
+        raise source.error(loading_shape.explain(source, error, "config.json")) from error
 
 
 def count_parameters(name: str, config: AgentConfig) -> int:
     """Of a whole agent, from its configuration alone."""
     agent = shape_agent(name, read_shape(name, config), config)
     return sum(p.numel() for p in agent.model.parameters())
+
+
+def weight_bytes(agent: Agent, shape: Any, config: AgentConfig) -> int:
+    """Memory of an agent's weights; of quantised ones, the linear layers but the last."""
+    bits = bits_of(shape, config.quantization)
+    total = sum(p.numel() * p.element_size() for p in agent.model.parameters())
+    if bits is None:
+        return total
+    linear = [m.weight for m in agent.model.base_model.modules() if isinstance(m, torch.nn.Linear)]
+    return total - sum(int(w.numel() * (w.element_size() - bits / 8)) for w in linear)
 
 
 def shape_team(

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import make_prompt, tokenise
+from rmas_train.agents.prompts import make_prompt, tokenise_whole
 from rmas_train.config import Config
 from rmas_train.data.rows import read_table
 from rmas_train.errors import AgentError, ConfigError
+from rmas_train.loading.source import find_source
+from rmas_train.loading.tokenizer import load_tokenizer
 from rmas_train.planning.shapes import Tokens
 from rmas_train.recipes.prepare import prepare
 from rmas_train.runs.load import prompt_texts
-from rmas_train.support.files import find_path
 from rmas_train.topology import Topology, build_topology
 
 
@@ -44,24 +43,20 @@ def find_tokens(config: Config) -> dict[str, Tokens]:
 
 def _measured(config: Config, name: str, topology: Topology, rows: Sequence[Any]) -> Tokens:
     where = config.agents[name]
+    source = find_source(name, where)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(find_path(where.model) or where.model),
-            revision=where.revision,
-            trust_remote_code=where.trust_remote_code,
-        )
-    except (OSError, ValueError):
-        tokenizer = None
-    if tokenizer is None or tokenizer.chat_template is None:
+        tokenizer = load_tokenizer(source)
+        agent = Agent(name, None, tokenizer, where.model, template=where.template)
+        assert agent.chat.answer
+    except AgentError as error:
         raise AgentError(
-            f"agents.{name}.model={where.model} has no tokenizer with a chat template; set "
-            "plan.prefix_tokens, plan.suffix_tokens and plan.answer_tokens."
-        )
-    agent = Agent(name, None, tokenizer, where.model)
+            f"{error} Without a tokenizer, set plan.prefix_tokens, plan.suffix_tokens and "
+            "plan.answer_tokens."
+        ) from error
     texts = prompt_texts(config, [name])[name]
     prompt = make_prompt(agent, texts, f"{config.data.prompts}/{name}.yaml", topology.sources(name))
     encoded = prompt.encode(list(rows), 1, first=False)
-    answers = tokenise(agent, [str(row["answer"]) for row in rows], plain=True)
+    answers = tokenise_whole(agent, [str(row["answer"]) for row in rows])
     cuts = [p.slots[0][1] if p.slots else len(p.ids) for p in encoded]
     suffix = max(len(p.ids) - c for p, c in zip(encoded, cuts, strict=True))
-    return Tokens(max(cuts), suffix, 1 + max(map(len, answers)))
+    return Tokens(max(cuts), suffix, max(map(len, answers)))

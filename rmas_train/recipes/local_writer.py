@@ -34,7 +34,7 @@ class LocalWriter:
                 f"max_new_tokens={options.max_new_tokens}: {options.writer} reads {known} tokens, "
                 "so no room is left for a prompt; give less."
             )
-        self._ends = _end_ids(self._agent)
+        self._ends = sorted(self._agent.end_ids)
         # Only what is asked for here: families ship sampling settings of their own.
         model.generation_config = GenerationConfig(
             eos_token_id=self._ends, pad_token_id=self._agent.pad_id
@@ -122,10 +122,3 @@ def _load(options: WriterOptions) -> Agent:
 
 def _reworded(text: str) -> str:
     return text.replace("agents.writer.model", "writer").replace("agents.writer.", "writer_")
-
-
-def _end_ids(agent: Agent) -> list[int]:
-    """Tokens that end a text: the tokenizer's, and those in the model's generation settings."""
-    own = getattr(agent.model.generation_config, "eos_token_id", None)
-    listed = own if isinstance(own, list) else [own]
-    return sorted({agent.end_id, *(i for i in listed if i is not None)})

@@ -114,7 +114,7 @@ def load_agents(
             continue
         # Shards are cut on the CPU: the whole may be larger than a device.
         where = torch.device("cpu") if is_sharded else devices[name]
-        agent = load_agent(name, config.agents[name], where)
+        agent = load_agent(name, config.agents[name].on(devices[name].type), where)
         described[name] = describe_agent(agent, config)
         if is_sharded:
             runtime.shard(list(decoder_layers(agent.model)))
@@ -128,13 +128,18 @@ def load_agents(
 
 def describe_agent(agent: Agent, config: Config) -> dict[str, Any]:
     """What links say about an agent that they were made for."""
-    return {
+    options = config.agents[agent.name]
+    about = {
         "model": agent.source,
         "revision": agent.revision,
-        "dtype": config.agents[agent.name].dtype,
+        "dtype": str(agent.dtype).removeprefix("torch."),
         "width": agent.width,
         "fingerprint": agent.fingerprint(),
     }
+    if agent.adapter is not None:
+        about |= {"adapter": agent.adapter, "adapter_revision": agent.adapter_revision}
+    more = {k: getattr(options, k) for k in ("quantization", "template", "attention")}
+    return about | {k: v for k, v in more.items() if v is not None and v != "sdpa"}
 
 
 def prompt_texts(config: Config, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -192,13 +192,13 @@ def check_lengths(config: Config, team: Team, tables: Tables) -> None:
     prompt = team.prompts[decoder.name]
     for table in (tables.train, tables.test):
         encoded = prompt.encode(list(table.rows), 1, first=False)
-        answers = decoder.tokenizer([r["answer"] for r in table.rows], add_special_tokens=False)
-        for i, (one, answer) in enumerate(zip(encoded, answers["input_ids"], strict=True)):
+        answers = tokenise_whole(decoder, [r["answer"] for r in table.rows])
+        for i, (one, answer) in enumerate(zip(encoded, answers, strict=True)):
             slots = len(one.slots) * config.latent_length
-            total = len(one.ids) + slots + len(answer) + 1
+            total = len(one.ids) + slots + len(answer)
             if total > config.data.max_length:
                 raise DataError(
                     f"{table.where(i)}: {prompt.file} ({len(one.ids)}), slots ({slots}) and answer "
-                    f"({len(answer) + 1} tokens) make {total} tokens, data.max_length is "
+                    f"({len(answer)} tokens) make {total} tokens, data.max_length is "
                     f"{config.data.max_length}; shorten the row or raise data.max_length."
                 )

@@ -135,15 +135,28 @@ def check_inside(path: Path) -> None:
     Raises:
         LinksError: the file is a symbolic link out of the folder.
     """
+    if leads_outside(path):
+        raise LinksError(
+            f"{path}: a symbolic link to {_target(path)}, outside the folder; copy the file itself "
+            "there."
+        )
+
+
+def leads_outside(path: Path) -> bool:
+    """Whether a file is a symbolic link out of its folder; the hub's own links are none."""
     try:
         real, folder = path.resolve(), path.parent.resolve()
-    except (OSError, RuntimeError) as error:
-        raise LinksError(f"{path}: a link that leads nowhere; copy the file itself.") from error
+    except (OSError, RuntimeError):
+        return True
     roots = [folder, *(root / "blobs" for root in _hub_repositories(folder))]
-    if not any(real.is_relative_to(root) for root in roots):
-        raise LinksError(
-            f"{path}: a symbolic link to {real}, outside the folder; copy the file itself there."
-        )
+    return not any(real.is_relative_to(root) for root in roots)
+
+
+def _target(path: Path) -> str:
+    try:
+        return str(path.resolve())
+    except (OSError, RuntimeError):
+        return "nowhere"
 
 
 def _hub_repositories(folder: Path) -> Iterator[Path]:

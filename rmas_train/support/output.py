@@ -16,6 +16,9 @@ from typing import Any
 
 from rmas_train.errors import ConfigError, StoppedError, UserError, shorten
 
+# Where it is installed, Accelerate imports it, and it tells of a kernel that a hub would have.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
 # Whole tokens only, and none inside a path: names such as task-sk-3 are not tokens.
 TOKEN = re.compile(
     r"(?:(?<![\w/.-])|(?<=//))(?:"

@@ -19,6 +19,11 @@ from rmas_train.links.restore import card_topology
 from rmas_train.recursion import Team
 from rmas_train.systems.latent import System
 
+# What a card says of how an agent was loaded.
+LOADED_AS = (
+    *("revision", "dtype", "adapter", "adapter_revision", "quantization", "template", "attention"),
+)
+
 
 def restore_system(path: Path, agents: Mapping[str, str], device: str | torch.device) -> System:
     """The system of a links folder.
@@ -77,7 +82,8 @@ def load_agents_of(
             raise ConfigError(f"agents={name}: {did_you_mean(name, card.agents)}")
     where = {
         name: AgentConfig(
-            model=agents.get(name, made["model"]), revision=made["revision"], dtype=made["dtype"]
+            model=agents.get(name, made["model"]),
+            **{key: made[key] for key in LOADED_AS if key in made},
         )
         for name, made in card.agents.items()
     }

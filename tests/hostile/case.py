@@ -21,6 +21,7 @@ class Case:
         edits: in order.
         call: ``main`` or ``load`` (and answer one question).
         same: a run that succeeds has to leave the good run's links, byte by byte.
+        refused: a run must not succeed.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Case:
     edits: list[Edit] = field(default_factory=list)
     call: str = "main"
     same: bool = False
+    refused: bool = False
     kind: str = ""
     index: int = -1
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from random import Random
 
-from hostile import cards, checkpoints, commands, configs, links, prompts, reports, resumes, rows
+from hostile import (
+    agents,
+    cards,
+    checkpoints,
+    commands,
+    configs,
+    links,
+    prompts,
+    reports,
+    resumes,
+    rows,
+)
 from hostile.case import Case
 
 KINDS = {
@@ -15,6 +26,7 @@ KINDS = {
     "links folder": links.MAKERS,  # with those of cards.py
     "checkpoint": checkpoints.MAKERS,  # with those of resumes.py
     "results": reports.MAKERS,
+    "agent folder": agents.MAKERS,
 }
 assert cards.MAKERS is links.MAKERS and resumes.MAKERS is checkpoints.MAKERS
 # Every kind's damages are taken in turn, so that no run of this many cases leaves one out.
@@ -30,6 +42,8 @@ ORDER = [
     "JSONL",
     "checkpoint",
     "results",
+    "agent folder",
+    "agent folder",
 ]
 
 

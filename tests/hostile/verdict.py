@@ -123,11 +123,12 @@ def unreadable(path: Path, strict: bool) -> str | None:
 
 def wrong_result(case: Case, folder: Path, base: Path) -> list[str]:
     """After success: the stage's outputs are there, and are the good run's where that is known."""
-    problems = []
+    problems = ["result: it should have been refused"] if case.refused else []
     stage = next((a.split("=")[1] for a in case.argv if a.startswith("stage=")), "")
     has_own_folder = any(a.startswith(("run_dir=", "-m")) for a in case.argv)
     wanted = {"inner": "inner/links/links.json", "outer": "outer/links/links.json"}
     wanted |= {"eval": "eval/results.json", "report": "results.json"}
+    wanted |= {"plan": "plan/plan.json"}
     file = folder / "run" / wanted.get(stage, "")
     if case.call == "main" and not has_own_folder and not file.exists():
         problems.append(f"result: no {file}")

@@ -53,10 +53,16 @@ def write_inputs(folder: Path) -> None:
 
 
 def damaged_copy(base: Path, folder: Path, case: Case) -> None:
-    """A copy of the good workspace with the case's edits; the agents are shared, never edited."""
+    """A copy of the good workspace with the case's edits; agents that are not edited are shared."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(base, folder, ignore=shutil.ignore_patterns("agents"))
-    (folder / "agents").symlink_to(base / "agents")
+    own = {path.split("/")[1] for _, path, _ in case.edits if path.startswith("agents/")}
+    (folder / "agents").mkdir()
+    for agent in (base / "agents").iterdir():
+        if agent.name in own:
+            shutil.copytree(agent, folder / "agents" / agent.name)
+        else:
+            (folder / "agents" / agent.name).symlink_to(agent)
     for what, path, value in case.edits:
         place = folder / path
         if what in ("text", "bytes", "copy"):

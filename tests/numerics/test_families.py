@@ -21,7 +21,7 @@ from tiny import (
 from unrolling import unroll
 
 from rmas_train.agents.prompts import Prompt
-from rmas_train.engine.loading import checked
+from rmas_train.engine.probe import check_agent
 from rmas_train.engine.prompt_batch import PrefixCache, read_prefix, stack
 from rmas_train.errors import PrefixReuseWarning
 from rmas_train.objectives.outer import OuterObjective
@@ -164,7 +164,7 @@ def test_the_prefix_cache_stays_within_its_bytes():
 def test_every_family_passes_its_trial(family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert checked(make_family(family, "planner")).attends_to_blocks
+        assert check_agent(make_family(family, "planner")).attends_to_blocks
 
 
 def test_an_agent_that_cannot_attend_to_blocks_is_named_and_still_right(table):
@@ -173,7 +173,7 @@ def test_an_agent_that_cannot_attend_to_blocks_is_named_and_still_right(table):
     for layer in agents["critic"].model.model.layers:
         layer.self_attn.forward = stubborn(layer.self_attn)
     with pytest.warns(PrefixReuseWarning, match="agent critic .*cannot reuse frozen prefixes"):
-        agents["critic"] = checked(agents["critic"])
+        agents["critic"] = check_agent(agents["critic"])
     assert not agents["critic"].attends_to_blocks
     team = make_team(agents)
     whole = {n: dataclasses.replace(a, attends_to_blocks=True) for n, a in team.agents.items()}

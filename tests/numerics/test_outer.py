@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from naive import own_text
 from tiny import TINY, in_float64, make_agent, make_links, make_rows, make_team
 from unrolling import unroll
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import Prompt, tokenise
+from rmas_train.agents.prompts import Prompt
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.data.rows import Table
 from rmas_train.engine.inputs import embed_prompts
@@ -100,7 +101,7 @@ def test_the_loss_is_the_naive_one(agents64):
     decoder, total, count = team.agents["solver"], 0.0, 0
     for row in rows:
         result = unroll(team, links, [row], 2, 3)
-        ids = [*tokenise(decoder, [row["answer"]])[0], decoder.end_id]
+        ids = own_text(decoder, row["answer"])
         for t, token in enumerate(ids):
             prompts = result.decoder.prompts
             batch = embed_prompts(decoder, prompts.prompts, prompts.slots, [ids[:t]])

@@ -5,7 +5,6 @@ import pytest
 import torch
 from tiny import make_family, make_links, make_rows, make_team
 
-from rmas_train.agents.prompts import tokenise
 from rmas_train.config import Config, DataConfig, OuterConfig
 from rmas_train.errors import ConfigError, TargetLeakWarning
 from rmas_train.objectives.outer import OuterObjective, role_text_columns
@@ -22,8 +21,7 @@ def naive_loss(team, links, row, rounds, texts):
     def think(agent, inner, embeds_LD, latent_length):
         if agent.name not in texts:
             return naive.rollout(agent, inner, embeds_LD, latent_length)
-        ids = tokenise(agent, [row[texts[agent.name]]])[0]
-        ids = [*ids, agent.end_id][:latent_length]
+        ids = naive.own_text(agent, row[texts[agent.name]])[:latent_length]
         whole = torch.cat([embeds_LD, agent.embed(torch.tensor(ids))])
         hidden = agent.model.model(inputs_embeds=whole[None]).last_hidden_state[0, -len(ids) :]
         return hidden, inner(hidden)

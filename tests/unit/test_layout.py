@@ -15,7 +15,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "rmas_train"
 # From the ground up, one room or file a floor: each imports only from floors below its own.
 FLOORS = [
-    *("errors", "support", "registry", "config", "topology", "compose", "data", "agents"),
+    *(
+        "errors",
+        "support",
+        "registry",
+        "config",
+        "topology",
+        "compose",
+        "data",
+        "agents",
+        "loading",
+    ),
     *("engine", "links", "recursion", "channels", "tools", "runtime", "recipes", "runs"),
     *("objectives", "systems", "evaluation", "analysis", "training", "reporting", "planning"),
     *("release", "stages", "api", "command", "__init__", "__main__"),

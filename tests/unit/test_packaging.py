@@ -11,8 +11,8 @@ from launching import ROOT
 
 SHIPPED = ("rmas_train", "data_recipes")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# Named in an option and loaded by Accelerate or Hydra, never imported by our code.
-BY_NAME = {"wandb", "tensorboard", "hydra-submitit-launcher"}
+# Named in an option and loaded by Accelerate, Hydra or transformers, never imported by our code.
+BY_NAME = {"wandb", "tensorboard", "hydra-submitit-launcher", "gguf", "bitsandbytes"}
 
 
 def names(requirements):

@@ -97,7 +97,7 @@ def test_no_mark_is_left_in_any_prompt_or_training_sequence(style, task, agents)
         ((prompt, target),) = role_sequences(team, data, name, [row])
         body = agent.tokenizer.decode(prompt)
         assert "<<" not in body.replace("<<beetles>>", "")
-        assert agent.tokenizer.decode(target).startswith(f"words of {name}")
+        assert agent.tokenizer.decode(target).lstrip().startswith(f"words of {name}")
         for edge in team.topology.incoming(name):
             said = f"earlier words of {edge.source}" if edge.next_round else f"of {edge.source}"
             assert said in body

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from naive import own_text
 from tiny import make_links, make_rows, make_team
 
 from rmas_train.config import DataConfig, RuntimeConfig, TrainingConfig
@@ -188,7 +189,7 @@ def test_the_inner_loss_is_the_naive_one(team):
         for text in (pieces[0], rows.rows[0]["plan"], pieces[1])
         for t in agent.tokenizer(text)["input_ids"]
     ]
-    own = [*agent.tokenizer(rows.rows[0]["refined_plan"])["input_ids"], agent.end_id]
+    own = own_text(agent, rows.rows[0]["refined_plan"])
     for t, token in enumerate(own):
         hidden = agent.model.model(torch.tensor([ids + own[:t]])).last_hidden_state[0, -1]
         out = links.inner["critic"](hidden)

@@ -1,0 +1,1 @@
+"""From a model folder, a GGUF file or a hub id to a frozen model; files are checked before."""
