@@ -66,7 +66,7 @@ def _check_settings(source: Source, settings: Mapping[str, Any], prefix: str = "
         _check_settings(source, text, "text_config.")
     elif text is not None:
         raise source.error(
-            f"{CONFIG}: key {prefix}text_config is {short(text)}, not an object; copy the file again"
+            f"{CONFIG}: key {prefix}text_config is {short(text)}, not an object; copy it again"
         )
 
 
