@@ -85,7 +85,7 @@ def run_typed(argv: list[str]) -> None:
 
 def run_one(asked: Typed) -> None:
     """Compose what was typed, say what differs from the experiment, run; or only show it."""
-    from rmas_train.compose import changes, compose, full_config, to_yaml
+    from rmas_train.compose import changes, compose, to_yaml
 
     config = compose([*asked.flags, *asked.overrides])
     is_main = int(os.environ.get("RANK", "0")) == 0
@@ -93,7 +93,7 @@ def run_one(asked: Typed) -> None:
         print(to_yaml(config), end="", flush=True) if is_main else None
         return
     if is_main:
-        for line in [*changes(asked, config), full_config(config)]:
+        for line in [*changes(asked, config), "full config: the same command with --show"]:
             print(clean(line))
         print(flush=True)
     from rmas_train.stages.pipeline import execute  # torch and all that a run needs

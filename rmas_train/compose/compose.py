@@ -207,14 +207,6 @@ def _changes(asked: Typed, config: Config) -> list[str]:
     return [f"experiment: {experiment}", *groups, *options]
 
 
-def full_config(config: Config) -> str:
-    """Where all of it can be read."""
-    if config.stage in ("report", "pin"):
-        return "full config: the same command with --show"
-    stage = "<stage>" if config.stage == "pipeline" else config.stage
-    return f"full config: {config.run_dir}/{stage}/config.yaml, or the same command with --show"
-
-
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], whose: str) -> Iterator[str]:
     """A line for each option; of an agent that is new, those that are not at their defaults."""
     old = dict(leaves(before))

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rmas_train.compose.quoting import how_to_type
+from rmas_train.compose.shapes import shaped
 from rmas_train.compose.typed import groups
 from rmas_train.config import Config, describe
 from rmas_train.errors import ConfigError, UserError, did_you_mean
@@ -34,7 +37,8 @@ def explain(
             return f"{mark.name}: {cause.problem}, line {mark.line + 1}; mend the file."
     lines = [line.strip() for e in causes for line in str(e).splitlines() if line.strip()]
     typed = [override.lstrip("+~") for override in overrides]
-    found = _unknown(lines, typed, choices or groups()) or _several(lines, typed)
+    known = choices or groups()
+    found = unreadable(overrides, known) or _unknown(lines, typed, known) or _several(lines, typed)
     if found:
         return found
     if isinstance(error, RecursionError):
@@ -42,6 +46,28 @@ def explain(
     told = " ".join(lines[:2]) if lines and lines[0].endswith(":") else (lines or [""])[0]
     what, full = told.rstrip(".") or type(error).__name__, _full_key(lines)
     return f"{full}: {what}. See --help." if full else f"{what}. See --help."
+
+
+def unreadable(overrides: Sequence[str], choices: Mapping[str, list[str]]) -> str | None:
+    """What to say of the first override that Hydra's grammar does not take; None: it takes all."""
+    parser = OverridesParser.create()
+    for override in overrides:
+        try:
+            parser.parse_override(override)
+        except HydraException as error:
+            known = [*(key for key, _, _ in describe(Config)), *choices]
+            return how_to_type(override.lstrip("+~"), _place(error, override), known, choices)
+    return None
+
+
+def _place(error: HydraException, override: str) -> str:
+    """The rest of the override from where its parser stopped, in quotes; empty if unknown."""
+    cause: Any = error.__cause__
+    column = getattr(cause, "startIndex", None)
+    if column is None or not override[column:]:
+        column = getattr(getattr(cause, "offendingToken", None), "column", None)
+    rest = override[column : column + 40] if isinstance(column, int) else ""
+    return repr(rest) if rest else ""
 
 
 def _causes(error: Exception) -> list[Exception]:
@@ -79,9 +105,9 @@ def _unknown(lines: list[str], typed: list[str], choices: Mapping[str, list[str]
 
 def _several(lines: list[str], typed: list[str]) -> str | None:
     """Several values outside a sweep."""
-    if not any("Ambiguous value" in line for line in lines):
+    if not any("Ambiguous value" in li or "requires --multirun" in li for li in lines):
         return None
-    value = next((o for o in typed if "," in o and o in lines[0]), lines[0])
+    value = next((o for o in typed if o in lines[0]), lines[0])
     return (
         f"{value}: several values are a sweep; add -m. (In a list write [a,b]; stage=eval "
         "run=<folder> takes rounds=1,2,3.)"
@@ -95,7 +121,7 @@ REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, RecursionErr
 def to_config(plain: Mapping[str, Any]) -> Config:
     """Composed options as checked dataclasses."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), shaped(plain))
         resolved = OmegaConf.to_container(merged, resolve=True)
         check_values(cast(dict[str, Any], resolved))
         config = cast(Config, OmegaConf.to_object(merged))
@@ -110,14 +136,19 @@ def to_config(plain: Mapping[str, Any]) -> Config:
 
 def merge_typed(
     plain: Mapping[str, Any], files: Sequence[Mapping[str, Any]], typed: list[str]
-) -> Any:
+) -> dict[str, Any]:
     """Options with those of files and then of ``key=value`` on top, unchecked."""
     merged = OmegaConf.merge(OmegaConf.structured(Config), plain, *files)
-    return OmegaConf.merge(merged, OmegaConf.from_dotlist(typed))
+    own = OmegaConf.to_container(OmegaConf.from_dotlist(typed))
+    merged = OmegaConf.merge(merged, shaped(cast(dict[str, Any], own)))
+    return cast(dict[str, Any], OmegaConf.to_container(merged))
 
 
-def check_options(plain: Mapping[str, Any], where: str) -> None:
+def check_options(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Every option exists and has its type; values are not looked at any closer.
+
+    Returns:
+        the options, see ``shaped``.
 
     Raises:
         ConfigError: one does not; names ``where`` and the nearest option.
@@ -125,14 +156,16 @@ def check_options(plain: Mapping[str, Any], where: str) -> None:
     if "_target_" in str(plain):
         raise ConfigError(f"{where}: configs here are data; `_target_` is not allowed.")
     try:
-        OmegaConf.merge(OmegaConf.structured(Config), plain)
-    except REFUSALS as error:
+        options = shaped(plain)
+        OmegaConf.merge(OmegaConf.structured(Config), options)
+    except (ConfigError, *REFUSALS) as error:
         raise ConfigError(f"{where}: {explain(error, [])}") from error
+    return options
 
 
 def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Options with every default, resolved where they can be, unchecked."""
-    merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+    merged = OmegaConf.merge(OmegaConf.structured(Config), shaped(plain))
     return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
 
 

@@ -88,6 +88,7 @@ def stage_folder(
     check_writable(folder, "run_dir")
     write_text(folder / "config.yaml", to_yaml(config))
     write_json(folder / "environment.json", environment() | {"agents": dict(agents or {})})
+    say(f"full config: {folder / 'config.yaml'}")
     return folder
 
 

@@ -46,13 +46,13 @@ def parse_json(text: str) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML that holds plain data.
+    """Parse YAML that holds plain data, and in which no key occurs twice.
 
     Raises:
         ValueError: not YAML, or a value or anchor that cannot be read.
     """
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, UniqueKeys)
         if (nodes := _nodes(value, {})) > MOST_NODES:
             raise ValueError(f"anchors that multiply to {short(nodes)} values")
     except yaml.YAMLError as error:
@@ -67,6 +67,21 @@ def parse_yaml(text: str) -> Any:
     except (TypeError, KeyError, IndexError, AttributeError) as error:  # PyYAML's constructors
         raise ValueError("a tag whose value does not fit it") from error
     return value
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """PyYAML's safe loader takes the last of two equal keys; this one refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                problem = f"key {short(key.value)} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
