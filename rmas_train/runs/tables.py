@@ -14,6 +14,7 @@ from rmas_train.engine.inputs import fill_text
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recipes.prepare import prepare
 from rmas_train.recursion import Team
+from rmas_train.runs.columns import incoming_columns
 from rmas_train.runtime.runtime import Runtime
 
 Sequence_ = tuple[list[int], list[int]]
@@ -28,7 +29,7 @@ def role_sequences(
     feedback text, and a row whose feedback texts are empty stands for the first round.
     """
     agent, prompt = team.agents[name], team.prompts[name]
-    columns = incoming_columns(team, config, name)
+    columns = incoming_columns(team.topology, config, name)
     has_message = [any(row.get(c) for c in columns.values()) for row in rows]
     targets = tokenise_whole(agent, [str(row[config.role_texts[name]]) for row in rows])
     texts = {
@@ -45,22 +46,6 @@ def role_sequences(
             ids = fill_text(first[i], {})
         sequences.append((ids, target))
     return sequences
-
-
-def incoming_columns(team: Team, config: DataConfig, name: str) -> dict[str, str]:
-    """Source -> column with the text that it sends to ``name``; others are left out."""
-    columns = {}
-    for edge in team.topology.incoming(name):
-        texts = config.feedback_texts if edge.next_round else config.role_texts
-        if edge.source in texts:
-            columns[edge.source] = texts[edge.source]
-    return columns
-
-
-def needed_columns(team: Team, config: DataConfig, name: str) -> set[str]:
-    """Columns that the inner stage reads in every row of an agent's table."""
-    own = {config.role_texts[name]} if name in config.role_texts else set()
-    return own | set(incoming_columns(team, config, name).values())
 
 
 Rows = Sequence[Mapping[str, Any]]
@@ -131,34 +116,15 @@ def inner_tables(config: Config, train: Table) -> dict[str, Table]:
 
 
 def check_rows(config: Config, team: Team, tables: Tables) -> None:
-    """What the agents of this process need in the rows is there.
+    """The rows fit into the prompts of this process's agents.
 
     Raises:
-        DataError: names file, line and column.
+        DataError: names file and line.
     """
-    for table in (tables.train, tables.test):
-        table.require(["answer"], "what the decoder should write")
-    for prompt in team.prompts.values():
-        tables.train.require(prompt.columns, f"named in {prompt.file}")
-        tables.test.require(prompt.columns, f"named in {prompt.file}")
-    if config.stage in ("inner", "outer", "pipeline"):
-        check_inner_columns(config, team, tables)
     if team.topology.decoder in team.agents:
         check_lengths(config, team, tables)
     for prompt in team.prompts.values():
         check_prompt(config, prompt, tables)
-
-
-def check_inner_columns(config: Config, team: Team, tables: Tables) -> None:
-    """Columns of the inner stage; all that one file lacks is named at once."""
-    for table in {t.path: t for t in tables.inner.values()}.values():
-        readers = [n for n in team.agents if tables.inner[n] is table]
-        columns = set().union(*(needed_columns(team, config.data, n) for n in readers))
-        table.require(
-            columns.union(*(team.prompts[n].columns for n in readers)),
-            f"for the inner links of {', '.join(readers)}; name other columns with "
-            "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
-        )
 
 
 def check_prompt(config: Config, prompt: Prompt, tables: Tables) -> None:

@@ -15,11 +15,11 @@ from rmas_train.runs.load import Loaded, load_run
 from rmas_train.runs.session import held, is_main_process, session
 from rmas_train.runs.tables import Tables, load_tables
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.early import check_options
 from rmas_train.stages.train import check_layout, inner_share, run_inner, run_outer
 from rmas_train.support.output import say
 from rmas_train.support.reading import parse_json
 from rmas_train.tools.calls import Toolbox
-from rmas_train.topology import build_topology
 from rmas_train.training.callbacks import Callback, Step
 
 
@@ -103,7 +103,7 @@ def train_links(
 
 def check_early(config: Config, runtime: Runtime) -> Toolbox | None:
     """What cannot work is told before anything is loaded or trained; the tools, if any."""
-    build_topology(config.topology, config.agents)
+    check_options(config, runtime.is_main)
     if config.stage in ("outer", "pipeline"):
         check_layout(config, runtime.backend, runtime.placement)
     if config.stage not in ("eval", "pipeline"):

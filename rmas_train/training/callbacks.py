@@ -1,24 +1,23 @@
-"""What happens around the steps: metrics file, progress bar, trackers, dead-link watch."""
+"""What happens around the steps: metrics file, trackers, dead-link watch."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import secrets
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from netrc import NetrcParseError, netrc
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from rmas_train.errors import ConfigError
 from rmas_train.support.files import write_text
-from rmas_train.support.output import file_only, say
+from rmas_train.support.output import say
 from rmas_train.support.reading import check_type, parse_json
 from rmas_train.training.optimizer import DeadLinkWatch
 
@@ -30,6 +29,7 @@ class Step:
     Attributes:
         loss: sum of the terms' means.
         gradient_norms: per link, before clipping; 0 where no gradient arrived.
+        tokens: that the loss counts, over all ranks (terms of an objective of one's own).
     """
 
     step: int
@@ -38,6 +38,7 @@ class Step:
     lr: float
     gradient_norms: dict[str, float]
     seconds: float
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,54 +148,45 @@ def _step_of(line: str) -> int | None:
     return step if isinstance(step, int) else None
 
 
-class ProgressBar(Callback, AbstractContextManager["ProgressBar"]):
-    """A bar on a terminal; plain lines, every 10%, in the log and where output goes to a file."""
+OFFLINE = ("offline", "dryrun", "disabled")  # values of WANDB_MODE that need no login
+TRACKERS = {"wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}
 
-    def __init__(self, title: str, steps: int) -> None:
-        self._title, self._steps = title, steps
-        self._smooth = 0.0
-        self._bar: Progress | None = None
-        if sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn(title),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
+
+def check_trackers(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None:
+    """Trackers are installed, and wandb is logged in or offline; told before agents load.
+
+    Raises:
+        ConfigError: one cannot start; says how it can.
+    """
+    for name in names:
+        if not any(importlib.util.find_spec(module) for module in TRACKERS[name]):
+            raise ConfigError(
+                f"tracking={name}: not installed; pip install 'rmas_train[track]' (in a clone: "
+                "pip install -e '.[track]'), or leave tracking out."
             )
-            self._task = self._bar.add_task(title, total=steps, numbers="")
-
-    def __enter__(self) -> ProgressBar:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def begin(self, step: int) -> None:
-        if self._bar:
-            self._bar.update(self._task, completed=step)
-
-    def __call__(self, step: Step) -> None:
-        self._smooth = 0.9 * self._smooth + 0.1 * step.seconds if self._smooth else step.seconds
-        left = (self._steps - step.step - 1) * self._smooth
-        numbers = (
-            f"loss {step.loss:.4f}  rounds {step.rounds}  lr {step.lr:.1e}  "
-            f"{1 / max(self._smooth, 1e-9):.1f} steps/s"
+    if "wandb" in names and not _is_logged_in(env):
+        raise ConfigError(
+            "tracking=wandb: not logged in; run `wandb login` or set WANDB_API_KEY, or set "
+            "WANDB_MODE=offline and send the run later with `wandb sync`."
         )
-        if self._bar:
-            self._bar.update(self._task, completed=step.step + 1, numbers=numbers)
-        if (step.step + 1) % max(1, self._steps // 10) == 0:
-            write = file_only if self._bar else say
-            write(f"{self._title} {step.step + 1}/{self._steps}  {numbers}  ETA {left:.0f}s")
+
+
+def _is_logged_in(env: Mapping[str, str]) -> bool:
+    """wandb has a key for its server, or needs none; nothing is asked over the network."""
+    if env.get("WANDB_MODE", "").lower() in OFFLINE or env.get("WANDB_API_KEY"):
+        return True
+    if env.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(env.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    home = Path(env.get("HOME", "~")).expanduser()
+    files = [Path(env["NETRC"])] if env.get("NETRC") else [home / ".netrc", home / "_netrc"]
+    for path in (file for file in files if file.is_file()):
+        try:
+            if netrc(path).authenticators(host):
+                return True
+        except (NetrcParseError, OSError):
+            return True  # wandb reads it in its own way; let it say what is wrong
+    return False
 
 
 class Tracker(Callback):
@@ -214,9 +206,10 @@ class Tracker(Callback):
             try:
                 tracker = self._make(name, step)
                 tracker.start()
-            except (ImportError, NameError) as error:
+            except Exception as error:  # wandb's, its server's, its HTTP library's
                 raise ConfigError(
-                    f"tracking={name}: not installed; pip install 'rmas_train[track]'."
+                    f"tracking={name}: cannot start ({type(error).__name__}: {error}); mend it, "
+                    "set WANDB_MODE=offline for wandb, or leave tracking out."
                 ) from error
             self._trackers.append(tracker)
 
