@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import rmas_train
 from rmas_train.errors import UserError
+from rmas_train.support.launched import check_launched, rank
 from rmas_train.support.output import check_typed, clean, exit_code, one_line
 
 if TYPE_CHECKING:  # --version and --help need no config
@@ -66,7 +67,7 @@ def run_command(argv: list[str]) -> None:
 
 def is_told_here(error: UserError) -> bool:
     """One process of several tells the user: the one that failed first, else rank 0."""
-    told: bool = getattr(error, "is_first", int(os.environ.get("RANK", "0")) == 0)
+    told: bool = getattr(error, "is_first", rank() == 0)
     return told
 
 
@@ -74,6 +75,7 @@ def run_typed(argv: list[str]) -> None:
     """One run, or a sweep of them."""
     from rmas_train.compose import read_typed
 
+    check_launched()
     asked = read_typed(argv)
     if asked.is_sweep:
         from rmas_train.command.sweep import sweep
@@ -88,7 +90,7 @@ def run_one(asked: Typed) -> None:
     from rmas_train.compose import changes, compose, to_yaml
 
     config = compose([*asked.flags, *asked.overrides])
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    is_main = rank() == 0
     if asked.is_shown:
         print(to_yaml(config), end="", flush=True) if is_main else None
         return

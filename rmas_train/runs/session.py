@@ -21,6 +21,7 @@ from rmas_train.config import Config
 from rmas_train.errors import StoppedError, UserError
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import check_writable, locked, write_json, write_text
+from rmas_train.support.launched import rank
 from rmas_train.support.output import (
     clean,
     file_only,
@@ -126,7 +127,7 @@ def _version(name: str) -> str | None:
 
 def is_main_process() -> bool:
     """Rank 0, or the only process; known before any back end starts."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 @contextmanager
