@@ -81,6 +81,10 @@ class CheckpointError(UserError):
     """A checkpoint that is damaged, belongs to another run, or could not be written."""
 
 
+class WriteError(UserError, OSError):
+    """A file that cannot be written: the disk is full or read-only, or there is no permission."""
+
+
 class OutOfMemoryError(UserError):
     """A step that does not fit into the device's memory."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from rmas_train.support.files import write_bytes
 from rmas_train.support.output import printable
 from rmas_train.systems.looks import Look, system_name
 
@@ -21,6 +24,14 @@ Row = dict[str, Any]
 def plain(text: str) -> str:
     """A name from a run's files, never a formula (``$``) or a control character."""
     return printable(text).replace("$", r"\$")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture, whole or not at all."""
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=120)
+    plt.close(figure)
+    write_bytes(path, held.getvalue())
 
 
 def accuracy_picture(
@@ -102,8 +113,7 @@ def training_picture(path: Path, metrics: dict[str, dict[str, list[Row]]]) -> No
         panels[0][column].legend(fontsize=8)
         panels[1][column].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def cost_picture(path: Path, rows: list[Row], looks: Mapping[str, Look]) -> None:
@@ -145,8 +155,7 @@ def cost_picture(path: Path, rows: list[Row], looks: Mapping[str, Look]) -> None
         panel.set_xticks(sorted({r["rounds"] for r in rows}))
         panel.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def sweep_picture(path: Path, rows: list[Row]) -> None:
@@ -176,8 +185,7 @@ def sweep_picture(path: Path, rows: list[Row]) -> None:
     panels[0][0].set_ylabel("rounds in training")
     figure.suptitle("accuracy, %")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _finish(figure: Any, panel: Axes, path: Path) -> None:
@@ -186,5 +194,4 @@ def _finish(figure: Any, panel: Axes, path: Path) -> None:
     rows = -(-len(labels) // columns)
     figure.legend(handles, labels, loc="lower center", ncols=columns, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.02 + 0.05 * rows, 1, 1))
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)

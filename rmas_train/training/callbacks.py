@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from torch import Tensor, nn
 
 from rmas_train.errors import ConfigError
-from rmas_train.support.files import write_text
+from rmas_train.support.files import append_line, write_text
 from rmas_train.support.output import say
 from rmas_train.support.reading import check_type, parse_json
 from rmas_train.training.optimizer import DeadLinkWatch
@@ -135,8 +135,7 @@ class MetricsFile(Callback):
             "gradient_norms": step.gradient_norms,
             "seconds": step.seconds,
         }
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self._path, json.dumps(line))
 
 
 def _step_of(line: str) -> int | None:
