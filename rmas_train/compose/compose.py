@@ -132,6 +132,10 @@ def config_from(
         return _compose(Typed([]), [given(source, "config")])
     if isinstance(source, str | os.PathLike):
         return compose([f"--config={os.fspath(source)}"])
+    if not isinstance(source, Sequence) or not all(isinstance(typed, str) for typed in source):
+        raise ConfigError(
+            f"config={source!r}: give a YAML file, a dict, a list of key=value, or a Config."
+        )
     return compose(source)
 
 

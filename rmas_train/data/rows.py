@@ -167,7 +167,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
     Raises:
         DataError: as ``read_table``.
     """
-    if isinstance(rows, str | Mapping):
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
         raise DataError(f"{name} is {short(rows)}; give a list of rows with named columns.")
     lines = []
     for i, row in enumerate(rows, start=1):
