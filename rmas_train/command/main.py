@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import rmas_train
 from rmas_train.errors import UserError
-from rmas_train.support.launched import check_launched, rank
-from rmas_train.support.output import check_typed, clean, exit_code, one_line
+from rmas_train.support.output import check_typed, clean, exit_code, one_line, rank
+from rmas_train.support.reading import check_launched
 
 if TYPE_CHECKING:  # --version and --help need no config
     from rmas_train.compose import Typed

@@ -21,11 +21,11 @@ from rmas_train.config import Config
 from rmas_train.errors import StoppedError, UserError
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import check_writable, locked, write_json, write_text
-from rmas_train.support.launched import rank
 from rmas_train.support.output import (
     clean,
     file_only,
     one_line,
+    rank,
     redacted,
     say,
     start_log,

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmas_train.agents.prompts import Prompt, tokenise, tokenise_whole
+from rmas_train.agents.prompts import (
+    Prompt,
+    check_texts,
+    columns_of,
+    tokenise,
+    tokenise_whole,
+)
 from rmas_train.config import Config, DataConfig
 from rmas_train.data.rows import Table, read_table, table_of
 from rmas_train.engine.inputs import fill_text
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recipes.prepare import prepare
 from rmas_train.recursion import Team
-from rmas_train.runs.columns import incoming_columns
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.topology import Topology
 
 Sequence_ = tuple[list[int], list[int]]
 
@@ -48,7 +54,18 @@ def role_sequences(
     return sequences
 
 
+def incoming_columns(topology: Topology, data: DataConfig, name: str) -> dict[str, str]:
+    """Source -> column with the text that it sends to ``name``; others are left out."""
+    columns = {}
+    for edge in topology.incoming(name):
+        texts = data.feedback_texts if edge.next_round else data.role_texts
+        if edge.source in texts:
+            columns[edge.source] = texts[edge.source]
+    return columns
+
+
 Rows = Sequence[Mapping[str, Any]]
+Texts = Mapping[str, Mapping[str, Any]]  # agent -> texts of its prompt file
 
 
 @dataclass(frozen=True)
@@ -113,6 +130,50 @@ def inner_tables(config: Config, train: Table) -> dict[str, Table]:
             raise ConfigError(f"data.inner_files.{name}: {did_you_mean(name, names)}")
     tables = {file: read_table(Path(config.data.folder) / file) for file in set(files.values())}
     return {n: tables[files[n]] if n in files else train for n in names}
+
+
+def check_columns(config: Config, topology: Topology, texts: Texts, tables: Tables) -> None:
+    """What prompts, answers and stages read is in every row; known without agents.
+
+    Args:
+        config, topology, tables: of the run.
+        texts: agent -> texts of its prompt file.
+
+    Raises:
+        DataError: names file, line and column.
+    """
+    for table in (tables.train, tables.test):
+        table.require_answers()
+    for name, own in texts.items():
+        file = f"{config.data.prompts}/{name}.yaml"
+        check_texts(name, own, file, topology.sources(name))
+        for table in (tables.train, tables.test):
+            table.require(columns_of(own), f"named in {file}")
+    if config.stage in ("inner", "outer", "pipeline"):
+        _check_inner_columns(config, topology, texts, tables.inner)
+    if config.stage in ("outer", "pipeline") and (
+        config.training.outer.latents == "teacher_forced"
+    ):
+        senders = [n for n in topology.agents if n != topology.decoder]
+        columns = [config.data.role_texts[n] for n in senders if n in config.data.role_texts]
+        tables.train.require(columns, "for training.outer.latents=teacher_forced")
+
+
+def _check_inner_columns(
+    config: Config, topology: Topology, texts: Texts, inner: Mapping[str, Table]
+) -> None:
+    """Columns of the inner stage; all that one file lacks is named at once."""
+    for table in {t.path: t for t in inner.values()}.values():
+        readers = [n for n in texts if inner[n] is table]
+        columns = {config.data.role_texts[n] for n in readers if n in config.data.role_texts}
+        for name in readers:
+            columns |= set(incoming_columns(topology, config.data, name).values())
+            columns |= columns_of(texts[name])
+        table.require(
+            columns,
+            f"for the inner links of {', '.join(readers)}; name other columns with "
+            "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
+        )
 
 
 def check_rows(config: Config, team: Team, tables: Tables) -> None:

@@ -23,7 +23,7 @@ from rmas_train.errors import ConfigError
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.placement import assign_devices, shard
 from rmas_train.runtime.zero import ZeroEngine, require_deepspeed, zero_options
-from rmas_train.support.launched import check_launched
+from rmas_train.support.reading import check_launched
 
 TORCHRUN = "torchrun --nproc-per-node {n} -m rmas_train ..."
 

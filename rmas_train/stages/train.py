@@ -35,11 +35,11 @@ from rmas_train.training.callbacks import (
     Callback,
     LinkWatch,
     MetricsFile,
+    ProgressBar,
     Step,
     Tracker,
 )
 from rmas_train.training.loop import train
-from rmas_train.training.progress import ProgressBar
 from rmas_train.training.saver import Saver
 
 

@@ -64,6 +64,12 @@ def one_line(error: object) -> str:
     return shorten(clean(" ".join(str(error).splitlines())))
 
 
+def rank(env: Mapping[str, str] = os.environ) -> int:
+    """This process's number; 0 alone, and where the environment says nothing that can be read."""
+    text = env.get("RANK", "0").strip()
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
 def exit_code(
     act: Callable[[], None],
     interrupted: str,

@@ -1,23 +1,27 @@
-"""What happens around the steps: metrics file, trackers, dead-link watch."""
+"""What happens around the steps: metrics file, progress bar, trackers, dead-link watch."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
+import resource
 import secrets
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from netrc import NetrcParseError, netrc
 from pathlib import Path
+from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from rmas_train.errors import ConfigError
 from rmas_train.support.files import append_line, write_text
-from rmas_train.support.output import say
+from rmas_train.support.output import file_only, say
 from rmas_train.support.reading import check_type, parse_json
 from rmas_train.training.optimizer import DeadLinkWatch
 
@@ -147,45 +151,84 @@ def _step_of(line: str) -> int | None:
     return step if isinstance(step, int) else None
 
 
-OFFLINE = ("offline", "dryrun", "disabled")  # values of WANDB_MODE that need no login
-TRACKERS = {"wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}
+LINE_SECONDS = 60.0
 
 
-def check_trackers(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None:
-    """Trackers are installed, and wandb is logged in or offline; told before agents load.
+class ProgressBar(Callback, AbstractContextManager["ProgressBar"]):
+    """A bar on a terminal; plain lines in the log and where output goes to a file.
 
-    Raises:
-        ConfigError: one cannot start; says how it can.
+    Lines are written every 10% of the steps, and after ``seconds`` without one.
     """
-    for name in names:
-        if not any(importlib.util.find_spec(module) for module in TRACKERS[name]):
-            raise ConfigError(
-                f"tracking={name}: not installed; pip install 'rmas_train[track]' (in a clone: "
-                "pip install -e '.[track]'), or leave tracking out."
+
+    def __init__(self, title: str, steps: int, seconds: float = LINE_SECONDS) -> None:
+        self._title, self._steps, self._every = title, steps, seconds
+        self._smooth = self._tokens = 0.0
+        self._told = time.monotonic()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn(title),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
             )
-    if "wandb" in names and not _is_logged_in(env):
-        raise ConfigError(
-            "tracking=wandb: not logged in; run `wandb login` or set WANDB_API_KEY, or set "
-            "WANDB_MODE=offline and send the run later with `wandb sync`."
+            self._task = self._bar.add_task(title, total=steps, numbers="")
+
+    def __enter__(self) -> ProgressBar:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def begin(self, step: int) -> None:
+        self._told = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+
+    def __call__(self, step: Step) -> None:
+        is_first = not self._smooth
+        self._smooth = step.seconds if is_first else 0.9 * self._smooth + 0.1 * step.seconds
+        self._tokens = step.tokens if is_first else 0.9 * self._tokens + 0.1 * step.tokens
+        numbers = self._numbers(step)
+        if self._bar:
+            self._bar.update(self._task, completed=step.step + 1, numbers=numbers)
+        if self._is_due(step):
+            self._told = time.monotonic()
+            left = (self._steps - step.step - 1) * self._smooth
+            write = file_only if self._bar else say
+            write(
+                f"{self._title} {step.step + 1}/{self._steps}  {numbers}  {memory()}  "
+                f"ETA {left:.0f}s"
+            )
+
+    def _is_due(self, step: Step) -> bool:
+        is_tenth = (step.step + 1) % max(1, self._steps // 10) == 0
+        return is_tenth or time.monotonic() - self._told >= self._every
+
+    def _numbers(self, step: Step) -> str:
+        seconds = max(self._smooth, 1e-9)
+        return (
+            f"loss {step.loss:.4f}  rounds {step.rounds}  lr {step.lr:.1e}  "
+            f"{1 / seconds:.1f} steps/s  {self._tokens / seconds:.0f} target tokens/s"
         )
 
 
-def _is_logged_in(env: Mapping[str, str]) -> bool:
-    """wandb has a key for its server, or needs none; nothing is asked over the network."""
-    if env.get("WANDB_MODE", "").lower() in OFFLINE or env.get("WANDB_API_KEY"):
-        return True
-    if env.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(env.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
-    home = Path(env.get("HOME", "~")).expanduser()
-    files = [Path(env["NETRC"])] if env.get("NETRC") else [home / ".netrc", home / "_netrc"]
-    for path in (file for file in files if file.is_file()):
-        try:
-            if netrc(path).authenticators(host):
-                return True
-        except (NetrcParseError, OSError):
-            return True  # wandb reads it in its own way; let it say what is wrong
-    return False
+def memory() -> str:
+    """The most memory that this process has had: of its GPU, or else of the machine."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return f"GPU peak {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return f"peak {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GiB"
 
 
 class Tracker(Callback):

@@ -8,8 +8,8 @@ from test_bad_input import fails
 import rmas_train.runs.load
 from rmas_train.__main__ import main
 from rmas_train.support.output import stop_log
-from rmas_train.training import callbacks
-from rmas_train.training.callbacks import check_trackers
+from rmas_train.training import trackers
+from rmas_train.training.trackers import check_trackers
 
 
 @pytest.fixture(autouse=True)
@@ -128,11 +128,11 @@ def test_wandb_with_a_login_or_offline(home, monkeypatch):
     (home / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password x\n")
     (home / ".netrc").chmod(0o600)
     check_trackers(["wandb"], {"HOME": str(home)})
-    with pytest.raises(callbacks.ConfigError, match="not logged in"):
+    with pytest.raises(trackers.ConfigError, match="not logged in"):
         check_trackers(["wandb"], {"HOME": str(home), "WANDB_BASE_URL": "https://wandb.corp"})
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])
 def test_a_tracker_that_is_not_installed(capsys, overrides, monkeypatch, name):
-    monkeypatch.setattr(callbacks.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
     fails(capsys, [*overrides, f"tracking={name}"], f"tracking={name}: not installed", "[track]")

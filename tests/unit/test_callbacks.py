@@ -14,10 +14,9 @@ from rmas_train.objectives.outer import OuterObjective
 from rmas_train.runs.session import session
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.output import start_log, stop_log
-from rmas_train.training.callbacks import Callback, Step, by_name
+from rmas_train.training.callbacks import Callback, ProgressBar, Step, by_name
 from rmas_train.training.loop import train
 from rmas_train.training.optimizer import gradient_norms
-from rmas_train.training.progress import ProgressBar
 from rmas_train.training.saver import Saver
 
 

@@ -7,7 +7,8 @@ from rmas_train.__main__ import main
 from rmas_train.config import RuntimeConfig
 from rmas_train.errors import ConfigError
 from rmas_train.runtime.runtime import Runtime, settle_backend
-from rmas_train.support.launched import RANGES, check_launched, rank
+from rmas_train.support.output import rank
+from rmas_train.support.reading import RANGES, check_launched
 
 WHERE = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 TWO = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"} | WHERE
