@@ -47,6 +47,8 @@ def explain(
         return "an option is nested too deeply. See --help."
     told = " ".join(lines[:2]) if lines and lines[0].endswith(":") else (lines or [""])[0]
     what, full = told.rstrip(".") or type(error).__name__, _full_key(lines)
+    if "nterpolation" in what:
+        return f"{full}: {what}; ${{...}} refers to an option, write \\${{...}} for the text."
     return f"{full}: {what}. See --help." if full else f"{what}. See --help."
 
 

@@ -62,6 +62,12 @@ def test_what_cannot_be_read_otherwise(typed, needles):
         assert needle in text
 
 
+def test_a_reference_to_nothing_says_how_to_write_the_text():
+    text = refusal(["experiment=relay", "name=${x}"])
+    assert text.startswith("name: Interpolation key 'x' not found; ") and r"\${...}" in text
+    assert compose(["experiment=relay", r"name=\${x}"]).name == "${x}"
+
+
 def test_one_value_of_a_list_option_is_a_list_of_one(tmp_path, monkeypatch):
     typed = ["tracking=wandb", "evaluation.rounds=2", "evaluation.systems=null", "plan.devices=4"]
     config = compose(["experiment=relay", *typed, "topology.order=planner"])
