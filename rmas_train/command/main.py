@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import rmas_train
 from rmas_train.errors import UserError
-from rmas_train.support.output import check_typed, clean, exit_code, one_line, rank
+from rmas_train.support.output import DISK, check_typed, clean, exit_code, one_line, rank
 from rmas_train.support.reading import check_launched
 
 if TYPE_CHECKING:  # --version and --help need no config
@@ -32,6 +32,12 @@ def run() -> None:
     except BrokenPipeError:  # what read our output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except OSError as error:  # what we print goes to a full disk
+        if error.errno not in DISK:
+            raise
+        print(f"error: the output cannot be written ({error.strerror}).", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 2
     sys.exit(code)
 
 
