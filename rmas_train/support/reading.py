@@ -53,7 +53,7 @@ def parse_yaml(text: str) -> Any:
         ValueError: not YAML, or a value or anchor that cannot be read.
     """
     try:
-        value = yaml.load(text, UniqueKeys)
+        value = UniqueKeys(text).get_single_data()
         if (nodes := _nodes(value, {})) > MOST_NODES:
             raise ValueError(f"anchors that multiply to {short(nodes)} values")
     except yaml.YAMLError as error:
