@@ -3,8 +3,11 @@
 import shlex
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from rmas_train.command.sweep import expand
 from rmas_train.compose import compose, config_from
+from rmas_train.compose.nodes import unreadable
 from rmas_train.errors import ConfigError
 
 
@@ -36,10 +39,20 @@ def refusal(typed):
 )
 def test_the_form_that_a_refusal_names_can_be_pasted(value):
     """It names option, value and remedy; what a shell makes of the remedy gives the value."""
-    text = refusal(["experiment=relay", f"name={value}"])
+    text = unreadable([f"++name={value}"], {})
     assert text.startswith(f"name={value}: the value cannot be read") and "++" not in text
     (typed,) = shlex.split(text.split("in a shell: ", 1)[1])
-    assert compose(["experiment=relay", typed]).name == value
+    assert OverridesParser.create().parse_override(typed).value() == value
+
+
+def test_a_run_and_a_sweep_name_the_form_too():
+    text = "name=a=b: the value cannot be read at '=b'; put it in quotes, in a shell: "
+    text += "'name=\"a=b\"'"
+    assert refusal(["experiment=relay", "name=a=b"]) == text
+    assert compose(["experiment=relay", 'name="a=b"']).name == "a=b"
+    with pytest.raises(ConfigError) as found:
+        expand(["++rounds=1,2", "++name=a=b"])
+    assert str(found.value) == text
 
 
 @pytest.mark.parametrize(
