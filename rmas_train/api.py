@@ -127,10 +127,25 @@ def load(
         LinksError: missing or damaged folder, inner links only, or other agents than trained with.
         AgentError: an agent cannot be loaded.
         HubError: no such repository, or no connection.
+        ConfigError: an argument that cannot work.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise ConfigError(f"folder={folder!r}: give a links folder, a run folder or a hub id.")
+    device = _checked_device(device)
     if not Path(folder).exists() and HUB_ID.fullmatch(str(folder)):
         folder = cached_links(str(folder), revision)
-    return restore_system(find_links(Path(folder)), agents or {}, device)
+    return restore_system(find_links(Path(folder)), {} if agents is None else agents, device)
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"device={device!r}: give cpu, cuda or cuda:<number>.") from error
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cuda" and (found.index or 0) >= seen:
+        raise ConfigError(f"device={device!r}: PyTorch sees {seen} GPU(s) here; give another one.")
+    return found
 
 
 def _prepared(

@@ -13,7 +13,7 @@ from typing import Any
 LONGEST = 2000  # characters of an error's line
 
 
-def one_line(text: str) -> str:
+def escaped(text: str) -> str:
     """The text without control characters; the middle of a very long line is left out."""
     plain = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
@@ -38,7 +38,7 @@ class UserError(Exception):
     is_first: bool
 
     def __str__(self) -> str:
-        return one_line(super().__str__())
+        return escaped(super().__str__())
 
 
 class ConfigError(UserError):
@@ -79,6 +79,10 @@ class NonFiniteError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that is damaged, belongs to another run, or could not be written."""
+
+
+class WriteError(UserError, OSError):
+    """A file that cannot be written: the disk is full or read-only, or there is no permission."""
 
 
 class OutOfMemoryError(UserError):
@@ -135,4 +139,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         near = [ends[tail[0]]] if tail else []
     if near:
         return f"Did you mean '{near[0]}'?"
+    if not known:
+        return "There is none."
     return "Known: " + ", ".join(known) + "." if len(known) <= 20 else "See --help."

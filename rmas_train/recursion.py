@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +26,7 @@ from rmas_train.agents.prompts import Prompt
 from rmas_train.engine.answer import Text, answer_loss, write
 from rmas_train.engine.inputs import Message
 from rmas_train.engine.interrupt import Interrupt
+from rmas_train.engine.message_checks import check_message
 from rmas_train.engine.prompt_batch import (
     PrefixStore,
     PromptBatch,
@@ -201,8 +203,9 @@ class Recursion:
             interventions: change each message on its way, one after the other.
             answer_rounds: rounds in which the decoder is to answer; None: the last one.
         """
-        if callable(interventions):
-            raise ConfigError(f"interventions={interventions!r}: give a list of them.")
+        _check_interventions(interventions)
+        if chunk is not None and (type(chunk) is not int or chunk < 1):
+            raise ConfigError(f"batch_size={chunk!r}: give a whole number, 1 or more.")
         topology = self.team.topology
         ids = topology.live_calls(rounds, answer_rounds)
         prefixes = self._prefixes.begin(keep=chunk is None or chunk >= len(rows))
@@ -222,11 +225,25 @@ class Recursion:
             )
             yield call
             for edge in call.edges:
-                message = call.messages[edge.key]
+                message = self._sent(call, edge)
                 for change in interventions:
-                    message = _changed(change, message, edge, round_)
+                    message = _changed(change, message, edge, round_, len(rows))
                 inboxes[round_ + edge.next_round, edge.target][name] = message
             del call  # its states are freed before the next call runs
+
+    def _sent(self, call: Call, edge: Edge) -> Message:
+        """The call's message over an edge.
+
+        Raises:
+            ConfigError: the channel sent none; names channel, edge and round.
+        """
+        message = call.messages.get(edge.key)
+        if message is None:
+            raise ConfigError(
+                f"channel {type(self.channel).__name__} sent nothing over {edge.key} in round "
+                f"{call.round}; give a message for each of call.edges."
+            )
+        return message
 
     def _prompts(
         self,
@@ -246,19 +263,34 @@ class Recursion:
         return make_prompt_batch(self.team.agents[name], prompts, prefixes, inbox, later)
 
 
-def _changed(change: Intervention, message: Message, edge: Edge, round_: int) -> Message:
+def _check_interventions(interventions: Any) -> None:
+    """A list of functions of message, edge and round.
+
+    Raises:
+        ConfigError: it is not; names it.
+    """
+    if callable(interventions) or not isinstance(interventions, Sequence):
+        raise ConfigError(f"interventions={interventions!r}: give a list of them.")
+    for change in interventions:
+        try:
+            signature(change).bind(None, None, 0)
+        except ValueError:  # a built-in that does not say what it takes
+            continue
+        except TypeError as error:
+            raise ConfigError(
+                f"intervention {change!r}: {error}; give a function of message, edge and round."
+            ) from error
+
+
+def _changed(change: Intervention, message: Message, edge: Edge, round_: int, rows: int) -> Message:
     """What an intervention gives back.
 
     Raises:
-        ConfigError: it is no message; names intervention, edge and round.
+        ConfigError: it is no message for these rows; names intervention, edge and round.
     """
-    changed = change(message, edge, round_)
-    if not isinstance(changed, Message):
-        raise ConfigError(
-            f"intervention {getattr(change, '__name__', change)!r} gave {type(changed).__name__} "
-            f"for {edge.key} in round {round_}; give a Message, as message.with_tensors([...])."
-        )
-    return changed
+    name = getattr(change, "__name__", repr(change))
+    where = f"intervention {name} for {edge.key} in round {round_}"
+    return check_message(change(message, edge, round_), message, rows, where)
 
 
 def last_call(unroll: Iterable[Call]) -> Call:

@@ -59,7 +59,10 @@ class Topology:
             rounds: depth.
             answer_rounds: rounds in which the decoder answers; None: the last one.
         """
-        asked = [] if answer_rounds is None else list(answer_rounds)
+        asked = [] if answer_rounds is None else answer_rounds
+        if not isinstance(asked, Iterable):
+            raise ConfigError(f"answer_rounds={asked!r}: give a list of rounds.")
+        asked = list(asked)
         if odd := [r for r in asked if not isinstance(r, int) or not 1 <= r <= rounds]:
             raise ConfigError(f"answer_rounds has {odd[0]!r}; give rounds from 1 to {rounds}.")
         live: set[CallId] = {(rounds, self.decoder), *((r, self.decoder) for r in asked)}

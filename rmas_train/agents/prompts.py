@@ -42,7 +42,10 @@ def read_prompt(folder: Path, name: str, tasks: Path | None, task: str | None) -
     texts = _read(path)
     if not isinstance(texts, dict):
         raise DataError(f"{path}: needs a key `user` with the text of the user's turn; add it.")
-    if not any(isinstance(t, str) and TASK_MARK.search(t) for t in texts.values()):
+    written = {k: t for k, t in texts.items() if isinstance(t, str)}
+    for key, text in written.items():
+        check_marks(f"{path}: key '{key}'", key, TASK_MARK.sub("", text))
+    if not any(TASK_MARK.search(text) for text in written.values()):
         return texts
     sentences = read_task(tasks, task, path)
 
@@ -55,7 +58,7 @@ def read_prompt(folder: Path, name: str, tasks: Path | None, task: str | None) -
             )
         return sentences[key]
 
-    return {k: TASK_MARK.sub(put, t) if isinstance(t, str) else t for k, t in texts.items()}
+    return texts | {k: TASK_MARK.sub(put, t) for k, t in written.items()}
 
 
 def read_task(tasks: Path | None, task: str | None, asker: Path) -> Mapping[str, str]:
@@ -87,6 +90,8 @@ def _read(path: Path) -> Any:
 
 
 MARK = re.compile(r"<<(?P<kind>message:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)>>")
+# What may have been meant as a mark: spaces in it, another kind, a name that no column can have.
+LIKE_MARK = re.compile(r"<<[ \t]*[\w.:-][\w .:-]{0,80}>>|<<[A-Za-z_][\w:]*>(?!>)")
 KEYS = ("system", "user", "user_first")
 
 
@@ -219,6 +224,32 @@ def tokenise_parts(agent: Agent, rows: Sequence[list[Part]]) -> list[list[int]]:
             for p in parts:
                 ids[i] += tokenise(agent, [p.value], plain=p.kind == "column")[0]
     return ids
+
+
+def check_marks(where: str, key: Any, text: str) -> None:
+    """What looks like a mark is one, and stands where marks are filled in.
+
+    Raises:
+        DataError: names ``where`` and the mark.
+    """
+    for found in LIKE_MARK.finditer(text):
+        inside = re.sub(r"\s", "", found[0].strip("<>"))
+        right = f"<<{inside}>>"
+        if key == "system" and MARK.fullmatch(right):
+            remedy = "the system turn takes none, put it into user"
+        elif MARK.fullmatch(found[0]):
+            continue
+        elif MARK.fullmatch(right) or TASK_MARK.fullmatch(right):
+            remedy = f"write {right}, without spaces and with two brackets on each side"
+        else:
+            remedy = "marks are <<column>>, <<round>>, <<message:agent>> and <<task:key>>"
+        raise DataError(f"{where}: {found[0]} is no mark here; {remedy}.")
+
+
+def columns_of(texts: Mapping[str, str | None]) -> set[str]:
+    """Columns of a row that a prompt's texts name."""
+    parts = [p for key in ("user", "user_first") for p in split_marks(texts.get(key) or "")]
+    return {p.value for p in parts if p.kind == "column"} - {"round"}
 
 
 def split_marks(text: str) -> list[Part]:

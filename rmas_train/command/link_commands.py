@@ -27,7 +27,9 @@ def run_import(typed: argparse.Namespace) -> None:
     sources = [a for a in typed.what if "=" not in a]
     if len(sources) > 1:
         raise ConfigError(f"links import: {sources[1]} is one source too many; give one.")
-    config = import_config([a for a in typed.what if "=" in a])
+    flags = [f"--config={file}" for file in typed.config]
+    flags += [f"--config-dir={folder}" for folder in typed.config_dir]
+    config = import_config([*flags, *(a for a in typed.what if "=" in a)])
     named = dict(_role(text, [*config.topology.order, "outer"]) for text in typed.repo)
     models = {n: config.agents[n].model for n in config.topology.order}
     task = typed.task or task_of_data(config.data.task)

@@ -35,6 +35,11 @@ def parser() -> Parser:
     one.add_argument(
         "--task", help="math or code, where files are per task (default: by data.task)"
     )
+    for flag, metavar, summary in (
+        ("--config", "FILE", "options, as for a run; repeatable"),
+        ("--config-dir", "DIR", "folder of groups of one's own, as for a run; repeatable"),
+    ):
+        one.add_argument(flag, action="append", default=[], metavar=metavar, help=summary)
 
     one = add("export", "our links as released files, without base models")
     one.add_argument("folder", type=Path, help="links folder or run folder")

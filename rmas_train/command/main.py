@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import rmas_train
 from rmas_train.errors import UserError
-from rmas_train.support.output import check_typed, clean, exit_code, one_line
+from rmas_train.support.output import DISK, check_typed, clean, exit_code, one_line, rank
+from rmas_train.support.reading import check_launched
 
 if TYPE_CHECKING:  # --version and --help need no config
     from rmas_train.compose import Typed
@@ -31,6 +32,12 @@ def run() -> None:
     except BrokenPipeError:  # what read our output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except OSError as error:  # what we print goes to a full disk
+        if error.errno not in DISK:
+            raise
+        print(f"error: the output cannot be written ({error.strerror}).", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 2
     sys.exit(code)
 
 
@@ -66,7 +73,7 @@ def run_command(argv: list[str]) -> None:
 
 def is_told_here(error: UserError) -> bool:
     """One process of several tells the user: the one that failed first, else rank 0."""
-    told: bool = getattr(error, "is_first", int(os.environ.get("RANK", "0")) == 0)
+    told: bool = getattr(error, "is_first", rank() == 0)
     return told
 
 
@@ -74,6 +81,7 @@ def run_typed(argv: list[str]) -> None:
     """One run, or a sweep of them."""
     from rmas_train.compose import read_typed
 
+    check_launched()
     asked = read_typed(argv)
     if asked.is_sweep:
         from rmas_train.command.sweep import sweep
@@ -85,15 +93,15 @@ def run_typed(argv: list[str]) -> None:
 
 def run_one(asked: Typed) -> None:
     """Compose what was typed, say what differs from the experiment, run; or only show it."""
-    from rmas_train.compose import changes, compose, full_config, to_yaml
+    from rmas_train.compose import changes, compose, to_yaml
 
     config = compose([*asked.flags, *asked.overrides])
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    is_main = rank() == 0
     if asked.is_shown:
         print(to_yaml(config), end="", flush=True) if is_main else None
         return
     if is_main:
-        for line in [*changes(asked, config), full_config(config)]:
+        for line in [*changes(asked, config), "full config: the same command with --show"]:
             print(clean(line))
         print(flush=True)
     from rmas_train.stages.pipeline import execute  # torch and all that a run needs

@@ -24,6 +24,7 @@ from rmas_train.compose import (
     Typed,
     compose,
     config_dir,
+    explain,
     is_hydra,
     normalise,
     searching,
@@ -78,7 +79,7 @@ def expand(overrides: list[str]) -> dict[str, list[str]]:
         parsed = OverridesParser.create().parse_overrides(overrides)
         choices = [_choices(override) for override in parsed]
     except HydraException as error:
-        raise ConfigError(f"{str(error).splitlines()[0]} See --help.") from error
+        raise ConfigError(explain(error, overrides)) from error
     varying = [i for i, c in enumerate(choices) if len(c) > 1]
     jobs = {}
     for combination in itertools.product(*choices):

@@ -132,6 +132,10 @@ def config_from(
         return _compose(Typed([]), [given(source, "config")])
     if isinstance(source, str | os.PathLike):
         return compose([f"--config={os.fspath(source)}"])
+    if not isinstance(source, Sequence) or not all(isinstance(typed, str) for typed in source):
+        raise ConfigError(
+            f"config={source!r}: give a YAML file, a dict, a list of key=value, or a Config."
+        )
     return compose(source)
 
 
@@ -205,14 +209,6 @@ def _changes(asked: Typed, config: Config) -> list[str]:
         return [f"experiment: {experiment}", *groups]
     options = _differences(before, to_dict(config), "experiment")
     return [f"experiment: {experiment}", *groups, *options]
-
-
-def full_config(config: Config) -> str:
-    """Where all of it can be read."""
-    if config.stage in ("report", "pin"):
-        return "full config: the same command with --show"
-    stage = "<stage>" if config.stage == "pipeline" else config.stage
-    return f"full config: {config.run_dir}/{stage}/config.yaml, or the same command with --show"
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], whose: str) -> Iterator[str]:

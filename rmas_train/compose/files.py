@@ -26,7 +26,8 @@ def import_plugins(names: Any) -> None:
     Raises:
         ConfigError: not names of modules, or one that cannot be imported, with its reason.
     """
-    if not isinstance(names, Sequence) or isinstance(names, str):
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Sequence):
         raise ConfigError(f"plugins={names}: give a list of modules, as in plugins=[my_module].")
     for name in names:
         if not isinstance(name, str) or not MODULE.fullmatch(name):
@@ -158,8 +159,7 @@ def given(values: Any, where: str, folders: Sequence[Path] = ()) -> Given:
     choices = {k: v for k, v in plain.items() if k in known and isinstance(v, str)}
     options = {k: v for k, v in plain.items() if k not in choices}
     options = rename_values(options, where)
-    check_options(options, where)
-    return Given(where, choices, options)
+    return Given(where, choices, check_options(options, where))
 
 
 def choices_of(overrides: Sequence[str], files: Sequence[Given]) -> list[str]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any, cast
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rmas_train.compose.quoting import how_to_type
 from rmas_train.compose.typed import groups
-from rmas_train.config import Config, describe
+from rmas_train.config import Config, describe, shown
 from rmas_train.errors import ConfigError, UserError, did_you_mean
 from rmas_train.support.output import check_values
 from rmas_train.support.reading import check_type
@@ -34,14 +39,39 @@ def explain(
             return f"{mark.name}: {cause.problem}, line {mark.line + 1}; mend the file."
     lines = [line.strip() for e in causes for line in str(e).splitlines() if line.strip()]
     typed = [override.lstrip("+~") for override in overrides]
-    found = _unknown(lines, typed, choices or groups()) or _several(lines, typed)
+    known = choices or groups()
+    found = unreadable(overrides, known) or _unknown(lines, typed, known) or _several(lines, typed)
     if found:
         return found
     if isinstance(error, RecursionError):
         return "an option is nested too deeply. See --help."
     told = " ".join(lines[:2]) if lines and lines[0].endswith(":") else (lines or [""])[0]
     what, full = told.rstrip(".") or type(error).__name__, _full_key(lines)
+    if "nterpolation" in what:
+        return f"{full}: {what}; ${{...}} refers to an option, write \\${{...}} for the text."
     return f"{full}: {what}. See --help." if full else f"{what}. See --help."
+
+
+def unreadable(overrides: Sequence[str], choices: Mapping[str, list[str]]) -> str | None:
+    """What to say of the first override that Hydra's grammar does not take; None: it takes all."""
+    parser = OverridesParser.create()
+    for override in overrides:
+        try:
+            parser.parse_override(override)
+        except HydraException as error:
+            known = [*(key for key, _, _ in describe(Config)), *choices]
+            return how_to_type(override.lstrip("+~"), _place(error, override), known, choices)
+    return None
+
+
+def _place(error: HydraException, override: str) -> str:
+    """The rest of the override from where its parser stopped, in quotes; empty if unknown."""
+    cause: Any = error.__cause__
+    column = getattr(cause, "startIndex", None)
+    if column is None or not override[column:]:
+        column = getattr(getattr(cause, "offendingToken", None), "column", None)
+    rest = override[column : column + 40] if isinstance(column, int) else ""
+    return repr(rest) if rest else ""
 
 
 def _causes(error: Exception) -> list[Exception]:
@@ -79,9 +109,9 @@ def _unknown(lines: list[str], typed: list[str], choices: Mapping[str, list[str]
 
 def _several(lines: list[str], typed: list[str]) -> str | None:
     """Several values outside a sweep."""
-    if not any("Ambiguous value" in line for line in lines):
+    if not any("Ambiguous value" in li or "requires --multirun" in li for li in lines):
         return None
-    value = next((o for o in typed if "," in o and o in lines[0]), lines[0])
+    value = next((o for o in typed if o in lines[0]), lines[0])
     return (
         f"{value}: several values are a sweep; add -m. (In a list write [a,b]; stage=eval "
         "run=<folder> takes rounds=1,2,3.)"
@@ -95,7 +125,7 @@ REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, RecursionErr
 def to_config(plain: Mapping[str, Any]) -> Config:
     """Composed options as checked dataclasses."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), shaped(plain))
         resolved = OmegaConf.to_container(merged, resolve=True)
         check_values(cast(dict[str, Any], resolved))
         config = cast(Config, OmegaConf.to_object(merged))
@@ -110,14 +140,19 @@ def to_config(plain: Mapping[str, Any]) -> Config:
 
 def merge_typed(
     plain: Mapping[str, Any], files: Sequence[Mapping[str, Any]], typed: list[str]
-) -> Any:
+) -> dict[str, Any]:
     """Options with those of files and then of ``key=value`` on top, unchecked."""
     merged = OmegaConf.merge(OmegaConf.structured(Config), plain, *files)
-    return OmegaConf.merge(merged, OmegaConf.from_dotlist(typed))
+    own = OmegaConf.to_container(OmegaConf.from_dotlist(typed))
+    merged = OmegaConf.merge(merged, shaped(cast(dict[str, Any], own)))
+    return cast(dict[str, Any], OmegaConf.to_container(merged))
 
 
-def check_options(plain: Mapping[str, Any], where: str) -> None:
+def check_options(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Every option exists and has its type; values are not looked at any closer.
+
+    Returns:
+        the options, see ``shaped``.
 
     Raises:
         ConfigError: one does not; names ``where`` and the nearest option.
@@ -125,14 +160,71 @@ def check_options(plain: Mapping[str, Any], where: str) -> None:
     if "_target_" in str(plain):
         raise ConfigError(f"{where}: configs here are data; `_target_` is not allowed.")
     try:
-        OmegaConf.merge(OmegaConf.structured(Config), plain)
-    except REFUSALS as error:
+        options = shaped(plain)
+        OmegaConf.merge(OmegaConf.structured(Config), options)
+    except (ConfigError, *REFUSALS) as error:
         raise ConfigError(f"{where}: {explain(error, [])}") from error
+    return options
+
+
+def shaped(values: Mapping[str, Any], hint: Any = Config, prefix: str = "") -> dict[str, Any]:
+    """Nested options in which a single value of a list option is a list of one.
+
+    What is unknown, and what is not resolved yet (``${...}``), stays as it is.
+
+    Raises:
+        ConfigError: one value where named values are needed, or the other way round; names the
+            option and the right form.
+    """
+    hints = typing.get_type_hints(hint)
+    return {k: _shaped(v, hints[k], f"{prefix}{k}") if k in hints else v for k, v in values.items()}
+
+
+def _shaped(value: Any, hint: Any, key: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _shaped(value, next(a for a in args if a is not type(None)), key)
+    if isinstance(value, str) and "${" in value:
+        return value
+    if origin is list:
+        return _items(value, args[0], key)
+    if origin is dict or is_dataclass(hint):
+        return _named(value, hint, args, key)
+    if isinstance(value, Mapping | list) and hint is not Any:
+        raise ConfigError(f"{key}={shown(value)}: give one value, as in {key}=<value>.")
+    return value
+
+
+def _items(value: Any, hint: Any, key: str) -> Any:
+    if isinstance(value, Mapping) or (is_dataclass(hint) and not isinstance(value, list)):
+        raise ConfigError(f"{key}={shown(value)}: give a list, as in {key}=[...].")
+    if not isinstance(value, list):
+        takes_none = type(None) in typing.get_args(hint)
+        return value if value is None and not takes_none else [value]
+    if not is_dataclass(hint):
+        return value
+    return [_shaped(item, hint, f"{key}[{i}]") for i, item in enumerate(value)]
+
+
+def _named(value: Any, hint: Any, args: tuple[Any, ...], key: str) -> Any:
+    if not isinstance(value, Mapping):
+        if value is None:  # the type check says what to do
+            return value
+        name = "<name>" if args else next(iter(typing.get_type_hints(hint)))
+        raise ConfigError(
+            f"{key}={shown(value)}: give named values, as in {key}.{name}=<value>, or in a file "
+            f"{key.rsplit('.', 1)[-1]}: {{{name}: <value>}}."
+        )
+    if args:
+        return {name: _shaped(item, args[1], f"{key}.{name}") for name, item in value.items()}
+    return shaped(value, hint, f"{key}.")
 
 
 def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Options with every default, resolved where they can be, unchecked."""
-    merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+    merged = OmegaConf.merge(OmegaConf.structured(Config), shaped(plain))
     return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
 
 

@@ -217,6 +217,8 @@ def _check(override: str) -> None:
         raise ConfigError(f"Unknown flag {override}; options are key=value. {near}")
     if "=" not in override:
         raise ConfigError(f"'{override}' is not key=value; write {override}=<value>.")
+    if override.startswith(("~", "=")):
+        raise ConfigError(f"{override}: options are key=value; nothing is removed with ~.")
     key, value = override.split("=", 1)
     if value.strip("+- ").isdigit() and len(value) > MOST_DIGITS:
         raise ConfigError(f"{key}: a number of {len(value)} digits; give a smaller one.")

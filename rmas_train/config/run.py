@@ -135,7 +135,7 @@ class RuntimeConfig:
         "replicate: all agents in every process's memory | per_agent: an agent per device | "
         "sharded: every agent's layers over all processes (FSDP2)",
     )
-    device: str = option("auto", "auto (a GPU where there is one) | cpu")
+    device: str = option("auto", "auto (a GPU where there is one) | cuda: required | cpu")
     processes: int | None = option(None, "refuse to start with another number; null: any")
     threads: int | None = option(None, "CPU threads per process; null: PyTorch's choice")
     timeout_minutes: float = option(30.0, "how long a process waits for the others")
@@ -143,7 +143,7 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         check_choice("runtime.backend", self.backend, BACKENDS)
         check_choice("runtime.placement", self.placement, PLACEMENTS)
-        check_choice("runtime.device", self.device, ("auto", "cpu"))
+        check_choice("runtime.device", self.device, ("auto", "cuda", "cpu"))
         check_least("runtime.processes", self.processes, 1)
         check_least("runtime.threads", self.threads, 1, 1024)
         check_least("runtime.timeout_minutes", self.timeout_minutes, 0.1)

@@ -173,7 +173,8 @@ class DataConfig:
         {}, "text recursion: source-target -> word for word dictionary"
     )
     answer_pattern: str = option(
-        r"^\s*(?P<answer>.+?)\s*$", "regular expression whose group `answer` is compared exactly"
+        r"(?s)^\s*(?P<answer>\S(?:.*\S)?)\s*$",
+        "regular expression whose group `answer` is compared exactly; the whole text, stripped",
     )
     grader: str = option("pattern", "pattern: answer_pattern, compared exactly; or a plugin's")
     max_length: int = option(4096, "tokens: longest prompt with its slots and answer")

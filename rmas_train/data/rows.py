@@ -47,15 +47,68 @@ class Table:
         """Every row has these columns, as text.
 
         Raises:
-            DataError: names the line and the column.
+            DataError: names the line, the column and its value.
         """
         wanted = sorted(columns)
         for i, row in enumerate(self.rows):
-            missing = [c for c in wanted if not isinstance(row.get(c), str)]
+            missing = [c for c in wanted if c not in row]
             if missing:
                 names = ", ".join(f"'{c}'" for c in missing)
                 hint = did_you_mean(missing[0], [k for k in row if k != "_line"])
                 raise DataError(f"{self.where(i)}: no text column {names} ({why}). {hint}")
+            for column in wanted:
+                check_text(row, column, self.where(i), why)
+
+    def require_answers(self) -> None:
+        """Every row has an answer that is not blank.
+
+        Raises:
+            DataError: names the line and the value.
+        """
+        self.require(["answer"], ANSWER)
+        for i, row in enumerate(self.rows):
+            check_answer(row, self.where(i))
+
+
+ANSWER = "what the decoder should write"
+KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list"}
+
+
+def check_text(row: Mapping[str, Any], column: str, where: str, why: str) -> None:
+    """A column holds a text.
+
+    Raises:
+        DataError: it holds something else: the value and its type.
+    """
+    value = row.get(column)
+    if isinstance(value, str):
+        return
+    if column not in row:
+        raise DataError(f"{where}: no text column '{column}' ({why}).")
+    seen = "null" if value is None else f"{_json(value)}, {KINDS.get(type(value), 'an object')}"
+    is_plain = isinstance(value, int | float) and value == value
+    remedy = f'write "{_json(value)}", in quotes' if is_plain else "give a text"
+    raise DataError(f"{where}: column '{column}' is {seen}, not a text ({why}); {remedy}.")
+
+
+def check_answer(row: Mapping[str, Any], where: str) -> None:
+    """``answer`` holds a text that is not blank.
+
+    Raises:
+        DataError: it does not.
+    """
+    check_text(row, "answer", where, ANSWER)
+    if not row["answer"].strip():
+        raise DataError(
+            f"{where}: column 'answer' is blank, {short(row['answer'])} ({ANSWER}); fill it in, or "
+            "leave the row out."
+        )
+
+
+def _json(value: Any) -> str:
+    """A value as its file has it, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def read_table(path: Path) -> Table:
@@ -114,7 +167,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
     Raises:
         DataError: as ``read_table``.
     """
-    if isinstance(rows, str | Mapping):
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
         raise DataError(f"{name} is {short(rows)}; give a list of rows with named columns.")
     lines = []
     for i, row in enumerate(rows, start=1):

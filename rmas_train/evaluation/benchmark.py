@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rmas_train.config import Config
+from rmas_train.data.rows import check_answer
 from rmas_train.errors import DataError
 from rmas_train.evaluation.graders import Grade, Grader, make_grader
 from rmas_train.registry import BENCHMARKS
@@ -62,8 +63,7 @@ def make_benchmarks(config: Config, loaded: Loaded) -> list[Benchmark]:
         if not benchmark.rows:
             raise DataError(f"evaluation.benchmarks={name}: it has no rows; leave it out.")
         for i, row in enumerate(benchmark.rows):
-            if not isinstance(row.get("answer"), str):
-                raise DataError(f"evaluation.benchmarks={name}, row {i}: no text column 'answer'.")
+            check_answer(row, f"evaluation.benchmarks={name}, row {i}")
         if benchmark.name in found:
             raise DataError(
                 f"evaluation.benchmarks={name}: another one is called '{benchmark.name}' in the "

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rmas_train.config import Config
+from rmas_train.errors import ConfigError
 from rmas_train.evaluation.benchmark import Benchmark
 from rmas_train.evaluation.graders import Grade
 from rmas_train.evaluation.statistics import wilson
@@ -82,6 +83,11 @@ def run_trial(trial: Trial) -> list[Outcome]:
     rows = trial.benchmark.rows
     began = time.perf_counter()
     answers = trial.system.answer(rows, trial.depths[0])
+    if len(answers) != len(rows):
+        raise ConfigError(
+            f"evaluation.systems={trial.entry.name}: gave {len(answers)} answers for {len(rows)} "
+            "rows; give one for each row, in their order."
+        )
     seconds = (time.perf_counter() - began) / len(answers)
     grades = [
         trial.benchmark.grade(row, answer.text) for row, answer in zip(rows, answers, strict=True)

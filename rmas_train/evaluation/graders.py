@@ -64,10 +64,11 @@ class PatternGrader:
         return Grade(read == self.read(row["answer"]), read is not None, read)
 
     def check(self, table: Table) -> None:
-        table.require(["answer"], "what the decoder should write")
+        table.require_answers()
         for i, row in enumerate(table.rows):
             if self.read(row["answer"]) is None:
+                lines = " ((?s) at its beginning lets . match line ends)" * ("\n" in row["answer"])
                 raise DataError(
                     f"{table.where(i)}: answer {row['answer']!r} does not match "
-                    f"data.answer_pattern={self._pattern}; mend the row or the pattern."
+                    f"data.answer_pattern={self._pattern}; mend the row or the pattern{lines}."
                 )

@@ -14,5 +14,5 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     p, z2 = right / total, Z95**2
     middle = (p + z2 / (2 * total)) / (1 + z2 / total)
     half = Z95 / (1 + z2 / total) * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2))
-    # p itself is inside; at 0 and 1 rounding may say otherwise.
-    return min(p, middle - half), max(p, middle + half)
+    # p itself is inside, and nothing is below 0 or above 1; rounding may say otherwise.
+    return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmas_train.agents.prompts import split_marks
+from rmas_train.agents.prompts import check_marks, split_marks
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recipes.writing import Request
 from rmas_train.support.reading import parse_yaml, short
@@ -92,6 +92,7 @@ def read_prompt(path: Path, column: str, known: Sequence[str]) -> RolePrompt:
     for key, value in texts.items():
         if key not in ("user", "system") or not isinstance(value, str):
             raise DataError(f"{path}: {short(key)}: {short(value)}; only texts user and system.")
+        check_marks(f"{path}: {key}", "user", value)
         for part in split_marks(value):
             if part.kind != "text" and part.value not in known:
                 raise DataError(f"{path}: unknown mark {part.value}. Known: {', '.join(known)}.")

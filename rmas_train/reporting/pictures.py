@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from rmas_train.support.files import write_bytes
 from rmas_train.support.output import printable
 from rmas_train.systems.looks import Look, system_name
 
@@ -23,51 +27,106 @@ def plain(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture, whole or not at all; what stands beside the panels is inside it."""
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=120, bbox_inches="tight")
+    plt.close(figure)
+    write_bytes(path, held.getvalue())
+
+
 def accuracy_picture(
     path: Path, rows: list[Row], references: dict[str, Any], looks: Mapping[str, Look]
 ) -> None:
-    """Accuracy against rounds, one panel per task, with the ceiling and the exact lines."""
+    """Accuracy against rounds, one panel per task, with the ceiling and the exact lines.
+
+    A task with one depth has bars, one for each system.
+    """
     tasks = sorted({row["task"] for row in rows})
-    figure, panels = plt.subplots(
-        1, len(tasks), figsize=(5.2 * len(tasks), 4.4), sharey=True, squeeze=False
-    )
+    size = (5.2 * len(tasks), max(4.4, 0.4 * len(looks)))
+    figure, panels = plt.subplots(1, len(tasks), figsize=size, squeeze=False, layout="constrained")
+    entries: dict[str, Any] = {}
     for panel, task in zip(panels[0], tasks, strict=True):
-        _reference_lines(panel, references.get(task, {}), [r for r in rows if r["task"] == task])
-        for name, look in looks.items():
-            chosen = _deepest([r for r in rows if r["task"] == task and system_name(r) == name])
-            if chosen:
-                x, y = [r["rounds"] for r in chosen], [100 * r["accuracy"] for r in chosen]
-                below = [100 * (r["accuracy"] - r["ci95"][0]) for r in chosen]
-                above = [100 * (r["ci95"][1] - r["accuracy"]) for r in chosen]
-                order = 4 if name == "latent" else 3  # the trained system is never hidden
-                panel.errorbar(
-                    x,
-                    y,
-                    yerr=[below, above],
-                    color=look.colour,
-                    marker=look.marker,
-                    capsize=3,
-                    label=plain(look.label),
-                    zorder=order,
-                )
-        panel.set(title=plain(task), xlabel="rounds", ylim=(0, 103))
-        panel.set_xticks(sorted({r["rounds"] for r in rows if r["task"] == task}))
-    panels[0][0].set_ylabel("accuracy, % of all test problems")
-    _finish(figure, panels[0][0], path)
+        own, lines = [r for r in rows if r["task"] == task], references.get(task, {})
+        if len({r["rounds"] for r in own}) == 1:
+            _bars(panel, own, lines, looks)
+        else:
+            _curves(panel, own, lines, looks)
+        handles, labels = panel.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    _legend(figure, entries)
+    save(figure, path)
+
+
+def _curves(panel: Axes, rows: list[Row], lines: dict[str, Any], looks: Mapping[str, Look]) -> None:
+    _reference_lines(panel, lines, rows)
+    for name, look in looks.items():
+        chosen = _deepest([r for r in rows if system_name(r) == name])
+        if chosen:
+            panel.errorbar(
+                [r["rounds"] for r in chosen],
+                [100 * r["accuracy"] for r in chosen],
+                yerr=_intervals(chosen),
+                color=look.colour,
+                marker=look.marker,
+                capsize=3,
+                label=label_of(look),
+                zorder=4 if name == "latent" else 3,  # the trained system is never hidden
+            )
+    panel.set(title=plain(rows[0]["task"]), xlabel="rounds", ylim=(0, 103), ylabel=ACCURACY)
+    panel.set_xticks(sorted({r["rounds"] for r in rows}))
+
+
+def _bars(panel: Axes, rows: list[Row], lines: dict[str, Any], looks: Mapping[str, Look]) -> None:
+    """One bar for each system, the first one on top; exact values as lines across."""
+    found = {name: _deepest([r for r in rows if system_name(r) == name]) for name in looks}
+    names = [name for name in looks if found[name]]
+    chosen = [found[name][0] for name in names]
+    panel.barh(
+        range(len(names)),
+        [100 * r["accuracy"] for r in chosen],
+        xerr=_intervals(chosen),
+        color=[looks[name].colour for name in names],
+        capsize=3,
+        height=0.7,
+    )
+    depth = chosen[0]["rounds"]
+    for name, value in lines.get(str(depth), {}).items():
+        if name in EXACT:
+            panel.axvline(100 * value, linestyle=EXACT[name][0], **BLACK, label=EXACT[name][1])
+    panel.set_yticks(range(len(names)), [label_of(looks[name]) for name in names])
+    panel.invert_yaxis()
+    rounds = "1 round" if depth == 1 else f"{depth} rounds"
+    panel.set(title=f"{plain(rows[0]['task'])}, {rounds}", xlim=(0, 103), xlabel=ACCURACY)
+
+
+def _intervals(rows: list[Row]) -> list[list[float]]:
+    """Below and above each accuracy."""
+    below = [100 * (r["accuracy"] - r["ci95"][0]) for r in rows]
+    return [below, [100 * (r["ci95"][1] - r["accuracy"]) for r in rows]]
+
+
+ACCURACY = "accuracy, % of all test problems"
+BLACK: dict[str, Any] = {"color": "black", "linewidth": 1}
+# Name in references.json -> line style, label.
+EXACT = {
+    "ceiling": (":", "ceiling (problems within reach)"),
+    "stops": ("--", "exact: stops at its reach"),
+    "best_guess": ("-.", "exact: best blind guess from there"),
+}
+
+
+def label_of(look: Look) -> str:
+    """A system's label, in lines that fit beside a panel."""
+    return "\n".join(textwrap.wrap(plain(look.label), 34)) or " "
 
 
 def _reference_lines(panel: Axes, lines: dict[str, Any], rows: list[Row]) -> None:
     depths = sorted({r["rounds"] for r in rows} & {int(d) for d in lines})
-    styles = {"ceiling": ":", "stops": "--", "best_guess": "-."}
-    labels = {
-        "ceiling": "ceiling (problems within reach)",
-        "stops": "exact: stops at its reach",
-        "best_guess": "exact: best blind guess from there",
-    }
-    for name, dashes in styles.items():
+    for name, (dashes, label) in EXACT.items():
         values = [100 * lines[str(d)][name] for d in depths]
         if values:
-            panel.plot(depths, values, dashes, color="black", linewidth=1, label=labels[name])
+            panel.plot(depths, values, dashes, **BLACK, label=label)
 
 
 def _deepest(rows: list[Row]) -> list[Row]:
@@ -81,72 +140,59 @@ def _deepest(rows: list[Row]) -> list[Row]:
 def training_picture(path: Path, metrics: dict[str, dict[str, list[Row]]]) -> None:
     """Loss and per-link gradient norms against steps, one column per run."""
     runs = {name: stages for name, stages in metrics.items() if stages}
+    names = [
+        stages["outer"][0]["gradient_norms"] for stages in runs.values() if stages.get("outer")
+    ]
+    is_long = max(map(len, names), default=0) > 5  # the names stand beside the panel then
+    size = ((8.6 if is_long else 5.2) * len(runs), 6.4)
     figure, panels = plt.subplots(
-        2, len(runs), figsize=(5.2 * len(runs), 6.4), squeeze=False, sharex="col"
+        2, len(runs), figsize=size, squeeze=False, sharex="col", layout="constrained"
     )
     for column, (name, stages) in enumerate(sorted(runs.items())):
+        loss, norms = panels[0][column], panels[1][column]
         for stage, lines in stages.items():
-            panels[0][column].plot(
-                [line["step"] for line in lines],
-                [line["loss"] for line in lines],
-                label=f"{stage} loss",
-            )
+            steps = [line["step"] for line in lines]
+            loss.plot(steps, [line["loss"] for line in lines], label=f"{stage} loss")
         outer = stages.get("outer") or [{"gradient_norms": {}}]
-        for link in outer[0]["gradient_norms"]:
+        for i, link in enumerate(outer[0]["gradient_norms"]):
             seen = [(line["step"], line["gradient_norms"][link]) for line in outer]
             drawn = [(step, norm) for step, norm in seen if norm > 0]
             if drawn:
-                panels[1][column].semilogy(*zip(*drawn, strict=True), label=plain(link))
-        panels[0][column].set(title=plain(name), yscale="log", ylabel="loss")
-        panels[1][column].set(xlabel="optimizer step", ylabel="gradient norm before clipping")
-        panels[0][column].legend(fontsize=8)
-        panels[1][column].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+                dashes = ("-", "--", ":", "-.")[i // 10 % 4]  # there are ten colours
+                norms.semilogy(*zip(*drawn, strict=True), dashes, label=plain(link))
+        loss.set(title=plain(name), yscale="log", ylabel="loss")
+        norms.set(xlabel="optimizer step", ylabel="gradient norm before clipping")
+        loss.legend(fontsize=8)
+        if norms.lines:
+            beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+            norms.legend(fontsize=8, **(beside if is_long else {}))
+    save(figure, path)
 
 
 def cost_picture(path: Path, rows: list[Row], looks: Mapping[str, Look]) -> None:
     """Tokens (and latent steps) and seconds per problem, latent against text, by rounds."""
-    figure, panels = plt.subplots(1, 2, figsize=(10.4, 4.2))
+    figure, panels = plt.subplots(1, 2, figsize=(10.4, 4.2), layout="constrained")
     task = sorted({row["task"] for row in rows})[0]
+    depths = sorted({r["rounds"] for r in rows if r["task"] == task})
     for name in ("latent", "text"):
         chosen = _deepest([r for r in rows if r["task"] == task and system_name(r) == name])
-        look = looks[name]
-        x = [r["rounds"] for r in chosen]
+        colour = {"color": looks[name].colour, "marker": looks[name].marker}
+        x, tokens = [r["rounds"] for r in chosen], [r["tokens"] for r in chosen]
         if name == "latent":
-            total = [r["tokens"] + r["latent_steps"] for r in chosen]
-            panels[0].plot(
-                x,
-                total,
-                color=look.colour,
-                marker=look.marker,
-                label="latent: tokens + latent steps",
-            )
-        panels[0].plot(
-            x,
-            [r["tokens"] for r in chosen],
-            color=look.colour,
-            marker=look.marker,
-            linestyle="--" if name == "latent" else "-",
-            label=f"{name}: text tokens",
-        )
-        panels[1].plot(
-            x,
-            [1000 * r["seconds"] for r in chosen],
-            color=look.colour,
-            marker=look.marker,
-            label=plain(look.label),
-        )
-    for panel, title in zip(
-        panels, ("per problem", "milliseconds per problem, batched"), strict=True
-    ):
-        panel.set(xlabel="rounds", title=f"{plain(task)}: {title}", ylim=(0, None))
-        panel.set_xticks(sorted({r["rounds"] for r in rows}))
+            steps = [r["tokens"] + r["latent_steps"] for r in chosen]
+            panels[0].plot(x, steps, **colour, label="latent: tokens + latent steps")
+            colour |= {"markerfacecolor": "white", "linestyle": "--"}
+        panels[0].plot(x, tokens, **colour, label=f"{name}: text tokens")
+        colour |= {"markerfacecolor": looks[name].colour, "linestyle": "-"}
+        seconds = [1000 * r["seconds"] for r in chosen]
+        panels[1].plot(x, seconds, **colour, label=plain(looks[name].label))
+    titles = ("per problem", "milliseconds per problem, batched")
+    for panel, title in zip(panels, titles, strict=True):
+        most = max(max(line.get_ydata()) for line in panel.lines)
+        panel.set(xlabel="rounds", title=f"{plain(task)}: {title}", ylim=(0, 1.15 * most or 1))
+        panel.set_xticks(depths)
         panel.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def sweep_picture(path: Path, rows: list[Row]) -> None:
@@ -176,15 +222,19 @@ def sweep_picture(path: Path, rows: list[Row]) -> None:
     panels[0][0].set_ylabel("rounds in training")
     figure.suptitle("accuracy, %")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
-def _finish(figure: Any, panel: Axes, path: Path) -> None:
-    handles, labels = panel.get_legend_handles_labels()
-    columns = max(2, int(figure.get_figwidth() // 2.6))  # a label needs about 2.6 inches
-    rows = -(-len(labels) // columns)
-    figure.legend(handles, labels, loc="lower center", ncols=columns, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.02 + 0.05 * rows, 1, 1))
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+def _legend(figure: Figure, entries: Mapping[str, Any]) -> None:
+    """Below the panels; the picture grows with it."""
+    if entries:
+        columns = max(2, int(figure.get_figwidth() // 2.6))  # a label needs about 2.6 inches
+        figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0),
+            ncols=columns,
+            fontsize=8,
+            frameon=False,
+        )

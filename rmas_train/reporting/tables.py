@@ -28,7 +28,7 @@ HEADER = (
 
 
 def percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
+    return "" if value is None else f"{100 * value:z.1f}"  # z: no "-0.0" from rounding
 
 
 def table_rows(rows: list[Row], systems: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -18,7 +18,7 @@ from rmas_train.engine.loading import load_agent
 from rmas_train.engine.prompt_batch import Agree, PrefixStore
 from rmas_train.errors import ConfigError
 from rmas_train.recursion import Team
-from rmas_train.runs.tables import Tables, check_rows, load_tables
+from rmas_train.runs.tables import Tables, check_columns, check_rows, load_tables
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import find_path
 from rmas_train.topology import build_topology
@@ -79,10 +79,12 @@ def load_run(
     topology = build_topology(config.topology, config.agents)
     tables = tables or load_tables(config, runtime)
     own = list(topology.agents) if names is None else list(names)
+    texts = prompt_texts(config, topology.agents)
+    check_columns(config, topology, texts, tables)
     agents, described = load_agents(config, runtime, own)
     prompts = {
-        n: make_prompt(agents[n], texts, f"{config.data.prompts}/{n}.yaml", topology.sources(n))
-        for n, texts in prompt_texts(config, own).items()
+        n: make_prompt(agents[n], texts[n], f"{config.data.prompts}/{n}.yaml", topology.sources(n))
+        for n in own
     }
     team = Team(agents, prompts, topology, config.links.edge_input)
     fingerprints = {n: described[n]["fingerprint"] for n in own}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,19 @@ import torch
 
 from rmas_train.compose import to_yaml
 from rmas_train.config import Config
-from rmas_train.errors import UserError
+from rmas_train.errors import StoppedError, UserError
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import check_writable, locked, write_json, write_text
-from rmas_train.support.output import clean, redacted, say, start_log, stop_log
+from rmas_train.support.output import (
+    clean,
+    file_only,
+    one_line,
+    rank,
+    redacted,
+    say,
+    start_log,
+    stop_log,
+)
 
 CLAIM = ".failed"
 
@@ -88,15 +98,17 @@ def stage_folder(
     check_writable(folder, "run_dir")
     write_text(folder / "config.yaml", to_yaml(config))
     write_json(folder / "environment.json", environment() | {"agents": dict(agents or {})})
+    say(f"full config: {folder / 'config.yaml'}")
     return folder
 
 
 def environment() -> dict[str, Any]:
     """Versions, hardware and the command, for every file with numbers."""
     program = Path(sys.argv[0])
-    name = "-m rmas_train" if program.name == "__main__.py" else os.path.relpath(program)
+    is_package = program.name == "__main__.py"
+    name = ["-m", "rmas_train"] if is_package else [os.path.relpath(program)]
     return {
-        "command": redacted(" ".join(["python", name, *sys.argv[1:]])),
+        "command": redacted(shlex.join(["python", *name, *sys.argv[1:]])),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
@@ -115,7 +127,7 @@ def _version(name: str) -> str | None:
 
 def is_main_process() -> bool:
     """Rank 0, or the only process; known before any back end starts."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 @contextmanager
@@ -142,13 +154,18 @@ def session(config: Config) -> Iterator[Runtime]:
         say(f"stage={config.stage}: {runtime.describe()}")
         yield runtime
         runtime.close()
-    except UserError as error:
-        say(f"error: {error}") if runtime.world > 1 and not runtime.is_main else None
+        file_only("ended without an error")
+    except UserError as error:  # the terminal is told once, where the command ends
+        file_only(f"{'stop' if isinstance(error, StoppedError) else 'error'}: {one_line(error)}")
         error.is_first = runtime.world == 1 or claim(run_dir, runtime.rank)
         raise
-    except Exception:  # any bug on any rank: the first one's traceback alone is printed
+    except Exception as error:  # any bug on any rank: the first one's traceback alone is printed
         if runtime.world == 1:
+            file_only(f"error: {one_line(error)}\n{traceback.format_exc()}")
             raise
         fail(run_dir, runtime.rank, runtime.world)
+    except KeyboardInterrupt:
+        file_only("stop: interrupted")
+        raise
     finally:
         stop_log()

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmas_train.agents.prompts import Prompt, tokenise, tokenise_whole
+from rmas_train.agents.prompts import (
+    Prompt,
+    check_texts,
+    columns_of,
+    tokenise,
+    tokenise_whole,
+)
 from rmas_train.config import Config, DataConfig
 from rmas_train.data.rows import Table, read_table, table_of
 from rmas_train.engine.inputs import fill_text
@@ -15,6 +21,7 @@ from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recipes.prepare import prepare
 from rmas_train.recursion import Team
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.topology import Topology
 
 Sequence_ = tuple[list[int], list[int]]
 
@@ -28,7 +35,7 @@ def role_sequences(
     feedback text, and a row whose feedback texts are empty stands for the first round.
     """
     agent, prompt = team.agents[name], team.prompts[name]
-    columns = incoming_columns(team, config, name)
+    columns = incoming_columns(team.topology, config, name)
     has_message = [any(row.get(c) for c in columns.values()) for row in rows]
     targets = tokenise_whole(agent, [str(row[config.role_texts[name]]) for row in rows])
     texts = {
@@ -47,23 +54,18 @@ def role_sequences(
     return sequences
 
 
-def incoming_columns(team: Team, config: DataConfig, name: str) -> dict[str, str]:
+def incoming_columns(topology: Topology, data: DataConfig, name: str) -> dict[str, str]:
     """Source -> column with the text that it sends to ``name``; others are left out."""
     columns = {}
-    for edge in team.topology.incoming(name):
-        texts = config.feedback_texts if edge.next_round else config.role_texts
+    for edge in topology.incoming(name):
+        texts = data.feedback_texts if edge.next_round else data.role_texts
         if edge.source in texts:
             columns[edge.source] = texts[edge.source]
     return columns
 
 
-def needed_columns(team: Team, config: DataConfig, name: str) -> set[str]:
-    """Columns that the inner stage reads in every row of an agent's table."""
-    own = {config.role_texts[name]} if name in config.role_texts else set()
-    return own | set(incoming_columns(team, config, name).values())
-
-
 Rows = Sequence[Mapping[str, Any]]
+Texts = Mapping[str, Mapping[str, Any]]  # agent -> texts of its prompt file
 
 
 @dataclass(frozen=True)
@@ -130,35 +132,60 @@ def inner_tables(config: Config, train: Table) -> dict[str, Table]:
     return {n: tables[files[n]] if n in files else train for n in names}
 
 
-def check_rows(config: Config, team: Team, tables: Tables) -> None:
-    """What the agents of this process need in the rows is there.
+def check_columns(config: Config, topology: Topology, texts: Texts, tables: Tables) -> None:
+    """What prompts, answers and stages read is in every row; known without agents.
+
+    Args:
+        config, topology, tables: of the run.
+        texts: agent -> texts of its prompt file.
 
     Raises:
         DataError: names file, line and column.
     """
     for table in (tables.train, tables.test):
-        table.require(["answer"], "what the decoder should write")
-    for prompt in team.prompts.values():
-        tables.train.require(prompt.columns, f"named in {prompt.file}")
-        tables.test.require(prompt.columns, f"named in {prompt.file}")
+        table.require_answers()
+    for name, own in texts.items():
+        file = f"{config.data.prompts}/{name}.yaml"
+        check_texts(name, own, file, topology.sources(name))
+        for table in (tables.train, tables.test):
+            table.require(columns_of(own), f"named in {file}")
     if config.stage in ("inner", "outer", "pipeline"):
-        check_inner_columns(config, team, tables)
+        _check_inner_columns(config, topology, texts, tables.inner)
+    if config.stage in ("outer", "pipeline") and (
+        config.training.outer.latents == "teacher_forced"
+    ):
+        senders = [n for n in topology.agents if n != topology.decoder]
+        columns = [config.data.role_texts[n] for n in senders if n in config.data.role_texts]
+        tables.train.require(columns, "for training.outer.latents=teacher_forced")
+
+
+def _check_inner_columns(
+    config: Config, topology: Topology, texts: Texts, inner: Mapping[str, Table]
+) -> None:
+    """Columns of the inner stage; all that one file lacks is named at once."""
+    for table in {t.path: t for t in inner.values()}.values():
+        readers = [n for n in texts if inner[n] is table]
+        columns = {config.data.role_texts[n] for n in readers if n in config.data.role_texts}
+        for name in readers:
+            columns |= set(incoming_columns(topology, config.data, name).values())
+            columns |= columns_of(texts[name])
+        table.require(
+            columns,
+            f"for the inner links of {', '.join(readers)}; name other columns with "
+            "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
+        )
+
+
+def check_rows(config: Config, team: Team, tables: Tables) -> None:
+    """The rows fit into the prompts of this process's agents.
+
+    Raises:
+        DataError: names file and line.
+    """
     if team.topology.decoder in team.agents:
         check_lengths(config, team, tables)
     for prompt in team.prompts.values():
         check_prompt(config, prompt, tables)
-
-
-def check_inner_columns(config: Config, team: Team, tables: Tables) -> None:
-    """Columns of the inner stage; all that one file lacks is named at once."""
-    for table in {t.path: t for t in tables.inner.values()}.values():
-        readers = [n for n in team.agents if tables.inner[n] is table]
-        columns = set().union(*(needed_columns(team, config.data, n) for n in readers))
-        table.require(
-            columns.union(*(team.prompts[n].columns for n in readers)),
-            f"for the inner links of {', '.join(readers)}; name other columns with "
-            "data.role_texts.<agent>=<column> and data.feedback_texts.<agent>=<column>",
-        )
 
 
 def check_prompt(config: Config, prompt: Prompt, tables: Tables) -> None:

@@ -23,6 +23,7 @@ from rmas_train.errors import ConfigError
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.placement import assign_devices, shard
 from rmas_train.runtime.zero import ZeroEngine, require_deepspeed, zero_options
+from rmas_train.support.reading import check_launched
 
 TORCHRUN = "torchrun --nproc-per-node {n} -m rmas_train ..."
 
@@ -75,9 +76,10 @@ def _refuse_lost_tasks(env: Mapping[str, str]) -> None:
         ("mpirun", "OMPI_COMM_WORLD_SIZE"),
         ("mpirun", "PMI_SIZE"),
     ):
-        if int(env.get(name) or 1) > 1:
+        tasks = env.get(name, "").strip()
+        if tasks.isdigit() and int(tasks) > 1:
             raise ConfigError(
-                f"{launcher} started {env[name]} tasks that do not know of each other; start one "
+                f"{launcher} started {tasks} tasks that do not know of each other; start one "
                 f"task per node, and in it {TORCHRUN.format(n='<processes>')}"
             )
     if "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env:
@@ -123,6 +125,7 @@ class Runtime:
     def __init__(self, config: RuntimeConfig) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
+        check_launched()
         self.backend = settle_backend(config)
         self.placement = config.placement
         self._accelerator = _accelerator(config, self.backend)
@@ -227,7 +230,17 @@ class Runtime:
 
 
 def _accelerator(config: RuntimeConfig, backend: str) -> Accelerator:
-    """Accelerate with every setting given here; its environment variables have no effect."""
+    """Accelerate with every setting given here; its environment variables have no effect.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        built = f"it was built for {torch.version.cuda}" if torch.version.cuda else "CPU build"
+        raise ConfigError(
+            f"runtime.device=cuda: PyTorch sees no GPU here ({built}); check nvidia-smi, "
+            "CUDA_VISIBLE_DEVICES and the installed torch, or set runtime.device=auto or cpu."
+        )
     has_gpu = config.device != "cpu" and torch.cuda.is_available()
     group: dict[str, Any] = {"timeout": timedelta(minutes=config.timeout_minutes)}
     if not backend.startswith("zero"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rmas_train.compose import import_plugins, to_dict
 from rmas_train.config import Config
+from rmas_train.errors import ConfigError, did_you_mean
 from rmas_train.links.folder import CARD
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory
@@ -19,7 +20,7 @@ from rmas_train.stages.train import check_layout, inner_share, run_inner, run_ou
 from rmas_train.support.output import say
 from rmas_train.support.reading import parse_json
 from rmas_train.tools.calls import Toolbox
-from rmas_train.topology import build_topology
+from rmas_train.topology import Topology, build_topology
 from rmas_train.training.callbacks import Callback, Step
 
 
@@ -103,7 +104,7 @@ def train_links(
 
 def check_early(config: Config, runtime: Runtime) -> Toolbox | None:
     """What cannot work is told before anything is loaded or trained; the tools, if any."""
-    build_topology(config.topology, config.agents)
+    check_options(config, runtime.is_main)
     if config.stage in ("outer", "pipeline"):
         check_layout(config, runtime.backend, runtime.placement)
     if config.stage not in ("eval", "pipeline"):
@@ -139,3 +140,93 @@ def is_finished(config: Config) -> bool:
     free = ("resume", "runtime", "tracking")
     same = all(made.get(k) == v for k, v in wanted.items() if k not in free)
     return config.stage == "pipeline" and is_newer and same
+
+
+def check_options(config: Config, is_main: bool = True) -> None:
+    """Options that agree with each other, and with what is installed.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    topology = build_topology(config.topology, config.agents)
+    check_names(config)
+    check_role_texts(config, topology)
+    check_reach(config, topology)
+    if config.tracking and is_main and config.stage in ("inner", "outer", "pipeline"):
+        from rmas_train.training.trackers import check_trackers
+
+        check_trackers(config.tracking)
+
+
+def check_names(config: Config) -> None:
+    """Agents and edges that ``data`` names exist.
+
+    Raises:
+        ConfigError: one does not; names the option and the nearest name.
+    """
+    known = [*config.agents, *config.topology.order]
+    for key in ("role_texts", "feedback_texts", "inner_files"):
+        _check_known(f"data.{key}", getattr(config.data, key), known, "agent")
+    edges = [f"{edge.source}-{edge.target}" for edge in config.topology.edges]
+    _check_known("data.translations", config.data.translations, edges, "edge")
+
+
+def _check_known(key: str, named: Iterable[str], known: Iterable[str], what: str) -> None:
+    for name in named:
+        if name not in known:
+            raise ConfigError(f"{key}.{name}: no such {what}. {did_you_mean(name, set(known))}")
+
+
+def check_role_texts(config: Config, topology: Topology) -> None:
+    """Every agent has a role text where training reads one.
+
+    Raises:
+        ConfigError: names the agent and the option.
+    """
+    training, given = config.training, config.data.role_texts
+    inner, outer = (config.stage in ("pipeline", s) for s in ("inner", "outer"))
+    if inner and training.inner.objective == "cosine":
+        for name in topology.agents:
+            if name not in given:
+                raise ConfigError(
+                    f"stage=inner needs a text that {name} should write; set "
+                    f"data.role_texts.{name}=<column>."
+                )
+    if outer and training.outer.latents == "teacher_forced":
+        for name in topology.agents:
+            if name not in given and name != topology.decoder:
+                raise ConfigError(
+                    f"training.outer.latents=teacher_forced needs a text of {name}; set "
+                    f"data.role_texts.{name}=<column>."
+                )
+
+
+def check_reach(config: Config, topology: Topology) -> None:
+    """At every depth of the outer stage a gradient reaches a link from the decoder's answer.
+
+    Raises:
+        ConfigError: at the smallest depth it reaches none; names depths that work.
+    """
+    options = config.training.outer
+    if config.stage not in ("outer", "pipeline") or options.objective != "answer":
+        return
+    least = config.rounds if options.depth == "fixed" else 1
+    if _reached(config, topology, least):
+        return
+    depths = range(least + 1, least + len(topology.agents) + 2)
+    works = next((d for d in depths if _reached(config, topology, d)), None)
+    remedy = "" if works is None else f"set training.outer.depth=fixed and rounds={works}, or "
+    raise ConfigError(
+        f"topology.decoder={topology.decoder} with training.outer.depth={options.depth}: at "
+        f"rounds={least} no link can be reached by a gradient from its answer, because no message "
+        f"arrives before it; {remedy}choose another decoder."
+    )
+
+
+def _reached(config: Config, topology: Topology, rounds: int) -> set[str]:
+    """Edges, and with ``train_inner`` agents, that a gradient can reach at this depth."""
+    options = config.training.outer
+    found = set(topology.live_edges(rounds, options.gradient_rounds))
+    if options.train_inner:
+        found |= topology.rolling_agents(rounds, options.gradient_rounds)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rmas_train.errors import ConfigError, LinksError
+from rmas_train.errors import ConfigError, LinksError, WriteError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 HUB_REPOSITORY = re.compile(r"models--[\w.-]+")
@@ -31,18 +32,84 @@ def find_path(name: str) -> Path | None:
     return None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.tmp{os.getpid()}")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors' writer is not Python
+TORCH_WRITER = ("PytorchStreamWriter failed", "iostream error")
+
+
+def write_failure(error: Exception) -> str | None:
+    """Why something could not be written; None if the error is about something else."""
+    if isinstance(error, WriteError):
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.strerror
+    found = OS_ERROR.search(str(error))
+    if found is not None:
+        return os.strerror(int(found[1]))
+    is_torch = any(sign in str(error) for sign in TORCH_WRITER)
+    return "no space, or no permission" if is_torch else None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Writes to ``path`` alone; what the system refuses is one line.
+
+    Raises:
+        WriteError: names ``path`` and the reason.
+    """
     try:
-        with work.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)  # where it has not taken its place
+        yield
+    except Exception as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
+        failure = WriteError(
+            f"{path}: cannot be written ({reason}); what was there before is as it was. Free "
+            "space, mend the permissions, or choose another folder."
+        )
+        failure.strerror = reason
+        raise failure from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically.
+
+    Raises:
+        WriteError: it cannot be written; a file that was there stays.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """See ``write_text``."""
+    work = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with work.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            work.replace(path)
+        finally:
+            work.unlink(missing_ok=True)  # where it has not taken its place
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, or nothing.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    with writing(path):
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except OSError:
+            if path.exists():
+                os.truncate(path, size)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,23 +118,44 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that replaces ``path`` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary folder that replaces ``path`` when the block ends without an error.
+
+    Raises:
+        WriteError: it cannot be written; a folder that was there stays.
+    """
     work = path.with_name(f".{path.name}.tmp{os.getpid()}")
     old = path.with_name(f".{path.name}.old{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
     try:
-        yield work
-        for file in (*work.iterdir(), work):
-            _sync(file)
-        if path.exists():
-            path.rename(old)
-        work.rename(path)
-        _sync(path.parent)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+        with _writing_inside(path, work):
+            yield work
+        with writing(path):
+            for file in (*work.iterdir(), work):
+                _sync(file)
+            if path.exists():
+                path.rename(old)
+            work.rename(path)
+            _sync(path.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _writing_inside(path: Path, work: Path) -> Iterator[None]:
+    """What fills a new folder also reads: errors of reading elsewhere stay what they are."""
+    try:
+        yield
+    except Exception as error:
+        is_write = not isinstance(error, OSError) or error.errno in FULL
+        name = getattr(error, "filename", None)
+        if is_write or (name is not None and Path(os.fsdecode(name)).is_relative_to(work)):
+            with writing(path):
+                raise
+        raise
 
 
 @contextmanager

@@ -6,6 +6,7 @@ sweep folders, so it is refused; in texts that are not ours to refuse it is repl
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -58,9 +59,18 @@ def clean(text: str) -> str:
     return printable(redacted(text))
 
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # with and without a file's name
+
+
 def one_line(error: object) -> str:
     """An error's text as one line for the user."""
     return shorten(clean(" ".join(str(error).splitlines())))
+
+
+def rank(env: Mapping[str, str] = os.environ) -> int:
+    """This process's number; 0 alone, and where the environment says nothing that can be read."""
+    text = env.get("RANK", "0").strip()
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def exit_code(
@@ -83,9 +93,10 @@ def exit_code(
             print(f"{prefix}{one_line(error)}", file=sys.stderr)
         return error.exit_code
     except OSError as error:  # a full disk, a folder where a file should be, no permission
-        if error.filename is None:
+        if error.filename is None and error.errno not in DISK:
             raise
-        line = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk."
+        where = f"{error.filename}: " if error.filename is not None else ""
+        line = f"{where}{error.strerror}; check the path, its permissions and the disk."
         print(f"error: {one_line(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -160,12 +171,25 @@ class CleanFormatter(logging.Formatter):
         return clean(super().format(record)).replace("\n", "\n  ")
 
 
+class LogFile(logging.FileHandler):
+    """A log that cannot be written on is told once; the run goes on."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        del record
+        if not self.told:
+            self.told = True
+            reason = one_line(sys.exc_info()[1])
+            print(f"warning: {self.baseFilename}: {reason}; lines are missing")
+
+
 def start_log(run_dir: Path, rank: int) -> None:
     """Rank 0 writes to the terminal; every rank writes to the file, with its number."""
     stop_log()
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    file = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    file = LogFile(run_dir / "run.log", encoding="utf-8")
     file.setFormatter(CleanFormatter(FORMAT, defaults={"rank": rank}))
     LOGGER.addHandler(file)
     if rank == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -46,13 +47,13 @@ def parse_json(text: str) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML that holds plain data.
+    """Parse YAML that holds plain data, and in which no key occurs twice.
 
     Raises:
         ValueError: not YAML, or a value or anchor that cannot be read.
     """
     try:
-        value = yaml.safe_load(text)
+        value = UniqueKeys(text).get_single_data()
         if (nodes := _nodes(value, {})) > MOST_NODES:
             raise ValueError(f"anchors that multiply to {short(nodes)} values")
     except yaml.YAMLError as error:
@@ -67,6 +68,21 @@ def parse_yaml(text: str) -> Any:
     except (TypeError, KeyError, IndexError, AttributeError) as error:  # PyYAML's constructors
         raise ValueError("a tag whose value does not fit it") from error
     return value
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """PyYAML's safe loader takes the last of two equal keys; this one refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                problem = f"key {short(key.value)} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -161,6 +177,59 @@ def _check_scalar(value: Any, hint: type, key: str) -> None:
 def _check_is(fits: bool, value: Any, wanted: str, key: str) -> None:
     if not fits:
         raise ValueError(f"{f'key {key}' if key else 'it'} is {short(value)}, not {wanted}")
+
+
+# Variable -> the smallest and the largest number that it may have. LOCAL_RANK=-1: not launched.
+RANGES = {
+    "RANK": (0, 10**6),
+    "WORLD_SIZE": (1, 10**6),
+    "LOCAL_RANK": (-1, 10**6),
+    "LOCAL_WORLD_SIZE": (1, 10**6),
+    "MASTER_PORT": (0, 65535),
+}
+REMEDY = (
+    "start several processes with torchrun --nproc-per-node <processes> -m rmas_train ..., or "
+    "unset {} to run one"
+)
+
+
+def check_launched(env: Mapping[str, str] = os.environ) -> None:
+    """The variables of a launcher are numbers that fit each other.
+
+    Raises:
+        ConfigError: names the variable, its value, and what to do.
+    """
+    numbers = {name: _number(name, env[name]) for name in RANGES if name in env}
+    world, local = numbers.get("WORLD_SIZE", 1), numbers.get("LOCAL_RANK", -1)
+    seen = ", ".join(f"{name}={numbers[name]}" for name in numbers)
+    if world > 1 or local >= 0:
+        needed = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+        if missing := [name for name in needed if not env.get(name)]:
+            raise ConfigError(
+                f"the environment has {seen}, but no {', no '.join(missing)}; "
+                f"{REMEDY.format(' and '.join(numbers))}."
+            )
+    pairs = (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    for name, total in pairs:
+        if numbers.get(name, 0) >= numbers.get(total, 1 if name == "RANK" else 10**6):
+            raise ConfigError(
+                f"the environment has {name}={numbers[name]}, but {total}="
+                f"{numbers.get(total, 'nothing')}; {REMEDY.format(' and '.join(numbers))}."
+            )
+
+
+def _number(name: str, text: str) -> int:
+    least, most = RANGES[name]
+    try:
+        value = int(text)
+    except ValueError:
+        value = None
+    if value is None or not least <= value <= most:
+        raise ConfigError(
+            f"environment variable {name}={text!r}: not a whole number from {least} to {most}; "
+            f"{REMEDY.format(name)}."
+        )
+    return value
 
 
 WIDTH = 80  # columns of a help text, whatever the terminal

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rmas_train.channels import LatentChannel
+from rmas_train.data.rows import check_text
 from rmas_train.engine.inputs import LatentMessage
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.links.modules import LinkSet
@@ -69,7 +70,9 @@ class System:
             batch_size: rows per forward.
             interventions: change each message on its way, see ``Recursion.unroll``.
         """
-        if not questions:
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size!r}: give a whole number, 1 or more.")
+        if isinstance(questions, Sequence) and not questions and not isinstance(questions, str):
             return []
         rows = self._rows(questions)
         rounds, latent_length = self._depth(rounds, latent_length)
@@ -78,8 +81,6 @@ class System:
         else:  # chunk by chunk, each with its prefixes kept
             parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
         recursion = self._recursion(latent_length, in_buffer=True)
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}: give 1 or more.")
         calls = self.team.topology.live_calls(rounds)  # the last one rolls nothing out
         answers = []
         for part in parts:
@@ -135,7 +136,7 @@ class System:
     def _depth(self, rounds: int | None, latent_length: int | None) -> tuple[int, int]:
         rounds = self.rounds if rounds is None else rounds
         latent_length = self.latent_length if latent_length is None else latent_length
-        numbers = isinstance(rounds, int) and isinstance(latent_length, int)
+        numbers = type(rounds) is int and type(latent_length) is int
         if not numbers or rounds < 1 or latent_length < 0:
             raise ConfigError(
                 f"rounds={rounds}, latent_length={latent_length}: give rounds of 1 or more and a "
@@ -143,21 +144,26 @@ class System:
             )
         return rounds, latent_length
 
-    def _rows(self, questions: Sequence[Question]) -> list[Mapping[str, Any]]:
+    def _rows(self, questions: Iterable[Question]) -> list[Mapping[str, Any]]:
         if isinstance(questions, str | Mapping):
             what = "one text" if isinstance(questions, str) else "one row"
             raise DataError(f"questions is {what}, {questions!r}; give a list of questions.")
-        for i, question in enumerate(questions):
+        if not isinstance(questions, Iterable):
+            raise DataError(f"questions is {questions!r}; give a list of questions.")
+        asked = list(questions)
+        for i, question in enumerate(asked):
             if not isinstance(question, str | Mapping):
                 raise DataError(f"question {i} is {question!r}; give a text, or named columns.")
-        if not questions:
+        if not asked:
             raise DataError("there are no questions; give one or more.")
-        rows = [{"question": q} if isinstance(q, str) else q for q in questions]
-        needed = set().union(*(p.columns for p in self.team.prompts.values()))
+        rows = [{"question": q} if isinstance(q, str) else q for q in asked]
+        needed = sorted(set().union(*(p.columns for p in self.team.prompts.values())))
         for i, row in enumerate(rows):
-            missing = sorted(needed - set(row))
+            missing = [column for column in needed if column not in row]
             if missing:
                 raise DataError(f"question {i}: no column {missing[0]}, which a prompt names.")
+            for column in needed:
+                check_text(row, column, f"question {i}", "named in a prompt")
         return rows
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,14 +38,34 @@ def restore_system(path: Path, agents: Mapping[str, str], device: str | torch.de
     Raises:
         LinksError: damaged folder, inner links only, or other agents than trained with.
         AgentError: an agent cannot be loaded.
+        ConfigError: ``agents`` names another one.
     """
     card = read_card(path)
+    check_given(agents, card)
     if card.rounds is None or card.latent_length is None:
         raise LinksError(f"{path}: inner links only; train the outer links with stage=outer first.")
     try:
         return _restore(path, card, agents, device)
     except (ConfigError, DataError) as error:  # what the card says of topology, links and prompts
         raise LinksError(f"{path / CARD}: {error}") from error
+
+
+def check_given(agents: Any, card: LinksCard) -> None:
+    """``agents`` says where agents are that the card names.
+
+    Raises:
+        ConfigError: it is no such mapping; names what is wrong.
+    """
+    if not isinstance(agents, Mapping):
+        raise ConfigError(f"agents={agents!r}: give a dict, agent -> folder or hub id.")
+    for name, where in agents.items():
+        if name not in card.agents:
+            raise ConfigError(
+                f"agents={{{name!r}: ...}}: the links have no agent '{name}'. "
+                f"{did_you_mean(name, card.agents)}"
+            )
+        if not isinstance(where, str | PathLike):
+            raise ConfigError(f"agents={{{name!r}: {where!r}}}: give a folder or a hub id.")
 
 
 def _restore(
@@ -72,17 +94,10 @@ def _restore(
 def load_agents_of(
     card: LinksCard, agents: Mapping[str, str], device: str | torch.device
 ) -> dict[str, Agent]:
-    """The agents that a card names; roles of one model share its weights.
-
-    Raises:
-        ConfigError: ``agents`` names another one.
-    """
-    for name in agents:
-        if name not in card.agents:
-            raise ConfigError(f"agents={name}: {did_you_mean(name, card.agents)}")
+    """The agents that a card names; roles of one model share its weights."""
     where = {
         name: AgentConfig(
-            model=agents.get(name, made["model"]),
+            model=fspath(agents.get(name, made["model"])),
             **{key: made[key] for key in LOADED_AS if key in made},
         )
         for name, made in card.agents.items()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import secrets
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from rmas_train.errors import ConfigError
-from rmas_train.support.files import write_text
+from rmas_train.support.files import append_line, write_text
 from rmas_train.support.output import file_only, say
 from rmas_train.support.reading import check_type, parse_json
 from rmas_train.training.optimizer import DeadLinkWatch
@@ -30,6 +33,7 @@ class Step:
     Attributes:
         loss: sum of the terms' means.
         gradient_norms: per link, before clipping; 0 where no gradient arrived.
+        tokens: that the loss counts, over all ranks (terms of an objective of one's own).
     """
 
     step: int
@@ -38,6 +42,7 @@ class Step:
     lr: float
     gradient_norms: dict[str, float]
     seconds: float
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,7 @@ class MetricsFile(Callback):
             "gradient_norms": step.gradient_norms,
             "seconds": step.seconds,
         }
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self._path, json.dumps(line))
 
 
 def _step_of(line: str) -> int | None:
@@ -147,12 +151,19 @@ def _step_of(line: str) -> int | None:
     return step if isinstance(step, int) else None
 
 
-class ProgressBar(Callback, AbstractContextManager["ProgressBar"]):
-    """A bar on a terminal; plain lines, every 10%, in the log and where output goes to a file."""
+LINE_SECONDS = 60.0
 
-    def __init__(self, title: str, steps: int) -> None:
-        self._title, self._steps = title, steps
-        self._smooth = 0.0
+
+class ProgressBar(Callback, AbstractContextManager["ProgressBar"]):
+    """A bar on a terminal; plain lines in the log and where output goes to a file.
+
+    Lines are written every 10% of the steps, and after ``seconds`` without one.
+    """
+
+    def __init__(self, title: str, steps: int, seconds: float = LINE_SECONDS) -> None:
+        self._title, self._steps, self._every = title, steps, seconds
+        self._smooth = self._tokens = 0.0
+        self._told = time.monotonic()
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
@@ -180,21 +191,44 @@ class ProgressBar(Callback, AbstractContextManager["ProgressBar"]):
             self._bar.stop()
 
     def begin(self, step: int) -> None:
+        self._told = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=step)
 
     def __call__(self, step: Step) -> None:
-        self._smooth = 0.9 * self._smooth + 0.1 * step.seconds if self._smooth else step.seconds
-        left = (self._steps - step.step - 1) * self._smooth
-        numbers = (
-            f"loss {step.loss:.4f}  rounds {step.rounds}  lr {step.lr:.1e}  "
-            f"{1 / max(self._smooth, 1e-9):.1f} steps/s"
-        )
+        is_first = not self._smooth
+        self._smooth = step.seconds if is_first else 0.9 * self._smooth + 0.1 * step.seconds
+        self._tokens = step.tokens if is_first else 0.9 * self._tokens + 0.1 * step.tokens
+        numbers = self._numbers(step)
         if self._bar:
             self._bar.update(self._task, completed=step.step + 1, numbers=numbers)
-        if (step.step + 1) % max(1, self._steps // 10) == 0:
+        if self._is_due(step):
+            self._told = time.monotonic()
+            left = (self._steps - step.step - 1) * self._smooth
             write = file_only if self._bar else say
-            write(f"{self._title} {step.step + 1}/{self._steps}  {numbers}  ETA {left:.0f}s")
+            write(
+                f"{self._title} {step.step + 1}/{self._steps}  {numbers}  {memory()}  "
+                f"ETA {left:.0f}s"
+            )
+
+    def _is_due(self, step: Step) -> bool:
+        is_tenth = (step.step + 1) % max(1, self._steps // 10) == 0
+        return is_tenth or time.monotonic() - self._told >= self._every
+
+    def _numbers(self, step: Step) -> str:
+        seconds = max(self._smooth, 1e-9)
+        return (
+            f"loss {step.loss:.4f}  rounds {step.rounds}  lr {step.lr:.1e}  "
+            f"{1 / seconds:.1f} steps/s  {self._tokens / seconds:.0f} target tokens/s"
+        )
+
+
+def memory() -> str:
+    """The most memory that this process has had: of its GPU, or else of the machine."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return f"GPU peak {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return f"peak {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GiB"
 
 
 class Tracker(Callback):
@@ -214,9 +248,10 @@ class Tracker(Callback):
             try:
                 tracker = self._make(name, step)
                 tracker.start()
-            except (ImportError, NameError) as error:
+            except Exception as error:  # wandb's, its server's, its HTTP library's
                 raise ConfigError(
-                    f"tracking={name}: not installed; pip install 'rmas_train[track]'."
+                    f"tracking={name}: cannot start ({type(error).__name__}: {error}); mend it, "
+                    "set WANDB_MODE=offline for wandb, or leave tracking out."
                 ) from error
             self._trackers.append(tracker)
 

@@ -152,7 +152,7 @@ def train(
             rows, rounds = sampler.rows(step), sampler.depths[step]
             with explained_memory():
                 micro = micro_batches(rows, config, runtime.world, share_of)
-                loss = _accumulate(objective, engine, micro, rounds, runtime)
+                loss, tokens = _accumulate(objective, engine, micro, rounds, runtime)
             norms = gradient_norms(groups, engine.gradient)
             lr = schedule.get_last_lr()[0]
             _check_finite(Step(step, rounds, loss, lr, norms, 0.0), rows)
@@ -162,7 +162,7 @@ def train(
             optimizer.set_factors(clip_factors(norms, config.clip_norm, config.clip_scope))
             engine.step()
             schedule.step()
-            record = Step(step, rounds, loss, lr, norms, time.perf_counter() - began)
+            record = Step(step, rounds, loss, lr, norms, time.perf_counter() - began, tokens)
             for callback in told:
                 callback(record)
         if saver:
@@ -194,8 +194,8 @@ def _accumulate(
     micro: list[list[int]],
     rounds: int,
     runtime: Runtime,
-) -> float:
-    """Forward and backward of every micro-batch; the loss over all ranks."""
+) -> tuple[float, int]:
+    """Forward and backward of every micro-batch; the loss and its tokens, over all ranks."""
     counts_K = runtime.sum(torch.stack([objective.count(rows) for rows in micro]).sum(0))
     total_K = torch.zeros_like(counts_K, dtype=torch.float32)
     for i, rows in enumerate(micro):
@@ -209,7 +209,8 @@ def _accumulate(
                 )
             engine.backward((sums_K / counts_K.clamp_min(1)).sum())
         total_K += sums_K.detach()
-    return (runtime.sum(total_K) / counts_K.clamp_min(1)).sum().item()
+    loss = (runtime.sum(total_K) / counts_K.clamp_min(1)).sum().item()
+    return loss, int(counts_K.sum().item())
 
 
 def _check_terms(objective: Objective, sums_K: Any, counts_K: Tensor) -> None:

@@ -226,7 +226,8 @@ def test_a_run_says_what_differs_and_nothing_else(capsys, overrides, workspace):
     for line in ("rounds=2 (experiment: 3)", "stage=inner (experiment: pipeline)"):
         assert f"changed: {line}\n" in out
     assert "changed: seed=5 (experiment: 0)" in out and "weight_decay" not in out
-    assert f"full config: {workspace}/run/inner/config.yaml" in out
+    assert "\nfull config: the same command with --show\n" in out
+    assert f"\nfull config: {workspace}/run/inner/config.yaml\n" in out
     assert "steps=3 (experiment: 400)" in out
 
 

@@ -54,3 +54,13 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback():
     command = f"{sys.executable} -m rmas_train --help | head -n 1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("Usage") and done.stderr == ""
+
+
+def test_output_on_a_full_disk_is_one_line():
+    for flag in ("--help", "--show"):
+        command = [sys.executable, "-m", "rmas_train", flag]
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        (line,) = done.stderr.splitlines()[-1:]
+        assert done.returncode == 2 and line.startswith("error: ") and "No space left" in line
+        assert "Traceback" not in done.stderr

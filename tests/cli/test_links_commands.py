@@ -192,3 +192,16 @@ def test_the_report_of_a_run_says_how_far_links_moved(overrides, workspace, caps
         (workspace / "run" / "outer" / "links" / file.name).write_bytes(file.read_bytes())
     assert main(["links", "report", "run", "--draws", "2"]) == 0
     assert "equal to its start" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_import_takes_its_options_from_a_file(theirs, options, workspace, capsys):
+    """The same links as from typed options."""
+    assert main(["links", "import", str(theirs), *options, "latent_length=3"]) == 0
+    typed = (workspace / "run" / "outer" / "links" / "links.json").read_bytes()
+    (workspace / "my.yaml").write_text("experiment: relay\nlatent_length: 3\n")
+    command = ["links", "import", str(theirs), "--config", f"{workspace}/my.yaml", *options]
+    assert main([*command, f"run_dir={workspace}/again"]) == 0
+    assert (workspace / "again" / "outer" / "links" / "links.json").read_bytes() == typed
+    (workspace / "my.yaml").write_text("latent_lenght: 3\n")
+    fails(capsys, [*command, f"run_dir={workspace}/no"], "my.yaml", "Did you mean 'latent_length'")
+    fails(capsys, [*command[:3], "--config", "none.yaml"], "--config none.yaml: no such file")

@@ -82,7 +82,8 @@ def test_from_python(plugin, workspace):
         (["plugins=[broken_links]"], ["broken_links", "ZeroDivisionError: division by zero"]),
         (["plugins=[leaving_links]"], ["leaving_links", "SystemExit: 3"]),
         (["plugins=[a/b.py]"], ["a/b.py", "write my_module for my_module.py"]),
-        (["plugins=thick_links"], ["plugins", "plugins=[my_module]"]),
+        (["plugins={thick_links: 1}"], ["plugins", "plugins=[my_module]"]),
+        (["plugins=nowhere_links"], ["nowhere_links", "ModuleNotFoundError"]),
         (["links.variant=thick"], ["links.variant=thick", "plugins=[<its module>]"]),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from hostile.case import Case
-from rmas_train.errors import one_line
+from rmas_train.errors import escaped
 
 REMEDY = re.compile(
     r"; |Did you mean|See --help|Known: |\b(set|give|choose|use|write|add|remove|mend|make|train"
@@ -75,7 +75,7 @@ def needles(case: Case) -> set[str]:
             key.split(".")[0],
             value[:30],
             typed[:30],
-            one_line(value.strip("'"))[:30],
+            escaped(value.strip("'"))[:30],
         }
     return {f for f in found if f.strip()}
 

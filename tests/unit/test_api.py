@@ -8,7 +8,7 @@ from tiny import make_rows
 
 import rmas_train
 from rmas_train.api import evaluate, load, train
-from rmas_train.errors import CheckpointError, ConfigError, DataError, LinksError
+from rmas_train.errors import CheckpointError, ConfigError, DataError
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.training.callbacks import Callback
 
@@ -217,5 +217,5 @@ def test_inner_links_of_other_prompts_are_not_taken(options, workspace, capsys):
 
 
 def test_an_unknown_agent_of_load_is_named(trained, workspace):
-    with pytest.raises(LinksError, match="plannr.*Did you mean 'planner'"):
+    with pytest.raises(ConfigError, match="plannr.*Did you mean 'planner'"):
         load(workspace / "run", agents={"plannr": "x"})

@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from tiny import make_links, make_rows
 
-from rmas_train.config import RuntimeConfig, TrainingConfig
+from rmas_train.config import Config, RuntimeConfig, TrainingConfig
 from rmas_train.data.rows import Table
 from rmas_train.data.sampling import Sampler
+from rmas_train.errors import DataError, StoppedError
 from rmas_train.objectives.outer import OuterObjective
+from rmas_train.runs.session import session
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.training.callbacks import Callback, by_name
+from rmas_train.support.output import start_log, stop_log
+from rmas_train.training.callbacks import Callback, ProgressBar, Step, by_name
 from rmas_train.training.loop import train
 from rmas_train.training.optimizer import gradient_norms
 from rmas_train.training.saver import Saver
@@ -96,3 +100,50 @@ def test_a_plain_function_is_told_after_each_step(team):
     losses = []
     trained(team, [lambda step: losses.append(step.loss)])
     assert len(losses) == 3
+
+
+def test_a_line_is_written_every_tenth_and_when_time_has_passed(tmp_path):
+    """With tokens per second, from what the loop counts, and memory."""
+    start_log(tmp_path, rank=1)
+    for seconds in (3600.0, 0.0):
+        bar = ProgressBar("outer", 30, seconds)
+        bar.begin(0)
+        for step in range(4):
+            bar(Step(step, 2, 1.5, 1e-3, {}, 0.5, tokens=40))
+    stop_log()
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert [line.split()[4:6] for line in lines] == [["outer", f"{n}/30"] for n in (3, 1, 2, 3, 4)]
+    for line in lines:
+        assert "2.0 steps/s  80 target tokens/s" in line and "GiB  ETA" in line
+
+
+def test_the_loop_counts_tokens(team):
+    steps = []
+    trained(team, [steps.append], steps=1)
+    tokenizer = team.agents["solver"].tokenizer
+    whole = [len(tokenizer(r["answer"])["input_ids"]) + 1 for r in make_rows(8)]
+    assert min(whole) * 4 <= steps[0].tokens <= max(whole) * 4
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DataError("rows.jsonl, line 3: no answer"), "error: rows.jsonl, line 3: no answer"),
+        (StoppedError("stopped by SIGTERM before step 2", 15), "stop: stopped by SIGTERM"),
+        (ZeroDivisionError("a bug"), "error: a bug"),
+        (KeyboardInterrupt(), "stop: interrupted"),
+        (None, "ended without an error"),
+    ],
+)
+def test_the_log_ends_with_what_ended_the_run(tmp_path, error, line):
+    config = Config(run_dir=str(tmp_path), runtime=RuntimeConfig(device="cpu"))
+    try:
+        with session(config):
+            if error is not None:
+                raise error
+    except BaseException as raised:
+        assert raised is error
+    text = (tmp_path / "run.log").read_text()
+    last = [part for part in text.splitlines() if not part.startswith("  ")][-1]
+    assert line in last
+    assert ("Traceback" in text) == isinstance(error, ZeroDivisionError)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rmas_train.config import Config, DataConfig
-from rmas_train.data.rows import read_table
+from rmas_train.data.rows import check_answer, read_table
 from rmas_train.data.sampling import Sampler, depth_at, share
 from rmas_train.errors import DataError
 from rmas_train.evaluation.graders import PatternGrader
@@ -38,6 +38,46 @@ def test_missing_files_and_columns(tmp_path):
     path.write_text(json.dumps({"question": "a", "awnser": "b"}))
     with pytest.raises(DataError, match="line 1: no text column 'answer'.*Did you mean 'awnser'"):
         PatternGrader(Config()).check(read_table(path))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (42, """'answer' is 42, a number, not a text.*write "42", in quotes"""),
+        (float("nan"), "'answer' is NaN, a number.*give a text"),
+        (["a", "b"], r"""'answer' is \["a", "b"\], a list"""),
+        (None, "'answer' is null, not a text"),
+        (True, "'answer' is true, true or false, not a text"),
+        ({"a": "b" * 99}, """'answer' is {"a": "b+..., an object"""),
+        (" \n\t", "'answer' is blank.*fill it in"),
+    ],
+)
+def test_an_answer_that_is_no_text_is_told_with_its_type(tmp_path, answer, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "a", "answer": answer}))
+    with pytest.raises(DataError, match=f"rows.jsonl, line 1: column {message}"):
+        PatternGrader(Config()).check(read_table(path))
+    with pytest.raises(DataError, match=f"row 0: column {message}"):
+        check_answer({"answer": answer}, "evaluation.benchmarks=own, row 0")
+
+
+def test_the_default_pattern_compares_whole_texts():
+    """Stripped, over several lines; as the pattern before it, where there is one line."""
+    default, before = PatternGrader(Config()), grader(r"^\s*(?P<answer>.+?)\s*$")
+    for text in ("4", " 4 ", "a b\n", "\n\tx y  z \r\n", "x" * 50_000 + " " * 50_000):
+        assert default.read(text) == before.read(text) == text.strip()
+    lines = "def f(x):\n    return x\n\n\nprint(f(1))"
+    assert default.read(f"\n {lines}  \n") == lines
+    assert default.read(" \n ") is default.read("") is None
+    assert default.grade({"answer": lines}, f"{lines}\n").right
+    assert not default.grade({"answer": lines}, lines.replace("    ", "  ")).right
+    assert not default.grade({"answer": lines}, lines.splitlines()[0]).right
+
+
+def test_a_pattern_that_reads_one_line_says_how_it_reads_several(table):
+    rows = [{"question": "a", "answer": "b\nc", "_line": 1}]
+    with pytest.raises(DataError, match=r"\(\?s\) at its beginning"):
+        grader("^(?P<answer>.+)$").check(table(rows))
 
 
 def test_binary_files_are_refused(tmp_path):

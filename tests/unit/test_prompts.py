@@ -107,3 +107,41 @@ def test_bad_prompt_files_are_named(tmp_path, content, message):
         make_prompt(make_agent("planner"), texts, str(tmp_path / "planner.yaml"), ["critic"])
     assert "planner.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mark", "remedy"),
+    [
+        ("<< question >>", "write <<question>>, without spaces"),
+        ("<<question >>", "write <<question>>"),
+        ("<<message: critic>>", "write <<message:critic>>"),
+        ("<< task : finish >>", "write <<task:finish>>"),
+        ("<<mesage:critic>>", "marks are <<column>>"),
+        ("<<my-column>>", "marks are <<column>>"),
+        ("<<1st>>", "marks are <<column>>"),
+        ("<<question>", "write <<question>>, without spaces and with two brackets"),
+    ],
+)
+@pytest.mark.parametrize("key", ["user", "user_first"])
+def test_what_looks_like_a_mark_and_is_none(tmp_path, key, mark, remedy):
+    texts = {"user": "<<message:critic>>"}
+    texts[key] = f"{texts.get(key, '')} {mark}"
+    path = tmp_path / "solver.yaml"
+    path.write_text(json.dumps(texts))
+    with pytest.raises(DataError) as caught:
+        read_prompt(tmp_path, "solver", None, None)
+    assert str(caught.value).startswith(f"{path}: key '{key}': {mark} is no mark here; {remedy}")
+
+
+def test_a_mark_in_the_system_turn_is_refused(tmp_path):
+    path = tmp_path / "solver.yaml"
+    path.write_text(json.dumps({"user": "a", "system": "see <<question>>"}))
+    with pytest.raises(DataError, match="<<question>> is no mark here; the system turn takes none"):
+        read_prompt(tmp_path, "solver", None, None)
+
+
+def test_code_is_no_mark(tmp_path):
+    text = 'cout << "a"; cin >> x; vector<vector<int>> y; 1 << 3; cat <<EOF; a << b'
+    texts = {"user": text, "user_first": text, "system": text}
+    (tmp_path / "solver.yaml").write_text(json.dumps(texts))
+    assert read_prompt(tmp_path, "solver", None, None) == texts
