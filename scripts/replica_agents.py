@@ -14,7 +14,15 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+)
 
 NARROWER = 32
 NO_SYSTEM = (
@@ -31,9 +39,13 @@ CHATS: dict[str, tuple[str, list[str], bool]] = {
         ["<|im_end|>", "<|im_start|>"],
         True,
     ),
-    "llama": (
-        EACH
-        + "<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}<|eot_id|>"
+    "llama": (  # prints a date before everything else, and strips texts
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}"
+        "{% endif %}<|start_header_id|>system<|end_header_id|>\n\nToday Date: {{ date_string }}\n\n"
+        "{% if messages[0].role == 'system' %}{{ messages[0].content | trim }}"
+        "{% set messages = messages[1:] %}{% endif %}<|eot_id|>"
+        + EACH
+        + "<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>"
         + LAST
         + "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
         ["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"],
@@ -42,21 +54,30 @@ CHATS: dict[str, tuple[str, list[str], bool]] = {
     "gemma": (
         NO_SYSTEM
         + EACH
-        + "<start_of_turn>user\n{{ m.content | trim }}<end_of_turn>\n"
+        + "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+        + "{{ m.content | trim }}<end_of_turn>\n"
         + LAST
         + "<start_of_turn>model\n{% endif %}",
         ["<end_of_turn>", "<start_of_turn>"],
         True,
     ),
     "mistral": (
-        NO_SYSTEM + EACH + "[INST] {{ m.content }} [/INST]" + LAST + "{% endif %}",
+        NO_SYSTEM
+        + EACH
+        + "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+        + "{% else %} {{ m.content }}</s>{% endif %}"
+        + LAST
+        + "{% endif %}",
         ["</s>", "[INST]", "[/INST]"],
         False,
     ),
-    "deepseek": (
-        "{% for m in messages %}{% if m.role == 'user' %}<|User|>{% endif %}{{ m.content }}"
+    "deepseek": (  # its prompt ends in a mark that later turns leave out
+        EACH
+        + "{% if m.role == 'user' %}<|User|>{{ m.content }}"
+        + "{% elif m.role == 'assistant' %}<|Assistant|>{{ m.content }}<|end|>"
+        + "{% else %}{{ m.content }}{% endif %}"
         + LAST
-        + "<|Assistant|>{% endif %}",
+        + "<|Assistant|><think>\n{% endif %}",
         ["<|end|>", "<|User|>", "<|Assistant|>"],
         True,
     ),
@@ -138,6 +159,39 @@ def make_model(shape_file: Path, tokenizer: PreTrainedTokenizerFast, seed: int) 
     torch.manual_seed(seed)
     config = shrink(json.loads(shape_file.read_text(encoding="utf-8")), tokenizer)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def save_as_published(model: Any, folder: Path) -> None:
+    """Save it as its family is published: Gemma 3 and Qwen3.5 with a part for images."""
+    composite = composite_of(model)
+    if composite is None:
+        model.save_pretrained(folder)
+        return
+    text, head = composite.model.language_model, composite.lm_head
+    text.load_state_dict(model.base_model.state_dict())
+    head.load_state_dict(model.lm_head.state_dict())
+    composite.to(model.dtype).save_pretrained(folder)
+
+
+def composite_of(model: Any) -> Any:
+    """A model for text and images around a text model of its family; None: it has none."""
+    text = model.config.to_dict()
+    small = {"hidden_size": 32, "intermediate_size": 32, "patch_size": 14}
+    if model.config.model_type == "gemma3_text":
+        image = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
+        config: Any = Gemma3Config(
+            text_config=text, vision_config=small | image, mm_tokens_per_image=4
+        )
+        return Gemma3ForConditionalGeneration(config)
+    if model.config.model_type == "qwen3_5_text":
+        image = {"depth": 1, "num_heads": 2, "out_hidden_size": model.config.hidden_size}
+        config = Qwen3_5Config(
+            text_config=text,
+            vision_config=small | image,
+            tie_word_embeddings=model.config.tie_word_embeddings,
+        )
+        return Qwen3_5ForConditionalGeneration(config)
+    return None
 
 
 def teach(

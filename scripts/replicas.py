@@ -101,7 +101,7 @@ def build_agents(folder: Path, typed: list[str], short: bool) -> dict[str, float
             replica_agents.family_of(place.name), texts, VOCABULARY + 8 * seed
         )
         shape = ROOT / "shapes" / place.name / "config.json"
-        replica_agents.make_model(shape, tokenizer, seed).save_pretrained(place)
+        replica_agents.save_as_published(replica_agents.make_model(shape, tokenizer, seed), place)
         tokenizer.save_pretrained(place)
     loaded = load_run(config, Runtime(config.runtime))
     losses = {}
@@ -114,7 +114,8 @@ def build_agents(folder: Path, typed: list[str], short: bool) -> dict[str, float
         ]
         model = loaded.team.agents[name].model.float().requires_grad_(True)
         losses[name] = replica_agents.teach(model, sequences, 80 if short else 120, seed=0)
-        model.to(torch.bfloat16).save_pretrained(Path(config.agents[name].model))
+        place = Path(config.agents[name].model)
+        replica_agents.save_as_published(model.to(torch.bfloat16), place)
     return losses
 
 

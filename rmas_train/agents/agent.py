@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from rmas_train.agents.template import ChatTemplate
 from rmas_train.errors import AgentError
 
+STRETCHED = ("longrope", "dynamic")  # RoPE whose frequencies depend on the longest row
+
 
 @dataclass(frozen=True)
 class Agent:
@@ -104,6 +106,23 @@ class Agent:
         """Id at masked positions. Any id works; 0 where the tokenizer has none of the model's."""
         own = int(self.tokenizer.pad_token_id or 0)
         return own if own < self.rows else 0
+
+    @property
+    def most_positions(self) -> int | None:
+        """Positions that it can read; None: no limit is known.
+
+        Some RoPE families stretch their positions once a batch is longer than what they were
+        trained with; a row would then depend on the rows beside it, so that length is the limit.
+        """
+        config = self.model.config
+        found = [getattr(config, "max_position_embeddings", None)]
+        rope = getattr(config, "rope_parameters", None) or {}
+        kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+        if any(part.get("rope_type") in STRETCHED for part in kinds):
+            found.append(getattr(config, "original_max_position_embeddings", None))
+            found += [part.get("original_max_position_embeddings") for part in kinds]
+        known = [int(one) for one in found if one]
+        return min(known, default=None)
 
     def embed(self, ids: Tensor) -> Tensor:
         """What the embedding module returns, (...) -> (..., d); Gemma scales inside it."""

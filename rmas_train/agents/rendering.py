@@ -5,17 +5,19 @@ A template is a program that comes with a model. It may be wrong, never end, or 
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from types import FrameType
 from typing import Any, Self
 
 from jinja2.exceptions import TemplateError
 from transformers.utils import chat_template_utils
 
 from rmas_train.agents.builtin_templates import BUILT_IN, TEMPLATES
-from rmas_train.agents.time_limit import TooSlowError, time_limit
 from rmas_train.errors import AgentError, did_you_mean
 from rmas_train.support.reading import short
 
@@ -41,6 +43,34 @@ class FixedDate(datetime):
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:  # noqa: ARG003
         return cls(*DATE)
+
+
+class TooSlowError(Exception):
+    """The code ran longer than its limit."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Stop the block's calls of Python code after so many seconds, in any thread.
+
+    The clock is read at every line that they run. Signals would work in the main thread alone.
+
+    Raises:
+        TooSlowError: the time is over.
+    """
+    end = time.monotonic() + seconds
+
+    def look(frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ARG001
+        if time.monotonic() > end:
+            raise TooSlowError(f"{seconds:.0f} s are over")
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 @contextmanager

@@ -40,7 +40,8 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
     if not source.gguf:
         check_folder(source)
     shape = read_shape(source, config)
-    check_quantised(source, shape, config.quantization)
+    if config.quantization is not None or hasattr(shape, "quantization_config"):
+        check_quantised(source, shape, config.quantization)
     tokenizer = load_tokenizer(source)
     agent = Agent(name, None, tokenizer, config.model, source.commit, template=config.template)
     _check_template(agent)

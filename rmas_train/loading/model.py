@@ -11,10 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from rmas_train.config import AgentConfig
 from rmas_train.loading.files import INDEX, WEIGHTS, Stored, stored_tensors
-from rmas_train.loading.quantised import check_states, loading_options, method_of
-from rmas_train.loading.quiet import quiet
+from rmas_train.loading.quantised import check_states, loading_options
 from rmas_train.loading.shape import explain, is_composite
-from rmas_train.loading.source import Source
+from rmas_train.loading.source import Source, quiet
 
 EMBEDDING = "embed_tokens.weight"
 
@@ -26,12 +25,13 @@ def load_model(source: Source, config: AgentConfig, shape: Any, device: torch.de
         AgentError: a tensor is missing, unexpected, of another shape, or holds NaN.
     """
     stored = {} if source.gguf else stored_tensors(source)
-    check_states(source, shape, stored)
     composite = bool(stored) and is_composite(source, shape)
     dtype = getattr(torch, config.dtype)
-    extra = loading_options(config.quantization, dtype)
-    if extra or method_of(shape):  # such weights cannot be moved later
-        extra["device_map"] = {"": device}
+    extra: dict[str, Any] = {}
+    if config.quantization is not None or hasattr(shape, "quantization_config"):
+        check_states(source, shape, stored)
+        # Such weights cannot be moved later.
+        extra = loading_options(config.quantization, dtype) | {"device_map": {"": device}}
     if composite:
         extra["key_mapping"] = _text_keys(source, stored)
     if not source.gguf:

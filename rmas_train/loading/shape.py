@@ -10,8 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from rmas_train.config import AgentConfig
 from rmas_train.loading.files import CONFIG, read_settings
-from rmas_train.loading.quiet import quiet
-from rmas_train.loading.source import FORMATS, Source
+from rmas_train.loading.source import FORMATS, Source, quiet
 from rmas_train.support.hub_errors import hub_reason
 from rmas_train.support.reading import short
 

@@ -1,13 +1,21 @@
-"""Where an agent's files come from: a folder, a GGUF file, or a commit of a hub repository."""
+"""Where an agent's files come from: a folder, a GGUF file, or a commit of a hub repository.
+
+The library that reads them is kept quiet: what is wrong is said once, by our errors.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
 
 from rmas_train.config import AgentConfig
 from rmas_train.errors import AgentError
@@ -114,3 +122,18 @@ def find_files(
     return Source(
         key, model, model, found[1] if found else revision, trust_remote_code=trust_remote_code
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, whose control characters would be in logs, and no second report."""
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # it would load an unpinned revision
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of packages that the library imports
+            yield
+    finally:
+        transformers_logging.set_verbosity(before)

@@ -8,9 +8,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from rmas_train.loading.files import check_tokenizer_file
-from rmas_train.loading.quiet import quiet
 from rmas_train.loading.shape import explain
-from rmas_train.loading.source import Source
+from rmas_train.loading.source import Source, quiet
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 

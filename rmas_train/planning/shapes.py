@@ -15,12 +15,12 @@ from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.prompts import EncodedPrompt
 from rmas_train.config import AgentConfig, Config, LinksConfig
 from rmas_train.data.rows import Table
-from rmas_train.engine.kv_cache import is_recurrent
+from rmas_train.engine.inputs import Batch
+from rmas_train.engine.kv_cache import KVCache, is_recurrent
 from rmas_train.links.modules import LinkSet, draw_links
 from rmas_train.loading import shape as loading_shape
 from rmas_train.loading.quantised import bits_of
-from rmas_train.loading.quiet import quiet
-from rmas_train.loading.source import find_source
+from rmas_train.loading.source import find_source, quiet
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.tables import Tables
@@ -119,10 +119,11 @@ def check_shape(name: str, shape: Any, config: AgentConfig) -> None:
     """
     agent = shape_agent(name, shape, config, layer_unit(shape))
     embeds_BLD = torch.zeros(1, 2, agent.width, dtype=agent.dtype, device="meta")
-    positions_BL = torch.zeros(1, 2, dtype=torch.long, device="meta")
+    real_BL = torch.ones(1, 2, dtype=torch.bool, device="meta")
     try:
         with torch.no_grad():
-            agent.logits(agent.hidden(embeds_BLD, positions_BL, None))
+            batch = Batch(embeds_BLD, real_BL, real_BL.long(), full=True)
+            agent.logits(KVCache(agent).read(batch))
     except Exception as error:  # what a family makes of sizes that do not fit together
         source = find_source(name, config)
         raise source.error(loading_shape.explain(source, error, "config.json")) from error

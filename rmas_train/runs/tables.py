@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import (
     Prompt,
     check_texts,
@@ -189,12 +190,13 @@ def check_rows(config: Config, team: Team, tables: Tables) -> None:
 
 
 def check_prompt(config: Config, prompt: Prompt, tables: Tables) -> None:
-    """No prompt of an agent is longer than ``data.max_length``; only long texts are tokenised.
+    """No prompt of an agent is too long for it; only long texts are tokenised.
 
     Raises:
         DataError: names the row and the prompt.
     """
-    most = config.data.max_length
+    slots = len(prompt.slots) * config.latent_length
+    most, why = most_tokens(config, prompt.agent, slots + config.latent_length)
     literal = sum(len(p.value.encode()) for p in prompt.user if p.kind == "text")
     for table in (tables.train, tables.test):
         sizes = [sum(len(row[c].encode()) for c in prompt.columns) for row in table.rows]
@@ -203,29 +205,41 @@ def check_prompt(config: Config, prompt: Prompt, tables: Tables) -> None:
         encoded = prompt.encode([table.rows[i] for i in long], 1, first=False) if long else []
         for i, one in zip(long, encoded, strict=True):
             if (length := len(one.ids)) > most:
-                raise DataError(
-                    f"{table.where(i)}: {prompt.file} makes {length} tokens, data.max_length is "
-                    f"{most}; shorten the row or the prompt, or raise data.max_length."
-                )
+                raise DataError(f"{table.where(i)}: {prompt.file} makes {length} tokens, {why}")
+
+
+def most_tokens(config: Config, agent: Agent, beside: int) -> tuple[int, str]:
+    """Tokens that a prompt of the agent may have, and why with what to do.
+
+    ``beside``: positions that it reads besides; ``data.max_length`` does not count them.
+    """
+    most, limit = config.data.max_length, agent.most_positions
+    if limit is None or limit - beside >= most:
+        return most, f"data.max_length is {most}; shorten the row or the prompt, or raise it."
+    return limit - beside, (
+        f"and agent {agent.name} reads {limit} positions at most, {beside} of them latent "
+        f"({agent.source}); shorten the row or the prompt, lower latent_length, or use another "
+        "model."
+    )
 
 
 def check_lengths(config: Config, team: Team, tables: Tables) -> None:
-    """The decoder's prompt with its slots and the answer fit into ``data.max_length`` tokens.
+    """The decoder's prompt with its slots and the answer are not too long.
 
     Raises:
         DataError: names the row.
     """
     decoder = team.agents[team.topology.decoder]
     prompt = team.prompts[decoder.name]
+    slots = len(prompt.slots) * config.latent_length
+    most, why = most_tokens(config, decoder, 0)
     for table in (tables.train, tables.test):
         encoded = prompt.encode(list(table.rows), 1, first=False)
         answers = tokenise_whole(decoder, [r["answer"] for r in table.rows])
         for i, (one, answer) in enumerate(zip(encoded, answers, strict=True)):
-            slots = len(one.slots) * config.latent_length
             total = len(one.ids) + slots + len(answer)
-            if total > config.data.max_length:
+            if total > most:
                 raise DataError(
                     f"{table.where(i)}: {prompt.file} ({len(one.ids)}), slots ({slots}) and answer "
-                    f"({len(answer)} tokens) make {total} tokens, data.max_length is "
-                    f"{config.data.max_length}; shorten the row or raise data.max_length."
+                    f"({len(answer)} tokens) make {total} tokens, {why}"
                 )
