@@ -130,9 +130,7 @@ def _content(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise LinksError(f"{path}: not a file; check the path.")
         if size > MOST_BYTES:
-            raise LinksError(
-                f"{path}: {size} bytes, a link has at most {MOST_BYTES}; {REMEDY}."
-            )
+            raise LinksError(f"{path}: {size} bytes, a link has at most {MOST_BYTES}; {REMEDY}.")
         return path.read_bytes()
     except OSError as error:
         raise LinksError(f"{path}: {error.strerror}; check the path.") from error

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import fence  # beside this file; see START in python_tool
 import kernel
+import seccomp
 
 SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 FIRST_USER = 1_879_048_192  # plus the process id: user ids that no other user has
-LOOK = 0.1  # seconds between two checks of the program's use
+LOOK = 0.05  # seconds between two checks of the program's use
 MIB = 2**20
 
 
@@ -39,6 +40,7 @@ class Job:
     processes: int
     file_mib: int
     packages: bool
+    group: int | None = None  # handle of its cgroup's list of processes
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,14 @@ def main() -> None:
     if os.getppid() != job.parent:
         return
     kernel.adopt_orphans()
+    kernel.new_keyring()
     shield = shut_in(job)
     kernel.die_with_parent(signal.SIGTERM)  # again, because a change of user resets it
     first = os.fork()
     if first == 0:
         run_first(job, shield, pipe)
+    if job.group is not None:
+        os.close(job.group)
     kernel.be_readable(False)
     report(pipe, watch(first, job))
 
@@ -103,6 +108,7 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
     """Apply the protections from inside, report them, and run the program. Does not return."""
     try:
         kernel.die_with_parent(signal.SIGKILL)
+        join(job.group)
         walls = fence.build(job, shield) if shield.mounts else fence.none(job)
         is_other = shield.is_other and (shield.uid is None or kernel.become(shield.uid))
         Path(walls.work, "main.py").write_text(job.code, encoding="utf-8", errors="replace")
@@ -112,7 +118,7 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
         limit(job, shield.tasks)
         kernel.no_new_privileges()
         version = kernel.landlock(walls.readable, walls.writable)
-        sockets = kernel.no_sockets()
+        sockets = seccomp.refuse_calls(walls.closed)
         found = {
             "network": shield.network or sockets,
             "files": walls.closed or version > 0,
@@ -125,6 +131,14 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
     except BaseException as error:  # this is a fork of the guard; it must not continue as the guard
         report(pipe, {"failed": f"{type(error).__name__}: {error}"})
     os._exit(125)
+
+
+def join(group: int | None) -> None:
+    """Enter the cgroup, whose limits hold for this process and all that come of it."""
+    if group is not None:
+        with contextlib.suppress(OSError):  # the guard counts memory in any case
+            os.write(group, b"0")
+        os.close(group)
 
 
 def limit(job: Job, tasks: int) -> None:
@@ -188,7 +202,7 @@ def watch(first: int, job: Job) -> dict[str, object]:
         elif now >= look:
             began = time.monotonic()
             why = over(job)
-            look = time.monotonic() + max(LOOK, 10 * (time.monotonic() - began))
+            look = time.monotonic() + max(LOOK, 5 * (time.monotonic() - began))
         pause = max(0.0, min(end, look) - time.monotonic())
         got = signal.sigtimedwait(SIGNALS, pause) if why is None else None
         if got is not None and got.si_signo != signal.SIGCHLD:

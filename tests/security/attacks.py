@@ -41,6 +41,14 @@ AGAINST = {
         "climb": "open('../' * 30 + '{folder}/written', 'w').write('x')",
         "read": "print(open('{folder}/shared').read())",
         "list": "import os; print(os.listdir('{folder}'))",
+        "mode": "import os; os.chmod('{folder}/shared', 0o777)",
+        "mode_at": "import os\ntry:\n  f = os.open('{folder}', os.O_PATH)\n"
+        "  os.chmod('shared', 0, dir_fd=f)\n"
+        "except OSError: pass",
+        "times": "import os; os.utime('{folder}/shared', (1, 1))",
+        "attributes": "import os; os.setxattr('{folder}/shared', 'user.mine', b'x')",
+        "watch": "import ctypes; c = ctypes.CDLL(None); f = c.inotify_init1(0); "
+        "assert c.inotify_add_watch(f, b'{folder}', 0xfff) >= 0; print('sha' + 'red')",
         "usr": "open('/usr/rmas_written', 'w').write('x')",
         "own_world": "import ctypes, os; c = ctypes.CDLL(None); c.unshare(0x10020000); "
         "c.mount(b'none', b'/usr', None, 32 | 4096, None); c.umount2(b'/', 2); "
@@ -128,6 +136,12 @@ def heard(every: list[socket.socket]) -> bool:
     return False
 
 
+def attributes(path: Path) -> tuple:
+    """What stands beside a file's content."""
+    about = path.stat()
+    return about.st_mode, about.st_uid, about.st_mtime_ns, os.listxattr(path)
+
+
 def attack_walls(
     active: frozenset[str], names: dict[str, object], every: list[socket.socket], victim: object
 ) -> dict[str, object]:
@@ -137,10 +151,13 @@ def attack_walls(
     for protection in sorted(active):
         for name, program in AGAINST[protection].items():
             shared.write_text("shared")
+            before = attributes(shared)
             ran = run_python(program.format(**names), LIMITS)
             signs = {
                 "heard": heard(every),
-                "changed": not shared.is_file() or shared.read_text() != "shared",
+                "changed": not shared.is_file()
+                or shared.read_text() != "shared"
+                or attributes(shared) != before,
                 "written": {p.name for p in folder.iterdir()} != {"shared", "s"},
                 "secret": SECRET in ran.output,
                 "read": "shared" in ran.output.replace("/shared", ""),
