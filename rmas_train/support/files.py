@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import ConfigError, LinksError
+from rmas_train.support.contained import open_here
 
 PACKAGE = Path(__file__).resolve().parents[1]
 HUB_REPOSITORY = re.compile(r"models--[\w.-]+")
@@ -36,7 +37,8 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
-        with work.open("w", encoding="utf-8") as file:
+        work.unlink(missing_ok=True)
+        with open_here(work, "x") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -79,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
-    with (folder / ".lock").open("w") as handle:
+    with open_here(folder / ".lock", "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -118,7 +120,8 @@ def check_writable(folder: Path, key: str) -> None:
     probe = folder / f".probe{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
+        probe.unlink(missing_ok=True)
+        open_here(probe, "x").close()
         probe.unlink()
     except OSError as error:
         raise ConfigError(

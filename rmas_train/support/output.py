@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import ConfigError, StoppedError, UserError, shorten
+from rmas_train.support.contained import open_here
 
 # Whole tokens only, and none inside a path: names such as task-sk-3 are not tokens.
 TOKEN = re.compile(
@@ -157,12 +158,19 @@ class CleanFormatter(logging.Formatter):
         return clean(super().format(record)).replace("\n", "\n  ")
 
 
+class LogFile(logging.FileHandler):
+    """A log that is no symbolic link to another file."""
+
+    def _open(self) -> Any:
+        return open_here(Path(self.baseFilename), self.mode)
+
+
 def start_log(run_dir: Path, rank: int) -> None:
     """Rank 0 writes to the terminal; every rank writes to the file, with its number."""
     stop_log()
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    file = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
+    file = LogFile(run_dir / "run.log", encoding="utf-8")
     file.setFormatter(CleanFormatter(FORMAT, defaults={"rank": rank}))
     LOGGER.addHandler(file)
     if rank == 0:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from rmas_train.errors import ConfigError
+from rmas_train.support.contained import open_here
 from rmas_train.support.files import write_text
 from rmas_train.support.output import file_only, say
 from rmas_train.support.reading import check_type, parse_json
@@ -134,7 +135,7 @@ class MetricsFile(Callback):
             "gradient_norms": step.gradient_norms,
             "seconds": step.seconds,
         }
-        with self._path.open("a", encoding="utf-8") as file:
+        with open_here(self._path, "a") as file:
             file.write(json.dumps(line) + "\n")
 
 
