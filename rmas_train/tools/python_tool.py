@@ -34,6 +34,7 @@ PROTECTIONS = {
     "files": "read and write your files",
     "processes": "see and end your processes and read their environment",
     "user": "act with your user's rights, root's",
+    "memory": "hide memory from its limit",
 }
 REASONS = {"time": "after {seconds:g} s", "memory": "at {memory_mib} MiB of memory"} | {
     "processes": "at {processes} processes",

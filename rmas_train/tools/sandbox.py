@@ -108,7 +108,7 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
     """Apply the protections from inside, report them, and run the program. Does not return."""
     try:
         kernel.die_with_parent(signal.SIGKILL)
-        join(job.group)
+        has_group = join(job.group)
         walls = fence.build(job, shield) if shield.mounts else fence.none(job)
         is_other = shield.is_other and (shield.uid is None or kernel.become(shield.uid))
         Path(walls.work, "main.py").write_text(job.code, encoding="utf-8", errors="replace")
@@ -118,12 +118,15 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
         limit(job, shield.tasks)
         kernel.no_new_privileges()
         version = kernel.landlock(walls.readable, walls.writable)
-        sockets = seccomp.refuse_calls(walls.closed)
+        is_filtered = seccomp.refuse_calls(walls.closed)
+        # Landlock alone lets a program change modes and times of files.
+        has_files = walls.closed or (version > 0 and is_filtered)
         found = {
-            "network": shield.network or sockets,
-            "files": walls.closed or version > 0,
+            "network": shield.network or is_filtered,
+            "files": has_files,
             "processes": shield.pids or is_other or version >= 6,
             "user": is_other or not shield.is_root,
+            "memory": has_group or (is_filtered and has_files),
         }
         report(pipe, {"active": sorted(k for k, yes in found.items() if yes)})
         os.set_inheritable(pipe, False)
@@ -133,11 +136,15 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
     os._exit(125)
 
 
-def join(group: int | None) -> None:
+def join(group: int | None) -> bool:
     """Enter the cgroup, whose limits hold for this process and all that come of it."""
-    if group is not None:
-        with contextlib.suppress(OSError):  # the guard counts memory in any case
-            os.write(group, b"0")
+    if group is None:
+        return False
+    try:
+        return os.write(group, b"0") > 0
+    except OSError:  # the guard counts memory in any case
+        return False
+    finally:
         os.close(group)
 
 

@@ -74,6 +74,21 @@ AGAINST = {
         "assert int(t.split('CapEff:')[1].split()[0], 16) == 0; import os; os.chroot('/usr')",
     },
 }
+# Ways to have 640 MiB that are in no process, with 256 MiB allowed.
+AGAINST["memory"] = {
+    "memfd": "import os\nfor i in range(10):\n  f = os.memfd_create('x')\n"
+    "  for j in range(64): os.write(f, bytes(2**20))\nprint('ke' + 'pt')",
+    "system_v": "import ctypes; c = ctypes.CDLL(None); c.shmat.restype = ctypes.c_void_p\n"
+    "for i in range(10):\n  k = c.shmget(0, 2**26, 0o1600); a = c.shmat(k, None, 0)\n"
+    "  assert k >= 0; ctypes.memset(a, 1, 2**26); c.shmdt(ctypes.c_void_p(a))\n"
+    "print('ke' + 'pt')",
+    "unmapped": "import ctypes, mmap, os; c = ctypes.CDLL(None)\n"
+    "c.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]\nkept = []\n"
+    "for f in (-1, *([os.open('/dev/zero', 2)] if os.access('/dev/zero', 2) else [])):\n"
+    "  for i in range(10):\n    m = mmap.mmap(f, 2**26); m.write(bytes(2**26)); kept.append(m)\n"
+    "    a = ctypes.addressof(ctypes.c_char.from_buffer(m)); c.munmap(a + 4096, 2**26 - 4096)\n"
+    "print('ke' + 'pt')",
+}
 # What limits have to end, whatever protections there are.
 LIMITED = {
     "fork_bomb": "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass",
@@ -161,6 +176,7 @@ def attack_walls(
                 "written": {p.name for p in folder.iterdir()} != {"shared", "s"},
                 "secret": SECRET in ran.output,
                 "read": "shared" in ran.output.replace("/shared", ""),
+                "hidden": "kept" in ran.output.replace("kept.append", "").replace("kept =", ""),
                 "killed": victim.poll() is not None,
                 "system": Path("/usr/rmas_written").exists(),
             }

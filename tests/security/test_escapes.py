@@ -28,7 +28,7 @@ def home(tmp_path_factory) -> Path:
     (home / ".ssh").mkdir()
     (home / ".ssh" / "id_rsa").write_text("planted key")
     for folder in (home, *home.parents):
-        if folder.owner() == Path.home().owner() and folder != Path("/"):
+        if "pytest" in str(folder) and folder.stat().st_uid == os.getuid():
             folder.chmod(folder.stat().st_mode | 0o55)
     return home
 
@@ -79,6 +79,8 @@ def test_no_call_gives_a_way_out(calls, name):
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_nothing_outside_is_reached(names, victim, name):
     ran = run_python(PRELUDE + OUTSIDE[name].format(**names), LIMITS)
+    if not {"files", "processes"} <= ran.active:
+        pytest.skip("neither namespaces nor Landlock: a run warns that this can be reached")
     assert outcome(ran.output) == "stopped", f"{name}: {ran}"
     assert victim.poll() is None and ran.why is None
     assert not Path(f"/dev/shm/rmas_{victim.pid}").exists() and os.uname().nodename != "taken"
@@ -110,16 +112,18 @@ def test_all_that_is_used_is_counted(monkeypatch, name, counted_by):
 
 def test_nobody_outlives_the_program(tmp_path):
     """Also a process in a session of its own, whose parents have ended, and that hears nothing."""
+    mark = f"left{os.getpid()}"  # the name of its processes
     program = (
+        f"import ctypes; ctypes.CDLL(None).prctl(15, b'{mark}')\n"
         "import os, signal, time\nfor s in range(1, 32):\n"
         "  try: signal.signal(s, signal.SIG_IGN)\n  except (OSError, ValueError): pass\n"
         "if os.fork() == 0:\n  os.setsid()\n  if os.fork(): os._exit(0)\n  os.closerange(0, 99)\n"
         "  time.sleep(917)\nprint('left')"
     )
     assert run_python(program, LIMITS).output == "left\n"
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
-            assert b"main.py" not in path.read_bytes().split(b"\0"), path
+            assert path.read_text().strip() != mark, path
 
 
 @pytest.mark.parametrize("where", ["own file system", "folder on the disk"])
@@ -135,7 +139,7 @@ def test_links_of_a_program_lead_nowhere_when_its_folder_is_removed(monkeypatch,
         def planted():
             with made() as folder:
                 yield folder
-                Path(folder, "link").symlink_to(kept)
+                Path(folder, "planted").symlink_to(kept)
                 Path(folder, "deep").mkdir()
                 Path(folder, "deep", "link").symlink_to(kept / "file")
                 Path(folder, "deep").chmod(0)
