@@ -15,6 +15,7 @@ from typing import Any
 
 from rmas_train.compose.stamp import needs_recipe
 from rmas_train.config import Config, shown
+from rmas_train.errors import ConfigError
 
 
 def _keys(**groups: str) -> set[str]:
@@ -86,7 +87,7 @@ def check_leaves(value: Any, key: str = "") -> None:
     """Check that a config as it was read holds plain values, and nothing that is resolved later.
 
     Raises:
-        ValueError: names the key.
+        ConfigError: names the key.
     """
     if isinstance(value, dict):
         for name, part in value.items():
@@ -97,9 +98,9 @@ def check_leaves(value: Any, key: str = "") -> None:
         for part in value:
             check_leaves(part, key)
     elif isinstance(value, str) and "${" in value:
-        raise ValueError(f"{key} holds '${{', but a run writes resolved values; remove it")
+        raise ConfigError(f"{key} holds '${{', but a run writes resolved values; remove it")
     elif value is not None and not isinstance(value, str | int | float):
-        raise ValueError(f"{key} is {value!r}, a {type(value).__name__}; a run writes none")
+        raise ConfigError(f"{key} is {value!r}, a {type(value).__name__}; a run writes none")
 
 
 def asked_for(config: Config, typed: Set[str]) -> Iterator[Asked]:
