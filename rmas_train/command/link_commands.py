@@ -22,6 +22,7 @@ def say(text: str) -> None:
 
 def run_import(typed: argparse.Namespace) -> None:
     """``links import``."""
+    from rmas_train.compose.stamp import needs_recipe
     from rmas_train.release.import_links import import_config, import_links
 
     sources = [a for a in typed.what if "=" not in a]
@@ -39,7 +40,8 @@ def run_import(typed: argparse.Namespace) -> None:
     for name, about in files.items():
         say(f"{name}: {about['file']} ({about['dtype']})")
     say(f"wrote {folders[0]} and {folders[1]}")
-    say(f"next: python -m rmas_train stage=eval run={config.run_dir}")
+    more = f" data.recipe={config.data.recipe}" if needs_recipe(config.data, config.seed) else ""
+    say(f"next: python -m rmas_train stage=eval run={config.run_dir}{more}")
 
 
 def task_of_data(task: str | None) -> str | None:

@@ -148,6 +148,12 @@ def merge_typed(
     return cast(dict[str, Any], OmegaConf.to_container(merged))
 
 
+def typed_keys(typed: Sequence[str]) -> set[str]:
+    """Full keys of all options that ``key=value`` sets, also inside a value in braces."""
+    plain = OmegaConf.to_container(OmegaConf.from_dotlist(list(typed)))
+    return {key for key, _ in leaves(cast(dict[str, Any], plain))}
+
+
 def check_options(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Every option exists and has its type; values are not looked at any closer.
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rmas_train.compose.files import Given, import_plugins
-from rmas_train.compose.nodes import REFUSALS, explain, leaves, merge_typed, to_config
+from rmas_train.compose.nodes import (
+    REFUSALS,
+    explain,
+    leaves,
+    merge_typed,
+    to_config,
+    typed_keys,
+)
+from rmas_train.compose.reach import asked_for, check_leaves, to_type
 from rmas_train.compose.typed import groups, key_of, rename_values
-from rmas_train.config import Config, shown
+from rmas_train.config import Config
 from rmas_train.errors import ConfigError
 from rmas_train.support.reading import check_type, parse_yaml
 from rmas_train.topology import build_topology
@@ -25,10 +33,13 @@ def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -
         raise ConfigError(f"{chosen[0]}: stage=eval run=... takes its groups from the run itself.")
     run = next(o.split("=", 1)[1] for o in overrides if key_of(o) == "run")
     typed = [f"run_dir={run}", *(_depths(o.lstrip("+")) for o in overrides)]
+    given = [one.options for one in files]
     try:
-        return to_config(merge_typed(plain, [one.options for one in files], typed))
+        config, keys = to_config(merge_typed(plain, given, typed)), typed_keys(typed)
     except REFUSALS as error:
         raise ConfigError(explain(error, overrides)) from error
+    _check_reach(saved, config, keys | {key for one in given for key, _ in leaves(one)})
+    return config
 
 
 def _depths(override: str) -> str:
@@ -47,27 +58,24 @@ def read_saved(
 ) -> dict[str, Any]:
     """A saved config that is valid as it stands.
 
-    The file may come from another person, so it must not read this environment or run code.
+    The file may come from another person, so it must not read this environment or import anything;
+    what else it may not ask for depends on what is typed on top (``compose_on``).
 
     Args:
         path: the file.
         overrides, files: what the person at the keyboard has asked for.
 
     Raises:
-        ConfigError: it is not, or would, unless what it runs was asked for; names the file.
+        ConfigError: it is not, or would import what was not asked for; names the file.
     """
     plain = saved_values(path)
     asked = _asked_plugins(overrides, files)
     if not set(plain.get("plugins") or []) <= set(asked):
-        _refuse(path, "plugins", shown(plain["plugins"]), "imports these Python modules")
+        _refuse(path, "plugins", plain["plugins"], "imports these Python modules")
     import_plugins(asked)
     with _naming(path):
         config = to_config(plain)
         build_topology(config.topology, config.agents)
-    keys = {key_of(o) for o in overrides} | {k for one in files for k, _ in leaves(one.options)}
-    for key, value, what in _asks(config):
-        if key not in keys:
-            _refuse(path, key, value, what)
     return plain
 
 
@@ -78,11 +86,9 @@ def saved_values(path: Path) -> dict[str, Any]:
         ConfigError: it holds something else; names the file.
     """
     with _naming(path):
-        text = path.read_text(encoding="utf-8")
-        if "${" in text:
-            raise ConfigError("holds '${', but a run writes resolved values; remove it")
-        plain = parse_yaml(text)
+        plain = parse_yaml(path.read_text(encoding="utf-8"))
         check_type(plain, dict[str, Any], "")
+        check_leaves(plain)
         check_type(plain.get("plugins") or [], list[str], "plugins")
         return rename_values(plain, "in the file")
 
@@ -109,28 +115,25 @@ def _asked_plugins(overrides: Sequence[str], files: Sequence[Given]) -> list[str
     return list(asked)
 
 
-def _refuse(path: Path, key: str, value: str, what: str) -> None:
+def _check_reach(path: Path, config: Config, typed: Set[str]) -> None:
+    """What the saved config asks for is allowed, or was typed.
+
+    Raises:
+        ConfigError: names the file, the option, what it does, and what to add.
+    """
+    for key, value, what in asked_for(config, typed):
+        _refuse(path, key, value, what)
+
+
+def _refuse(path: Path, key: str, value: Any, what: str) -> None:
     raise ConfigError(
-        f"{path}: {key} is on there, which {what}; if you trust it, add {key}={value} to "
+        f"{path}: {key} is set there, which {what}; if you trust it, add {to_type(key, value)} to "
         "this command."
     )
 
 
-def _asks(config: Config) -> list[tuple[str, str, str]]:
-    """Options that only the command line may switch on: key, value, why."""
-    found = [
-        (f"agents.{name}.trust_remote_code", "true", "runs Python that comes with the model")
-        for name, agent in config.agents.items()
-        if agent.trust_remote_code
-    ]
-    if config.allow_code_execution:
-        found.append(("allow_code_execution", "true", "runs Python that the decoder writes"))
-    if config.tools.search_url is not None:
-        url, key = config.tools.search_url, config.tools.search_key_variable
-        found.append(("tools.search_url", url, f"sends searches and the value of {key} there"))
-    return found
-
-
 def from_file(path: Path) -> Config:
     """The config that a run saved in its folder."""
-    return to_config(read_saved(path))
+    config = to_config(read_saved(path))
+    _check_reach(path, config, frozenset())
+    return config

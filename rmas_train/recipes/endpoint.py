@@ -28,7 +28,8 @@ LONG_SIGNS = ("context_length", "context length", "maximum context", "too long",
 class EndpointWriter:
     """Chat completions, several at the same time; the client retries when the server is busy.
 
-    The key is read from the environment variable ``key_env`` and is sent only to the URL.
+    The key is read from the environment variable ``key_env``. It and the prompts are sent only to
+    the URL: redirects are refused.
     """
 
     batch_size = 1  # requests do not touch each other
@@ -51,6 +52,7 @@ class EndpointWriter:
             api_key=os.environ.get(options.key_env) or "none",
             max_retries=options.retries,
             timeout=options.timeout,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -102,6 +104,8 @@ class EndpointWriter:
 
     def _failure(self, error: Exception) -> DataError:
         status = getattr(error, "status_code", None)
+        if status is not None and 300 <= status < 400:
+            return self._redirected(error, status)
         hint = {
             401: f"set the environment variable {self.options.key_env}",
             403: f"check the rights of the key in {self.options.key_env}",
@@ -110,6 +114,15 @@ class EndpointWriter:
         return DataError(
             f"writer={redacted(self.options.writer)}: {type(error).__name__} "
             f"({one_line(error)}); {hint}, and start again: finished texts are kept."
+        )
+
+    def _redirected(self, error: Any, status: int) -> DataError:
+        """The prompts would go to an address that nobody has typed."""
+        target = error.response.headers.get("location", "no address")
+        return DataError(
+            f"writer={redacted(self.options.writer)}: answers {status}, a redirect to "
+            f"{one_line(target)}, which is not followed; if you trust that address, give it as "
+            "writer, and start again: finished texts are kept."
         )
 
 

@@ -13,16 +13,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+from rmas_train.compose.stamp import STAMP, read_stamp, wanted_stamp
 from rmas_train.config import DataConfig
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.recipes.options import JOURNAL
 from rmas_train.recipes.packing import MANIFEST, check_manifest
 from rmas_train.support.files import PACKAGE, resource_root
-from rmas_train.support.reading import parse_json
-
-STAMP = "recipe.json"
 
 
 def prepare(config: DataConfig, seed: int) -> Path:
@@ -39,12 +36,12 @@ def prepare(config: DataConfig, seed: int) -> Path:
     known = sorted(p.parent.name for p in recipes.glob("*/build.py"))
     if not re.fullmatch(r"[a-z0-9_]+", config.recipe) or config.recipe not in known:
         raise DataError(f"data.recipe={config.recipe}: {did_you_mean(config.recipe, known)}")
-    made = {"recipe": config.recipe, "seed": seed, "options": recipe_options(config)}
-    if _stamp(folder) == made:
+    made = wanted_stamp(config, seed)
+    if read_stamp(folder) == made:
         for manifest in folder.rglob(MANIFEST):
             check_manifest(manifest.parent)
         return folder
-    if folder.exists() and any(folder.iterdir()) and _stamp(folder) is None:
+    if folder.exists() and any(folder.iterdir()) and read_stamp(folder) is None:
         raise DataError(
             f"data.folder={folder} holds files that no recipe made; choose another folder, or set "
             "data.recipe=null to use them."
@@ -53,25 +50,12 @@ def prepare(config: DataConfig, seed: int) -> Path:
     return folder
 
 
-def recipe_options(config: DataConfig) -> dict[str, Any]:
-    """``data.recipe_options``, with the commits of ``data.hub`` if no revision is given there."""
-    pinned = [f"{hub}@{commit}" for hub, commit in config.hub.items() if commit]
-    return ({"revision": ",".join(pinned)} if pinned else {}) | config.recipe_options
-
-
-def _stamp(folder: Path) -> dict | None:
-    try:
-        return parse_json((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def _build(script: Path, folder: Path, made: dict) -> None:
     """Run the recipe in a temporary folder, and move the folder into place when it is complete."""
     work = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
     command = [sys.executable, str(script), "--out", str(work), "--seed", str(made["seed"])]
     for key, value in made["options"].items():
-        command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+        command += [f"--{key}" if value is True else f"--{key}={value}"]  # no value is an option
     try:
         work.mkdir(parents=True)
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=_environment(folder))

@@ -20,6 +20,7 @@ from rmas_train.links.modules import LinkSet
 from rmas_train.release.released import Released, Repository, read_released
 from rmas_train.runs.load import prompt_texts
 from rmas_train.runs.session import stage_folder
+from rmas_train.support.contained import check_contained
 from rmas_train.support.files import check_writable, locked
 from rmas_train.topology import Topology, build_topology
 
@@ -73,6 +74,7 @@ def import_links(
     links = LinkSet(_of(released, "inner"), _of(released, "outer"))
     card = make_card(config, released, repositories, prompts)
     inner = replace(card, stage="inner", rounds=None, latent_length=None)
+    check_contained(run_dir)
     check_writable(run_dir, "run_dir")
     with locked(run_dir):
         try:

@@ -1,18 +1,16 @@
 """One released ``.pt`` file: the state dict of one link.
 
-This is the only module that reads or writes PyTorch's own files. They are pickles. With
-``weights_only`` only tensors are read and everything else is refused, so reading runs no code.
+PyTorch's own files are pickles. They are written here, and read by ``tensor_file``, which follows
+the description of tensors in them, refuses everything else, and runs no code.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +18,10 @@ from torch import Tensor
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import check_finite
 from rmas_train.links.modules import DTYPES, Link, make_link
+from rmas_train.release.tensor_file import read_tensors
 
 REMEDY = "copy or download the file again"
+MOST_BYTES = 8 * 2**30  # of one file; a float32 link between widths of 16,384 has 5.4 GB
 # Released name of each module -> ours (Link).
 INNER = {"pre_ln": "pre_ln", "proj1": "proj1", "proj2": "proj2", "post_ln": "post_ln"}
 OUTER = {
@@ -73,10 +73,7 @@ def read_link(path: Path, outer: bool) -> ReleasedLink:
         LinksError: not a file of tensors, missing or unexpected key, a shape that does not fit
             the others, several or unknown dtypes, NaN; names file and key.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LinksError(f"{path}: {error.strerror}; check the path.") from error
+    content = _content(path)
     state = _parse(path, content)
     names = OUTER if outer else INNER
     ours = {f"{theirs}.{p}": f"{n}.{p}" for theirs, n in names.items() for p in ("weight", "bias")}
@@ -126,28 +123,29 @@ def fold_norm(link: Link) -> dict[str, Tensor]:
     return {k: v.contiguous().clone() for k, v in state.items()}
 
 
-def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
-    """Read a dictionary of ordinary tensors; everything else is refused."""
+def _content(path: Path) -> bytes:
+    """The file's bytes; a device, which has no end, and a file that no link needs are refused."""
     try:
-        state: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # more kinds than the reader documents
-        if type(error).__name__ == "UnpicklingError" and "GLOBAL" in str(error):
-            reason = "it holds Python objects besides tensors, which could run code"
-        else:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise LinksError(f"{path}: not read: {reason[:300].rstrip('.')}; {REMEDY}.") from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
+        size = path.stat().st_size
+        if path.exists() and not path.is_file():
+            raise LinksError(f"{path}: not a file; check the path.")
+        if size > MOST_BYTES:
+            raise LinksError(f"{path}: {size} bytes, a link has at most {MOST_BYTES}; {REMEDY}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise LinksError(f"{path}: {error.strerror}; check the path.") from error
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
+    """A dictionary of ordinary tensors; everything else is refused."""
+    try:
+        return read_tensors(content)
+    except Exception as error:  # a damaged file may break the reader in more ways than one
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LinksError(
-            f"{path}: holds {type(state).__name__}, not a dictionary of named tensors; give the "
-            "state dict of one link."
-        )
-    for key, value in state.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
-            raise LinksError(
-                f"{path}: key {key!r} holds {type(value).__name__}, not an ordinary tensor; give "
-                "the state dict of one link."
-            )
-    return dict(state)
+            f"{path}: not read: {reason[:300].rstrip('.')}; give the state dict of one link, or "
+            f"{REMEDY}."
+        ) from error
 
 
 def _one_dtype(path: Path, state: Mapping[str, Tensor]) -> str:

@@ -16,6 +16,7 @@ from rmas_train.reporting.pictures import (
     training_picture,
 )
 from rmas_train.reporting.tables import HEADER, table_rows, terminal_table
+from rmas_train.support.contained import check_contained
 from rmas_train.support.files import write_json, write_text, writing
 from rmas_train.support.output import clean
 from rmas_train.systems.looks import looks_of, system_name
@@ -41,6 +42,7 @@ def write_report(folder: Path) -> None:
     Args:
         folder: of one run, or of several below it (a sweep, ``outputs/demo``).
     """
+    check_contained(folder, ("report", "results.json", ".results.json.*"))
     results = collect(folder)
     for run in results["runs"]:
         if is_stale(folder / run):

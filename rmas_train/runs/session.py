@@ -20,6 +20,7 @@ from rmas_train.compose import to_yaml
 from rmas_train.config import Config
 from rmas_train.errors import StoppedError, UserError
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.support.contained import check_contained
 from rmas_train.support.files import check_writable, locked, write_json, write_text
 from rmas_train.support.output import (
     clean,
@@ -135,8 +136,9 @@ def held(run_dir: Path) -> Iterator[None]:
     """The run folder, writable and held against other runs.
 
     Raises:
-        ConfigError: it cannot be written, or another run holds it.
+        ConfigError: it cannot be written, leads elsewhere, or another run holds it.
     """
+    check_contained(run_dir)
     check_writable(run_dir, "run_dir")
     with locked(run_dir) if is_main_process() else nullcontext():
         yield

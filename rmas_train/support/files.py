@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import ConfigError, LinksError, WriteError
+from rmas_train.support.contained import open_here
 
 PACKAGE = Path(__file__).resolve().parents[1]
 HUB_REPOSITORY = re.compile(r"models--[\w.-]+")
@@ -86,7 +87,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with work.open("wb") as file:
+            work.unlink(missing_ok=True)
+            with open_here(work, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -104,7 +106,7 @@ def append_line(path: Path, line: str) -> None:
     with writing(path):
         size = path.stat().st_size if path.exists() else 0
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with open_here(path, "a") as file:
                 file.write(f"{line}\n")
         except OSError:
             if path.exists():
@@ -167,7 +169,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
-    with (folder / ".lock").open("w") as handle:
+    with open_here(folder / ".lock", "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -206,7 +208,8 @@ def check_writable(folder: Path, key: str) -> None:
     probe = folder / f".probe{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
+        probe.unlink(missing_ok=True)
+        open_here(probe, "x").close()
         probe.unlink()
     except OSError as error:
         raise ConfigError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import ConfigError, StoppedError, UserError, shorten
+from rmas_train.support.contained import open_here
 
 # Where it is installed, Accelerate imports it, and it tells of a kernel that a hub would have.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -172,9 +173,12 @@ class CleanFormatter(logging.Formatter):
 
 
 class LogFile(logging.FileHandler):
-    """A log that cannot be written on is told once; the run goes on."""
+    """A log, no symbolic link to another file; where it cannot be written on, the run goes on."""
 
     told = False
+
+    def _open(self) -> Any:
+        return open_here(Path(self.baseFilename), self.mode)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         del record

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-import resource
 import stat
 import sys
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, DEEP, PRIVATE = (
 )
 OPTIONS = {"nosuid": NO_SUID, "nodev": NO_DEVICES, "noexec": NO_EXEC}
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+# Not /dev/zero: mapped as shared, it is memory that belongs to no process.
+DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
+COUNTED = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:", "RssAnon:", "RssShmem:", "VmSwap:")
 
 
 @dataclass(frozen=True)
@@ -159,13 +161,27 @@ def descendants(root: int) -> list[int]:
 
 
 def use(pid: int) -> tuple[int, int]:
-    """Number of threads, and bytes of memory of the process alone; 0, 0 if it has ended."""
+    """Number of threads, and bytes of memory of the process; 0, 0 if it has ended."""
     try:
         threads = len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        return threads, memory(pid)
     except OSError:
         return 0, 0
-    return threads, (int(resident) - int(shared)) * resource.getpagesize()
+
+
+def memory(pid: int) -> int:
+    """Bytes of memory, also swapped, without files on the disk.
+
+    A page that several processes share counts in parts, where the system tells us of them; where
+    it does not, it counts for each process.
+    """
+    text = ""
+    with contextlib.suppress(OSError):  # needs rights that root may lack in a container
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    if "Pss_Anon:" not in text:  # also before Linux 5.9
+        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    lines = (line.split() for line in text.splitlines() if line.startswith(COUNTED))
+    return sum(int(line[1]) for line in lines) * 1024
 
 
 def tasks_of_user() -> int:
@@ -178,7 +194,7 @@ def tasks_of_user() -> int:
     for name in names:
         try:
             if os.stat(f"/proc/{name}").st_uid == os.getuid():  # noqa: PTH116
-                found += use(int(name))[0]
+                found += len(os.listdir(f"/proc/{name}/task"))  # noqa: PTH208
         except OSError:
             continue
     return max(found, 1)

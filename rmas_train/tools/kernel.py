@@ -22,10 +22,8 @@ PR_REAPER, PR_NO_NEW_PRIVS = 36, 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # the same on every machine
 LANDLOCK_FILE = 0b1100000000000111  # the rights that apply to a file; others apply to folders only
 LANDLOCK_READ = 0b1101  # execute, read a file, list a folder
-# Per machine: seccomp's name for it, and the numbers of `socket` and `ptrace`.
-MACHINES = {"x86_64": (0xC000003E, 41, 101), "aarch64": (0xC00000B7, 198, 117)}
-IO_URING_SETUP, X32 = 425, 0x40000000
-EPERM, NOBODY = 1, 65534
+KEYCTL, JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
+NOBODY = 65534
 
 
 def prctl(option: int, value: int) -> bool:
@@ -45,6 +43,12 @@ def adopt_orphans() -> None:
 def be_readable(yes: bool) -> None:
     """Whether processes of the same user may read this one's memory and environment."""
     prctl(PR_DUMPABLE, int(yes))
+
+
+def new_keyring() -> bool:
+    """An empty session keyring in place of the one that holds the run's keys."""
+    number = KEYCTL.get(platform.machine())
+    return number is not None and LIBC.syscall(number, JOIN_SESSION_KEYRING, None) >= 0
 
 
 def unshare(flag: int) -> bool:
@@ -147,35 +151,6 @@ def _allow(rules: int, path: str, rights: int) -> None:
         rights &= LANDLOCK_FILE
     LIBC.syscall(LANDLOCK_ADD, rules, 1, struct.pack("=Qi", rights, handle), 0)
     os.close(handle)
-
-
-def no_sockets() -> bool:
-    """Forbid all sockets and access to other processes' memory; needs ``no_new_privileges``.
-
-    A filter over system calls (seccomp): ``socket``, ``ptrace`` and ``io_uring`` (which can also
-    open sockets) fail. Calls of another architecture end the process.
-    """
-    if platform.machine() not in MACHINES:
-        return False
-    name, socket, ptrace = MACHINES[platform.machine()]
-    load, equal, at_least, back = 0x20, 0x15, 0x35, 0x06
-    refuse, allow, kill = 0x00050000 | EPERM, 0x7FFF0000, 0x80000000
-    program = [
-        (load, 0, 0, 4),  # the architecture
-        (equal, 1, 0, name),
-        (back, 0, 0, kill),
-        (load, 0, 0, 0),  # the number of the call
-        (at_least, 3, 0, X32),
-        (equal, 2, 0, IO_URING_SETUP),
-        (equal, 1, 0, ptrace),
-        (equal, 0, 1, socket),
-        (back, 0, 0, refuse),
-        (back, 0, 0, allow),
-    ]
-    code = b"".join(struct.pack("HBBI", *line) for line in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
-    return LIBC.prctl(PR_SECCOMP, ctypes.c_ulong(2), header, 0, 0) == 0
 
 
 def _write(path: str, text: str, needed: bool = True) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from rmas_train.errors import ConfigError, SandboxWarning
+from rmas_train.tools.cgroup import Group, own_group
 
 # The sandbox is imported from its folder, because importing the package would load much more.
 START = "import sys; sys.path.append({!r}); import sandbox; sandbox.main()"
@@ -33,6 +34,7 @@ PROTECTIONS = {
     "files": "read and write your files",
     "processes": "see and end your processes and read their environment",
     "user": "act with your user's rights, root's",
+    "memory": "hide memory from its limit",
 }
 REASONS = {"time": "after {seconds:g} s", "memory": "at {memory_mib} MiB of memory"} | {
     "processes": "at {processes} processes",
@@ -162,46 +164,63 @@ def unfenced(text: str) -> str:
 
 def run_python(code: str, limits: Limits) -> Ran:
     """Run a program in the sandbox; when this returns, no process and no file of it remains."""
-    with _folder() as folder:
-        reads, writes = os.pipe()
-        with os.fdopen(reads, "rb", buffering=0) as notes:
-            try:
-                process = _start(folder, writes)
-            finally:
-                os.close(writes)
-            try:
-                _give(process, code, folder, limits)
-                output = Output(2 * limits.output_chars)
-                lines = _listen(process, notes, output, limits)
-            finally:
-                _end(process)
+    size = limits.memory_mib, limits.file_mib, limits.processes
+    with _folder() as folder, own_group(*size) as group:
+        output = Output(2 * limits.output_chars)
+        lines = _guarded(code, folder, limits, group, output)
+        was_full = group is not None and group.was_full()
     facts = [json.loads(line) for line in lines.splitlines()]
     found = {key: value for fact in facts for key, value in fact.items()}
     if "failed" in found:
         return Ran(f"{found['failed']} {output.text()}", None, None, frozenset())
     active = frozenset(found.get("active", []))  # no last line: the guard did not finish in time
-    return Ran(output.text(), found.get("exit"), found.get("why", "time"), active)
+    why = found.get("why", "time")
+    if was_full and why in (None, "time"):  # the kernel has ended a part of it
+        why = "memory"
+    return Ran(output.text(), found.get("exit") if why is None else None, why, active)
 
 
-def _start(folder: str, pipe: int) -> subprocess.Popen[bytes]:
+def _guarded(code: str, folder: str, limits: Limits, group: Group | None, output: Output) -> bytes:
+    """Start the guard, give it the program, and wait; returns its lines."""
+    reads, writes = os.pipe()
+    handles = [writes]
+    with os.fdopen(reads, "rb", buffering=0) as notes:
+        try:
+            if group is not None:
+                handles.append(os.open(group.folder / "cgroup.procs", os.O_WRONLY))
+            process = _start(folder, handles)
+        finally:
+            for handle in handles:
+                os.close(handle)
+        try:
+            _give(process, code, folder, limits, handles[1:])
+            return _listen(process, notes, output, limits)
+        finally:
+            _end(process)
+
+
+def _start(folder: str, handles: list[int]) -> subprocess.Popen[bytes]:
     start = START.format(str(Path(__file__).parent))
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", "-c", start, str(pipe)],
+        [sys.executable, "-I", "-S", "-B", "-c", start, str(handles[0])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={},
         cwd=folder,
-        pass_fds=[pipe],
+        pass_fds=handles,
         start_new_session=True,
     )
 
 
-def _give(process: subprocess.Popen[bytes], code: str, folder: str, limits: Limits) -> None:
+def _give(
+    process: subprocess.Popen[bytes], code: str, folder: str, limits: Limits, group: list[int]
+) -> None:
     """Write the job to the guard's stdin, then close it."""
     options = asdict(limits)
     del options["output_chars"]
     job = {"code": code, "folder": folder, "parent": os.getpid()} | options
+    job["group"] = group[0] if group else None
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
         stdin.write(json.dumps(job).encode())

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import fence  # beside this file; see START in python_tool
 import kernel
+import seccomp
 
 SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 FIRST_USER = 1_879_048_192  # plus the process id: user ids that no other user has
-LOOK = 0.1  # seconds between two checks of the program's use
+LOOK = 0.05  # seconds between two checks of the program's use
 MIB = 2**20
 
 
@@ -39,6 +40,7 @@ class Job:
     processes: int
     file_mib: int
     packages: bool
+    group: int | None = None  # handle of its cgroup's list of processes
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,14 @@ def main() -> None:
     if os.getppid() != job.parent:
         return
     kernel.adopt_orphans()
+    kernel.new_keyring()
     shield = shut_in(job)
     kernel.die_with_parent(signal.SIGTERM)  # again, because a change of user resets it
     first = os.fork()
     if first == 0:
         run_first(job, shield, pipe)
+    if job.group is not None:
+        os.close(job.group)
     kernel.be_readable(False)
     report(pipe, watch(first, job))
 
@@ -103,6 +108,7 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
     """Apply the protections from inside, report them, and run the program. Does not return."""
     try:
         kernel.die_with_parent(signal.SIGKILL)
+        has_group = join(job.group)
         walls = fence.build(job, shield) if shield.mounts else fence.none(job)
         is_other = shield.is_other and (shield.uid is None or kernel.become(shield.uid))
         Path(walls.work, "main.py").write_text(job.code, encoding="utf-8", errors="replace")
@@ -112,12 +118,15 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
         limit(job, shield.tasks)
         kernel.no_new_privileges()
         version = kernel.landlock(walls.readable, walls.writable)
-        sockets = kernel.no_sockets()
+        is_filtered = seccomp.refuse_calls(walls.closed)
+        # Landlock alone lets a program change modes and times of files.
+        has_files = walls.closed or (version > 0 and is_filtered)
         found = {
-            "network": shield.network or sockets,
-            "files": walls.closed or version > 0,
+            "network": shield.network or is_filtered,
+            "files": has_files,
             "processes": shield.pids or is_other or version >= 6,
             "user": is_other or not shield.is_root,
+            "memory": has_group or (is_filtered and has_files),
         }
         report(pipe, {"active": sorted(k for k, yes in found.items() if yes)})
         os.set_inheritable(pipe, False)
@@ -125,6 +134,18 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
     except BaseException as error:  # this is a fork of the guard; it must not continue as the guard
         report(pipe, {"failed": f"{type(error).__name__}: {error}"})
     os._exit(125)
+
+
+def join(group: int | None) -> bool:
+    """Enter the cgroup, whose limits hold for this process and all that come of it."""
+    if group is None:
+        return False
+    try:
+        return os.write(group, b"0") > 0
+    except OSError:  # the guard counts memory in any case
+        return False
+    finally:
+        os.close(group)
 
 
 def limit(job: Job, tasks: int) -> None:
@@ -188,7 +209,7 @@ def watch(first: int, job: Job) -> dict[str, object]:
         elif now >= look:
             began = time.monotonic()
             why = over(job)
-            look = time.monotonic() + max(LOOK, 10 * (time.monotonic() - began))
+            look = time.monotonic() + max(LOOK, 5 * (time.monotonic() - began))
         pause = max(0.0, min(end, look) - time.monotonic())
         got = signal.sigtimedwait(SIGNALS, pause) if why is None else None
         if got is not None and got.si_signo != signal.SIGCHLD:

@@ -172,6 +172,11 @@ class WebService:
         with self._httpx.stream(
             "POST", self._url, json=question, headers=headers, timeout=self._seconds
         ) as response:
+            if response.is_redirect:
+                raise SearchError(
+                    f"the search service answered with a redirect ({response.status_code}), which "
+                    "is not followed."
+                )
             if response.status_code != 200:
                 raise SearchError(f"the search service answered {response.status_code}.")
             body = b""

@@ -41,6 +41,14 @@ AGAINST = {
         "climb": "open('../' * 30 + '{folder}/written', 'w').write('x')",
         "read": "print(open('{folder}/shared').read())",
         "list": "import os; print(os.listdir('{folder}'))",
+        "mode": "import os; os.chmod('{folder}/shared', 0o777)",
+        "mode_at": "import os\ntry:\n  f = os.open('{folder}', os.O_PATH)\n"
+        "  os.chmod('shared', 0, dir_fd=f)\n"
+        "except OSError: pass",
+        "times": "import os; os.utime('{folder}/shared', (1, 1))",
+        "attributes": "import os; os.setxattr('{folder}/shared', 'user.mine', b'x')",
+        "watch": "import ctypes; c = ctypes.CDLL(None); f = c.inotify_init1(0); "
+        "assert c.inotify_add_watch(f, b'{folder}', 0xfff) >= 0; print('sha' + 'red')",
         "usr": "open('/usr/rmas_written', 'w').write('x')",
         "own_world": "import ctypes, os; c = ctypes.CDLL(None); c.unshare(0x10020000); "
         "c.mount(b'none', b'/usr', None, 32 | 4096, None); c.umount2(b'/', 2); "
@@ -65,6 +73,21 @@ AGAINST = {
         "'/proc/self/status') else 'CapEff:\\t0'; "
         "assert int(t.split('CapEff:')[1].split()[0], 16) == 0; import os; os.chroot('/usr')",
     },
+}
+# Ways to have 640 MiB that are in no process, with 256 MiB allowed.
+AGAINST["memory"] = {
+    "memfd": "import os\nfor i in range(10):\n  f = os.memfd_create('x')\n"
+    "  for j in range(64): os.write(f, bytes(2**20))\nprint('ke' + 'pt')",
+    "system_v": "import ctypes; c = ctypes.CDLL(None); c.shmat.restype = ctypes.c_void_p\n"
+    "for i in range(10):\n  k = c.shmget(0, 2**26, 0o1600); a = c.shmat(k, None, 0)\n"
+    "  assert k >= 0; ctypes.memset(a, 1, 2**26); c.shmdt(ctypes.c_void_p(a))\n"
+    "print('ke' + 'pt')",
+    "unmapped": "import ctypes, mmap, os; c = ctypes.CDLL(None)\n"
+    "c.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]\nkept = []\n"
+    "for f in (-1, *([os.open('/dev/zero', 2)] if os.access('/dev/zero', 2) else [])):\n"
+    "  for i in range(10):\n    m = mmap.mmap(f, 2**26); m.write(bytes(2**26)); kept.append(m)\n"
+    "    a = ctypes.addressof(ctypes.c_char.from_buffer(m)); c.munmap(a + 4096, 2**26 - 4096)\n"
+    "print('ke' + 'pt')",
 }
 # What limits have to end, whatever protections there are.
 LIMITED = {
@@ -128,6 +151,12 @@ def heard(every: list[socket.socket]) -> bool:
     return False
 
 
+def attributes(path: Path) -> tuple:
+    """What stands beside a file's content."""
+    about = path.stat()
+    return about.st_mode, about.st_uid, about.st_mtime_ns, os.listxattr(path)
+
+
 def attack_walls(
     active: frozenset[str], names: dict[str, object], every: list[socket.socket], victim: object
 ) -> dict[str, object]:
@@ -137,13 +166,17 @@ def attack_walls(
     for protection in sorted(active):
         for name, program in AGAINST[protection].items():
             shared.write_text("shared")
+            before = attributes(shared)
             ran = run_python(program.format(**names), LIMITS)
             signs = {
                 "heard": heard(every),
-                "changed": not shared.is_file() or shared.read_text() != "shared",
+                "changed": not shared.is_file()
+                or shared.read_text() != "shared"
+                or attributes(shared) != before,
                 "written": {p.name for p in folder.iterdir()} != {"shared", "s"},
                 "secret": SECRET in ran.output,
                 "read": "shared" in ran.output.replace("/shared", ""),
+                "hidden": "kept" in ran.output.replace("kept.append", "").replace("kept =", ""),
                 "killed": victim.poll() is not None,
                 "system": Path("/usr/rmas_written").exists(),
             }

@@ -22,8 +22,8 @@ CALLS = {
     *("torch.load", "torch.save", "np.save", "numpy.save", "pd.read_pickle", "pty.spawn"),
     *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "subprocess.getoutput"),
 }
-# The one module for the released `.pt` layout: tensors alone are read from it.
-RELEASED = {"rmas_train/release/released_file.py": ["torch.load", "torch.save"]}
+# The one module for the released `.pt` layout; it writes pickles, and nothing here loads any.
+RELEASED = {"rmas_train/release/released_file.py": ["torch.save"]}
 # What a run folder holds; a new kind of file is added here after a look at its format.
 ALLOWED = {
     *(".yaml", ".json", ".jsonl", ".safetensors", ".log", ".txt", ".html", ".png", ".lock"),
@@ -59,13 +59,6 @@ def test_no_code_of_ours_reads_or_writes_pickles_or_runs_text(folder):
     for path in sorted((ROOT / folder).rglob("*.py")):
         allowed = RELEASED.get(path.relative_to(ROOT).as_posix(), [])
         assert sorted(found_in(path.read_text(encoding="utf-8"))) == allowed, path
-
-
-def test_the_released_files_are_read_as_tensors_alone():
-    tree = ast.parse((ROOT / next(iter(RELEASED))).read_text(encoding="utf-8"))
-    loads = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and called(n) == "torch.load"]
-    (options,) = ({k.arg: ast.unparse(k.value) for k in load.keywords} for load in loads)
-    assert options["weights_only"] == "True"
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_saved_config_cannot_read_the_environment(finished, tmp_path, capsys):
     text = (place.run_dir / "outer" / "config.yaml").read_text()
     (saved / "config.yaml").write_text(text.replace("name: tiny", "name: ${oc.env:HOME}"))
     assert main(["stage=eval", f"run={saved}"]) == 2
-    assert "config.yaml: holds '${'" in capsys.readouterr().err
+    assert "config.yaml: data.name holds '${'" in capsys.readouterr().err
 
 
 def test_environment_json_names_versions_and_no_variables(finished):

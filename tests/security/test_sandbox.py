@@ -26,7 +26,7 @@ SYSTEMS = {
     "user": (1000, "-", ALL),
     "container": (0, "namespaces", ALL),
     "container_user": (1000, "namespaces", ALL),
-    "container_without_seccomp": (1000, "namespaces,seccomp", ALL - {"network"}),
+    "container_without_seccomp": (1000, "namespaces,seccomp", {"processes", "user"}),
     "old_container": (0, "namespaces,landlock,seccomp", {"processes", "user"}),
     "old_container_user": (1000, "namespaces,landlock,seccomp", {"user"}),
 }
@@ -156,8 +156,9 @@ def test_attacks_where_the_system_gives_less(place, system):
     python = interpreter()
     command = [python, str(place / "confine.py"), str(uid), missing]
     found = attack(place, command, python)
-    if os.getuid() == 0:
-        assert set(found["active"]) == expected
+    if os.getuid() == 0:  # whether root may make a cgroup is for the system to say
+        free = {"memory"} if (uid, missing) == SYSTEMS["old_container"][:2] else set()
+        assert set(found["active"]) - free == expected
     check_found(found, before)
 
 

@@ -422,7 +422,7 @@ def test_a_web_service_is_asked_with_its_key(service):
     ("mode", "says"),
     [
         ("denied", "answered 401"),
-        ("redirect", "answered 302"),
+        ("redirect", "a redirect (302), which is not followed"),
         ("broken", "cannot be read"),
         ("nonsense", "cannot be read"),
         ("huge", "more than"),
