@@ -27,6 +27,10 @@ def _keys(**groups: str) -> set[str]:
     }
 
 
+def _agent(names: str) -> set[str]:
+    return {f"agents.<name>.{name}" for name in names.split()}
+
+
 STAGE = (
     "objective callbacks steps batch_size micro_batch_size lr warmup_steps weight_decay betas eps "
     "clip_norm clip_scope log_every save_every save_minutes keep"
@@ -36,7 +40,7 @@ STAGE = (
 FREE = (
     {"name", "stage", "rounds", "latent_length", "seed", "run_dir", "inner", "run", "resume"}
     | {"pins", "analyses", "tracking"}
-    | {f"agents.<name>.{name}" for name in ("revision", "dtype", "attention")}
+    | _agent("revision dtype attention quantization adapter_revision template")
     | {f"topology.edges[i].{name}" for name in ("source", "target", "next_round")}
     | _keys(
         topology="name order edges decoder",
@@ -53,7 +57,7 @@ FREE = (
 )
 # Folders, files and hub ids that are read as data (safetensors, JSON lines, YAML); what is read
 # stays in the run folder.
-READ = {"agents.<name>.model"} | _keys(data="folder prompts tasks", tools="search_index")
+READ = _agent("model adapter") | _keys(data="folder prompts tasks", tools="search_index")
 # Files of `data.folder`, and of no other folder.
 INSIDE = _keys(data="train test inner_files")
 # Walls around programs: a saved config may make them narrower than the default only.

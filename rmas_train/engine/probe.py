@@ -51,6 +51,8 @@ def check_agent(agent: Agent) -> Agent:
         raise
     except Exception as error:  # what a family's code makes of a config that it does not expect
         raise _unsupported(agent, f"it cannot read a text ({_reason(error)})") from error
+    if hasattr(agent.model.config, "quantization_config"):
+        _check_gradient(agent, rows[0])
     together = _error(_ends(read_whole(agent, embed_ids(agent, rows)), rows), alone)
     _check_limit(agent, "read in a batch", together)
     library = _attempt(lambda: _error(read_in_pieces(agent, rows, LibraryCache(agent)), alone))
@@ -88,6 +90,23 @@ def _check_logits(agent: Agent, row: list[int], state_LD: Tensor) -> None:
     error = _error([agent.logits(state_LD)], [logits_LV])
     if not error <= max(ROUNDING.get(agent.dtype, 1e-3), 1e-3):
         raise _unsupported(agent, "its logits are not its output embedding of the last state")
+
+
+@torch.enable_grad()
+def _check_gradient(agent: Agent, row: list[int]) -> None:
+    """A gradient flows back through quantised weights; some kernels have no backward."""
+    batch = embed_ids(agent, [row])
+    embeds_BLD = batch.embeds.detach().requires_grad_()
+    grad = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            states_BLD = read_whole(agent, replace(batch, embeds=embeds_BLD))
+            (grad,) = torch.autograd.grad(states_BLD[:, -1].square().sum(), embeds_BLD)
+    except RuntimeError:  # the kernel says so itself
+        pass
+    if grad is None or not grad.isfinite().all() or not (grad.norm(dim=-1) > 0).all():
+        raise _unsupported(agent, "no gradient flows back through its quantised weights")
 
 
 def read_in_pieces(

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from rmas_train.config import AgentConfig
 from rmas_train.loading.files import INDEX, WEIGHTS, Stored, stored_tensors
-from rmas_train.loading.quantised import check_states, loading_options
+from rmas_train.loading.quantised import check_states, keep_gradients, loading_options
 from rmas_train.loading.shape import explain, is_composite
 from rmas_train.loading.source import Source, quiet
 
@@ -54,7 +54,10 @@ def load_model(source: Source, config: AgentConfig, shape: Any, device: torch.de
     model, report = loaded
     _check_report(source, report, stored, composite)
     _check_finite(source, model.named_parameters())
-    return model if "device_map" in extra else model.to(device)
+    if "device_map" not in extra:
+        return model.to(device)
+    keep_gradients(model)
+    return model
 
 
 def _text_keys(source: Source, stored: Mapping[str, Stored]) -> dict[str, str]:

@@ -96,6 +96,13 @@ def loading_options(wanted: str | None, dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": settings}
 
 
+def keep_gradients(model: Any) -> None:
+    """Keep bitsandbytes from packing 4-bit weights for inference: that kernel has no backward."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def bits_of(shape: Any, wanted: str | None) -> float | None:
     """Bits of memory for a weight of a linear layer, scales included; None: not quantised."""
     if wanted is not None:
