@@ -20,7 +20,7 @@ def rollout(agent, inner, embeds_LD, latent_length):
     """Hidden states and latents (M, D) each."""
     hidden, latents = [], []
     for _ in range(latent_length):
-        out = agent.model.model(inputs_embeds=embeds_LD[None], use_cache=False)
+        out = agent.model.base_model(inputs_embeds=embeds_LD[None], use_cache=False)
         h = out.last_hidden_state[0, -1]
         z = inner(h.to(torch.promote_types(h.dtype, torch.float32)))
         hidden.append(h)

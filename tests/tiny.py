@@ -181,21 +181,36 @@ def write_rows(path: Path, count: int, first: int = 0) -> None:
 class ExactRMSNorm(torch.nn.Module):
     """RMSNorm in its input's precision; transformers' own falls back to float32 inside."""
 
-    def __init__(self, norm) -> None:
+    def __init__(self, weight: torch.Tensor, eps: float) -> None:
         super().__init__()
-        self.weight, self.eps = norm.weight, getattr(norm, "variance_epsilon", None) or norm.eps
-        if type(norm).__name__ in ("Gemma3RMSNorm", "Qwen3_5RMSNorm"):
-            self.weight = torch.nn.Parameter(1 + norm.weight, requires_grad=False)
+        self.weight, self.eps = torch.nn.Parameter(weight, requires_grad=False), eps
 
     def forward(self, x):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
 
 
+def exact_norm(norm) -> torch.nn.Module:
+    """The same norm in its input's precision, or itself where it computes something else."""
+    weight = getattr(norm, "weight", None)
+    eps = getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None)
+    if weight is None or eps is None:
+        return norm
+    x = torch.randn(3, weight.shape[0], dtype=weight.dtype)
+    for gain in (weight, 1 + weight):  # Gemma's families add one
+        exact = ExactRMSNorm(gain.detach().clone(), eps)
+        with torch.no_grad():
+            if torch.allclose(exact(x), norm(x), rtol=1e-4, atol=1e-4):
+                return exact
+    return norm
+
+
 def in_float64(agent: Agent) -> Agent:
     """The agent in true float64, for finite differences."""
     model = agent.model.double()
+    random = torch.get_rng_state()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child).__name__.endswith("RMSNorm") and not isinstance(child, ExactRMSNorm):
-                setattr(parent, name, ExactRMSNorm(child))
+                setattr(parent, name, exact_norm(child))
+    torch.set_rng_state(random)
     return freeze(agent)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ STEPS = 3  # read one by one at the end
 # Relative error of states that counts as rounding, whatever the library's own.
 ROUNDING = {torch.bfloat16: 0.03, torch.float16: 0.005, torch.float64: 1e-6}
 ALLOWANCE = 3.0  # how much more than the library's own error is still rounding
+# The largest relative error of gradients.
+GRADIENT = {torch.bfloat16: 0.3, torch.float16: 0.1, torch.float64: 1e-4}
 # The largest error of the library's own ways of reading that can be used at all.
 LIMIT = {torch.bfloat16: 0.2, torch.float16: 0.05}
 
@@ -41,29 +44,29 @@ def check_agent(agent: Agent) -> Agent:
 
     Raises:
         AgentError: its family does something that is unknown here: its logits are not its output
-            embedding of the last state, or a row's states depend on the rows beside it.
+            embedding of the last state, a row's states depend on the rows beside it, or no right
+            gradient flows back through a text that is read in pieces.
     """
     rows = probe_rows(agent)
     try:
         alone = [read_whole(agent, embed_ids(agent, [row]))[0] for row in rows]
-        _check_logits(agent, rows[0], alone[0])
+        _check_plain(agent, rows[0], alone[0])
+        together = _error(_ends(read_whole(agent, embed_ids(agent, rows)), rows), alone)
     except (AgentError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # what a family's code makes of a config that it does not expect
         raise _unsupported(agent, f"it cannot read a text ({_reason(error)})") from error
-    if hasattr(agent.model.config, "quantization_config"):
-        _check_gradient(agent, rows[0])
-    together = _error(_ends(read_whole(agent, embed_ids(agent, rows)), rows), alone)
-    _check_limit(agent, "read in a batch", together)
+    _check_limit(agent, together, "read in a batch")
     library = _attempt(lambda: _error(read_in_pieces(agent, rows, LibraryCache(agent)), alone))
-    own = library if isinstance(library, float) else together
+    own = library if isinstance(library, float) and library <= _limit(agent) else together
     most = max(ROUNDING.get(agent.dtype, 1e-4), ALLOWANCE * max(own, together))
     blocks = _attempt(lambda: max(_block_errors(agent, rows, alone)))
     if isinstance(blocks, float) and blocks <= most:
+        blocks = _attempt(lambda: _gradient_error(agent, rows[0], KVCache(agent)))
+        most = GRADIENT.get(agent.dtype, 1e-2)
+    if isinstance(blocks, float) and blocks <= most:
         return replace(agent, attends_to_blocks=True)
-    if not isinstance(library, float):
-        raise _unsupported(agent, f"it cannot be read in pieces ({library})")
-    _check_limit(agent, "read in pieces with the library's cache", library)
+    _check_library(agent, library, rows[0])
     reason = blocks if isinstance(blocks, str) else f"other states, by {blocks:.2g}"
     warnings.warn(
         f"agent {agent.name} ({type(agent.model).__name__}) cannot reuse frozen prefixes "
@@ -72,6 +75,23 @@ def check_agent(agent: Agent) -> Agent:
         stacklevel=3,
     )
     return replace(agent, attends_to_blocks=False)
+
+
+def _check_library(agent: Agent, library: float | str, row: list[int]) -> None:
+    """The library's cache, which is used where ours cannot be, gives the right states and gradient.
+
+    Raises:
+        AgentError: it does not.
+    """
+    if isinstance(library, float):
+        _check_limit(agent, library, "read in pieces with the library's cache")
+        library = _attempt(lambda: _gradient_error(agent, row, LibraryCache(agent)))
+    if isinstance(library, str):
+        raise _unsupported(agent, f"it cannot be read in pieces ({library})")
+    if not library <= GRADIENT.get(agent.dtype, 1e-2):
+        raise _unsupported(
+            agent, f"gradients through a text that it reads in pieces are off by {library:.2g}"
+        )
 
 
 def probe_rows(agent: Agent) -> list[list[int]]:
@@ -84,29 +104,51 @@ def probe_rows(agent: Agent) -> list[list[int]]:
     return [ids[: LENGTHS[0]], ids[1 : 1 + LENGTHS[1]]]
 
 
-def _check_logits(agent: Agent, row: list[int], state_LD: Tensor) -> None:
-    ids = torch.tensor([row], device=agent.device)
-    logits_LV = agent.model(input_ids=ids, use_cache=False).logits[0]
-    error = _error([agent.logits(state_LD)], [logits_LV])
-    if not error <= max(ROUNDING.get(agent.dtype, 1e-3), 1e-3):
+def _check_plain(agent: Agent, row: list[int], state_LD: Tensor) -> None:
+    """Our way of reading embeddings gives what the library gives for token ids.
+
+    Raises:
+        AgentError: it does not.
+    """
+    ids_1L = torch.tensor([row], device=agent.device)
+    logits_LV = agent.model(input_ids=ids_1L, use_cache=False).logits[0]
+    if not _error([agent.logits(state_LD)], [logits_LV]) <= ROUNDING.get(agent.dtype, 1e-3):
         raise _unsupported(agent, "its logits are not its output embedding of the last state")
+    embeds_1LD = agent.embed(ids_1L)
+    before_1LD = embeds_1LD.clone()
+    agent.model.base_model(inputs_embeds=embeds_1LD, use_cache=False)
+    if not torch.equal(embeds_1LD, before_1LD):
+        raise _unsupported(agent, "it overwrites the embeddings that it reads")
 
 
 @torch.enable_grad()
-def _check_gradient(agent: Agent, row: list[int]) -> None:
-    """A gradient flows back through quantised weights; some kernels have no backward."""
+def _gradient_error(agent: Agent, row: list[int], cache: KVCache | LibraryCache) -> float:
+    """Relative error of the gradient at the embeddings, through a text that is read in pieces."""
+    wanted = _gradient(agent, row, lambda batch: read_whole(agent, batch))
+
+    def read(batch: Batch) -> Tensor:
+        cuts = [0, len(row) - STEPS, *range(len(row) - STEPS + 1, len(row) + 1)]
+        parts = [
+            Batch(batch.embeds[:, a:b], batch.real[:, a:b], batch.positions[:, a:b], full=True)
+            for a, b in pairwise(cuts)
+        ]
+        return torch.cat([cache.read(part) for part in parts], dim=1)
+
+    return _error([_gradient(agent, row, read)], [wanted])
+
+
+def _gradient(agent: Agent, row: list[int], read: Callable[[Batch], Tensor]) -> Tensor:
+    """Gradient of a fixed function of the last state at the embeddings, (L, D)."""
     batch = embed_ids(agent, [row])
     embeds_BLD = batch.embeds.detach().requires_grad_()
-    grad = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            states_BLD = read_whole(agent, replace(batch, embeds=embeds_BLD))
-            (grad,) = torch.autograd.grad(states_BLD[:, -1].square().sum(), embeds_BLD)
-    except RuntimeError:  # the kernel says so itself
-        pass
-    if grad is None or not grad.isfinite().all() or not (grad.norm(dim=-1) > 0).all():
-        raise _unsupported(agent, "no gradient flows back through its quantised weights")
+    last_D = read(replace(batch, embeds=embeds_BLD))[0, -1].float()
+    weights_D = torch.linspace(-1, 1, len(last_D), device=last_D.device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a kernel without a backward; the gradient is looked at
+        (grad_BLD,) = torch.autograd.grad((last_D * weights_D).sum(), embeds_BLD)
+    if not grad_BLD.norm() > 0:
+        raise ValueError("no gradient reaches its embeddings")
+    return grad_BLD[0]
 
 
 def read_in_pieces(
@@ -172,8 +214,12 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
-def _check_limit(agent: Agent, how: str, error: float) -> None:
-    if not error <= LIMIT.get(agent.dtype, 1e-3):
+def _limit(agent: Agent) -> float:
+    return LIMIT.get(agent.dtype, 1e-3)
+
+
+def _check_limit(agent: Agent, error: float, how: str) -> None:
+    if not error <= _limit(agent):
         raise _unsupported(agent, f"a row {how} has other states than alone, by {error:.2g}")
 
 
