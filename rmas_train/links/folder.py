@@ -89,7 +89,7 @@ FORMAT = 1
 TENSORS, CARD = "links.safetensors", "links.json"
 
 
-class AgentCard(TypedDict):
+class AgentFields(TypedDict):
     """An agent that links were made for."""
 
     model: str
@@ -97,6 +97,13 @@ class AgentCard(TypedDict):
     dtype: str
     width: int
     fingerprint: str
+
+
+class AgentCard(AgentFields, total=False):
+    """Fields that older folders do not have."""
+
+    attention: str
+    tokenizer: str
 
 
 class ReleasedFile(TypedDict):
@@ -137,6 +144,8 @@ class MoreFields(Fields, total=False):
     options_hash: str
     alignment: dict[str, dict[str, Any]]
     released: Origin
+    identity: dict[str, Any]
+    rendered_prompts: dict[str, str]
     seal: str
 
 
@@ -146,14 +155,17 @@ class LinksCard:
 
     Attributes:
         stage: what was trained last: ``inner``, ``outer`` or ``start`` (nothing).
-        agents: name -> model, revision, dtype, width and fingerprint (sha256 of the weights;
-            empty if they are not known, as for released links).
+        agents: name -> model, revision, dtype, width, fingerprint (sha256 of the weights; empty if
+            they are not known, as for released links), attention, hash of the tokenizer.
         topology, links: the options of these names.
         prompts: agent -> texts of its prompt file, so that a folder can answer without a config.
         rounds, latent_length: as trained; None for inner links.
         data_fingerprint: sha256 of the training file.
         alignment: per edge, number of shared tokens and cosines of the aligned start.
         released: files from which imported links were read; empty for links trained here.
+        options_hash: of ``identity``.
+        identity: all that these links depend on (``runs.identity``); empty in older folders.
+        rendered_prompts: agent -> hash of its prompt as its chat template rendered it.
         seal: sha256 of all these fields and the tensors (``seal_of``); empty in older folders.
     """
 
@@ -171,6 +183,8 @@ class LinksCard:
     options_hash: str = ""
     alignment: dict[str, dict[str, float]] = field(default_factory=dict)
     released: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any] = field(default_factory=dict)
+    rendered_prompts: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
     seal: str = ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rmas_train.engine.loading import load_agent
 from rmas_train.engine.prompt_batch import Agree, PrefixStore
 from rmas_train.errors import ConfigError
 from rmas_train.recursion import Team
+from rmas_train.runs.hashes import rendered_prompts, tokenizer_hash
 from rmas_train.runs.tables import Tables, check_rows, load_tables
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import find_path
@@ -31,9 +32,10 @@ class Loaded:
     Attributes:
         team: the agents of this process; all of them, but where ranks share out the inner stage.
         tables: rows by use.
-        agents: every agent's model, revision, dtype, width and fingerprint.
+        agents: every agent's model, revision, dtype, width, fingerprint, attention and tokenizer.
         fingerprints: of what this process holds of each agent of its own.
         agree: see ``PrefixStore``.
+        rendered: agent -> hash of its prompt as rendered, of all agents.
     """
 
     config: Config
@@ -42,6 +44,7 @@ class Loaded:
     agents: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
     agree: Agree = bool
+    rendered: dict[str, str] = field(default_factory=dict)
 
     @property
     def train(self) -> Table:
@@ -90,7 +93,9 @@ def load_run(
         fingerprints = {n: agent.fingerprint() for n, agent in agents.items()}
     described = runtime.gather_dict(described)
     about = {n: described[n] for n in topology.agents}
-    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree)
+    rendered = runtime.gather_dict(rendered_prompts(team))
+    rendered = {n: rendered[n] for n in topology.agents}
+    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree, rendered)
     check_rows(config, team, tables)
     return loaded
 
@@ -134,6 +139,8 @@ def describe_agent(agent: Agent, config: Config) -> dict[str, Any]:
         "dtype": config.agents[agent.name].dtype,
         "width": agent.width,
         "fingerprint": agent.fingerprint(),
+        "attention": config.agents[agent.name].attention,
+        "tokenizer": tokenizer_hash(agent),
     }
 
 

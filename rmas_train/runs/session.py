@@ -18,6 +18,7 @@ import torch
 from rmas_train.compose import to_yaml
 from rmas_train.config import Config
 from rmas_train.errors import UserError
+from rmas_train.runs.earlier import tidy
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import check_writable, locked, write_json, write_text
 from rmas_train.support.output import clean, redacted, say, start_log, stop_log
@@ -86,9 +87,16 @@ def stage_folder(
     """
     folder = Path(config.run_dir) / stage
     check_writable(folder, "run_dir")
+    describe(folder, config, agents)
+    return folder
+
+
+def describe(
+    folder: Path, config: Config, agents: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Write the resolved config and the environment's versions."""
     write_text(folder / "config.yaml", to_yaml(config))
     write_json(folder / "environment.json", environment() | {"agents": dict(agents or {})})
-    return folder
 
 
 def environment() -> dict[str, Any]:
@@ -120,13 +128,15 @@ def is_main_process() -> bool:
 
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
-    """The run folder, writable and held against other runs.
+    """The run folder, writable, held against other runs, and put right after a killed one.
 
     Raises:
         ConfigError: it cannot be written, or another run holds it.
     """
     check_writable(run_dir, "run_dir")
     with locked(run_dir) if is_main_process() else nullcontext():
+        if is_main_process():
+            tidy(run_dir)
         yield
 
 

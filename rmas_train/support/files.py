@@ -51,23 +51,29 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that replaces ``path`` when the block ends without an error."""
+    """A temporary folder that replaces ``path`` when the block ends without an error.
+
+    A process that is killed between the two renames leaves the old folder under a hidden name;
+    ``recover`` and the next ``new_folder`` bring it back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    recover(path.parent, path.name)
     work = path.with_name(f".{path.name}.tmp{os.getpid()}")
     old = path.with_name(f".{path.name}.old{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
+    _remove(work)
     work.mkdir()
     try:
         yield work
-        for file in (*work.iterdir(), work):
-            _sync(file)
-        if path.exists():
+        for file in (*work.rglob("*"), work):
+            sync(file)
+        if path.is_symlink() or path.exists():
             path.rename(old)
         work.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        recover(path.parent, path.name)
+        _remove(work)
+        _remove(old)
 
 
 @contextmanager
@@ -90,17 +96,42 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)\d+|\.probe\d+")
+
+
+def recover(folder: Path, only: str | None = None) -> None:
+    """Bring back what a killed ``new_folder`` had moved away when it could not put the new one.
+
+    Args:
+        folder: where to look.
+        only: the name of one file or folder; None: all.
+    """
+    for path in folder.glob(".*.old*"):
+        found = LEFTOVER.fullmatch(path.name)
+        if found and found["kind"] == "old" and only in (None, found["name"]):
+            place = folder / found["name"]
+            if not (place.is_symlink() or place.exists()):
+                path.rename(place)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files and folders that a killed process left."""
-    for pattern in (".*.tmp*", ".*.old*"):
-        for path in folder.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    """Undo unfinished writes of a killed process in a folder that nobody else writes to."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    recover(folder)
+    for path in folder.glob(".*"):
+        if LEFTOVER.fullmatch(path.name):
+            _remove(path)
 
 
-def _sync(path: Path) -> None:
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
     """Flush a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

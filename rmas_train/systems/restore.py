@@ -77,7 +77,10 @@ def load_agents_of(
             raise ConfigError(f"agents={name}: {did_you_mean(name, card.agents)}")
     where = {
         name: AgentConfig(
-            model=agents.get(name, made["model"]), revision=made["revision"], dtype=made["dtype"]
+            model=agents.get(name, made["model"]),
+            revision=made["revision"],
+            dtype=made["dtype"],
+            attention=made.get("attention", "sdpa"),
         )
         for name, made in card.agents.items()
     }

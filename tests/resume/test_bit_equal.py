@@ -191,16 +191,6 @@ def test_no_valid_checkpoint_at_all_is_an_error(team, runtime, tmp_path):
         go("outer", team, runtime, tmp_path)
 
 
-def test_starting_over_keeps_the_earlier_checkpoints_aside(team, runtime, tmp_path):
-    with pytest.raises(StoppedError):
-        go("outer", team, runtime, tmp_path, 5)
-    before = [p.name for p in list_checkpoints(tmp_path / "checkpoints")]
-    with pytest.raises(StoppedError):
-        go("outer", team, runtime, tmp_path, 1, resume=None)
-    assert [p.name for p in list_checkpoints(tmp_path / "checkpoints")] == ["step_00000002"]
-    assert [p.name for p in list_checkpoints(tmp_path / "checkpoints.old")] == before
-
-
 def test_the_newest_checkpoints_stay(team, runtime, tmp_path):
     go("outer", team, runtime, tmp_path, save_every=2, keep=2)
     names = [p.name for p in list_checkpoints(tmp_path / "checkpoints")]

@@ -1,0 +1,114 @@
+"""Starting over: all that a stage and the stages after it have left is set aside together.
+
+It goes to ``run_dir/earlier/<n>`` as it was. What is to be moved is written down first, so that a
+run that is killed in between is put right by the next one, and no folder ever holds a mixture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from rmas_train.config import Config
+from rmas_train.errors import CheckpointError, LinksError
+from rmas_train.links.folder import CARD, read_card
+from rmas_train.runs.identity import why_other
+from rmas_train.support.files import remove_leftovers, sync, write_json
+from rmas_train.support.output import say
+from rmas_train.support.reading import check_type, parse_json
+
+EARLIER, MARK = "earlier", ".starting_over.json"
+PARTS = {
+    "inner": ("report", "results.json", "eval", "analyse", "outer", "inner"),
+    "outer": ("report", "results.json", "eval", "analyse", "outer"),
+    "eval": ("report", "results.json", "eval"),
+}
+FOLDERS = ("inner", "inner/checkpoints", "outer", "outer/checkpoints", "eval", "analyse", "plan")
+OVER = "go on with the same options, or start over without resume"
+
+
+class Plan(TypedDict):
+    """Types of the mark: what goes where."""
+
+    to: int
+    parts: list[str]
+
+
+def tidy(run_dir: Path) -> None:
+    """What a killed run left unfinished in its folder is undone or brought to its end."""
+    for name in ("", "report", *FOLDERS):
+        if not any((run_dir / part).is_symlink() for part in (name, Path(name).parent) if name):
+            remove_leftovers(run_dir / name)
+    if (run_dir / MARK).is_file():
+        try:
+            plan = parse_json((run_dir / MARK).read_text(encoding="utf-8"))
+            check_type(plan, Plan, "")
+            known = plan["to"] > 0 and set(plan["parts"]) <= set(PARTS["inner"])
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{run_dir / MARK}: {error}; remove the file.") from error
+        if not known:
+            raise CheckpointError(f"{run_dir / MARK}: names other files; remove the file.")
+        _move(run_dir, plan["to"], plan["parts"])
+
+
+def set_aside(run_dir: Path, stage: str) -> Path | None:
+    """Move what ``stage`` and later stages left; where it is now, None if there was nothing."""
+    parts = [name for name in PARTS[stage] if _is_there(run_dir / name)]
+    if not parts:
+        return None
+    number = 1 + max((int(p.name) for p in _numbered(run_dir)), default=0)
+    write_json(run_dir / MARK, {"to": number, "parts": parts})
+    return _move(run_dir, number, parts)
+
+
+def _numbered(run_dir: Path) -> list[Path]:
+    return [p for p in (run_dir / EARLIER).glob("*") if re.fullmatch(r"[1-9]\d{0,8}", p.name)]
+
+
+def _move(run_dir: Path, number: int, parts: list[str]) -> Path:
+    place = run_dir / EARLIER / str(number)
+    place.mkdir(parents=True, exist_ok=True)
+    for name in parts:
+        if _is_there(run_dir / name) and not _is_there(place / name):
+            (run_dir / name).rename(place / name)
+    sync(place)
+    sync(run_dir)
+    (run_dir / MARK).unlink()
+    return place
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def begin(config: Config, stage: str, identity: Mapping[str, Any], resume: str | None) -> None:
+    """Before a training stage writes: go on with what is there, or set it aside.
+
+    Raises:
+        CheckpointError: it is to go on, and what is there is of another run.
+    """
+    run_dir = Path(config.run_dir)
+    if resume is not None:
+        check_same(run_dir / stage, identity)
+    elif place := set_aside(run_dir, stage):
+        say(f"starting over; what was there is in {place} (resume=auto goes on)")
+
+
+def check_same(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Links and start in a stage's folder have this identity; checkpoints are the saver's.
+
+    Raises:
+        CheckpointError: names what differs.
+    """
+    for name in ("start", "links"):
+        path = folder / name
+        if not (path / CARD).is_file():
+            continue
+        try:
+            card = read_card(path)
+        except LinksError as error:
+            raise CheckpointError(f"{error} Or start over without resume.") from error
+        if other := why_other(card.identity, identity, card.package_version):
+            raise CheckpointError(f"{path} is of another run ({other}); {OVER}.")
