@@ -1,4 +1,4 @@
-"""What a run reuses is what it would have made: links, start, checkpoints, evaluation, "finished"."""
+"""What a run reuses is what it would have made: links, start, checkpoints, evaluation."""
 
 import json
 import shutil
