@@ -234,7 +234,15 @@ def read_card(folder: Path) -> LinksCard:
     Raises:
         LinksError: missing, not JSON, of another format, or with other keys.
     """
-    path, values = folder / CARD, _read_values(folder)
+    return parse_card(folder / CARD, _read_values(folder))
+
+
+def parse_card(path: Path, values: Any) -> LinksCard:
+    """A card from plain data; ``path`` is where they were read.
+
+    Raises:
+        LinksError: another format, or other keys.
+    """
     seen = values.get("format") if isinstance(values, dict) else None
     if type(seen) is not int or seen != FORMAT:
         raise LinksError(

@@ -110,9 +110,9 @@ def start_of(links: Path) -> Path | None:
 
     Older folders do not say what they are of; there, the one beside the links is taken.
     """
-    card = read_card(links)
+    ended = {k: v for k, v in read_card(links).identity.items() if k != "step"}
     for folder in (links / "start", links.parent / "start"):
-        if (folder / CARD).is_file() and read_card(folder).identity == card.identity:
+        if (folder / CARD).is_file() and read_card(folder).identity == ended:
             return folder
     return None
 
