@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen, decoder_layers
-from rmas_train.agents.prompts import make_prompt, read_prompt
+from rmas_train.agents.prompts import make_prompt, read_prompt, split_marks
 from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
@@ -19,7 +19,7 @@ from rmas_train.engine.prompt_batch import Agree, PrefixStore
 from rmas_train.errors import ConfigError
 from rmas_train.recursion import Team
 from rmas_train.runs.hashes import rendered_prompts, tokenizer_hash
-from rmas_train.runs.tables import Tables, check_rows, load_tables
+from rmas_train.runs.tables import Tables, check_rows, check_shared, load_tables
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import find_path
 from rmas_train.topology import build_topology
@@ -97,6 +97,7 @@ def load_run(
     rendered = {n: rendered[n] for n in topology.agents}
     loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree, rendered)
     check_rows(config, team, tables)
+    check_shared(config, shown_columns(prompt_texts(config, topology.agents)), tables)
     return loaded
 
 
@@ -148,6 +149,13 @@ def prompt_texts(config: Config, names: Iterable[str]) -> dict[str, dict[str, An
     """The prompt files of these agents, with what ``data.task`` adds."""
     folder, tasks = prompts_folder(config), find_path(config.data.tasks)
     return {n: read_prompt(folder, n, tasks, config.data.task) for n in names}
+
+
+def shown_columns(prompts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Columns of a row that the prompts of any agent show."""
+    texts = [t.get(key) or "" for t in prompts.values() for key in ("user", "user_first")]
+    parts = [p for text in texts for p in split_marks(text)]
+    return sorted({p.value for p in parts if p.kind == "column"} - {"round"})
 
 
 def prompts_folder(config: Config) -> Path:
