@@ -7,16 +7,26 @@ memory or files alone is left out.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from rmas_train.config import Config, TrainingConfig
-from rmas_train.links.folder import LinksCard
-from rmas_train.runs.hashes import hash_of
-from rmas_train.runs.load import Loaded, prompt_texts
+from rmas_train.errors import LinksError
+from rmas_train.links.folder import (
+    CARD,
+    TENSORS,
+    LinksCard,
+    check_agents,
+    find_links,
+    read_card,
+)
+from rmas_train.links.modules import LinkSet
+from rmas_train.runs.load import Loaded, hash_of, prompt_texts
 from rmas_train.support.compare import differences, told
 
 Identity = dict[str, Any]
@@ -54,7 +64,7 @@ def inner_identity(loaded: Loaded, objective: str | None = None) -> Identity:
         "training": _deciding(config.training.inner),
         "data": _columns(config) | {"inner": _inner_data(loaded)},
     }
-    return _plain(_common(loaded) | own | _named(objective))
+    return as_read(common(loaded) | own | _named(objective))
 
 
 def outer_identity(loaded: Loaded, inner: str, objective: str | None = None) -> Identity:
@@ -77,42 +87,10 @@ def outer_identity(loaded: Loaded, inner: str, objective: str | None = None) -> 
         "data": _columns(config) | data,
         "inner_links": inner,
     }
-    return _plain(_common(loaded) | own | _named(objective))
+    return as_read(common(loaded) | own | _named(objective))
 
 
-def eval_identity(
-    loaded: Loaded,
-    links: Mapping[str, str | None],
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
-    references: Any,
-) -> Identity:
-    """What an evaluation depends on.
-
-    Args:
-        loaded: of the run.
-        links: ``trained`` and ``start`` -> hash of these links, None where there are none.
-        rows: benchmark -> its rows.
-        references: exact lines that stand beside the results.
-    """
-    config = loaded.config
-    data = asdict(config.data)
-    own = {
-        "stage": "eval",
-        "rounds": config.eval_rounds,
-        "latent_length": config.latent_length,
-        "topology": asdict(config.topology),
-        "links": asdict(config.links),
-        "evaluation": asdict(config.evaluation),
-        "tools": asdict(config.tools),
-        "data": {k: data[k] for k in ("name", "grader", "answer_pattern", "translations")},
-        "rows": {name: hash_of([dict(row) for row in of]) for name, of in rows.items()},
-        "references": hash_of(references),
-        "evaluated": dict(links),
-    }
-    return _plain(_common(loaded) | own)
-
-
-def _common(loaded: Loaded) -> Identity:
+def common(loaded: Loaded) -> Identity:
     """What every stage depends on: seed, code, agents, prompts."""
     return {
         "version": version("rmas_train"),
@@ -144,8 +122,8 @@ def _inner_length(config: Config) -> int | None:
     return config.latent_length if config.training.inner.inner_states == "rollout" else None
 
 
-def _plain(identity: Identity) -> Identity:
-    """As it is read from a file."""
+def as_read(identity: Identity) -> Identity:
+    """As it would be read from a file."""
     plain: Identity = json.loads(json.dumps(identity))
     return plain
 
@@ -158,6 +136,8 @@ def why_other(there: Mapping[str, Any], now: Mapping[str, Any], made_by: str) ->
         now: of this run.
         made_by: the version that wrote the file.
     """
+    if there == now:
+        return ""
     if not there:
         return f"version {made_by} did not write down what it depends on"
     return told(differences(there, now))
@@ -190,3 +170,92 @@ def make_card(
         identity=identity,
         rendered_prompts=dict(loaded.rendered),
     )
+
+
+def tensors_hash(folder: Path) -> str:
+    """Of the links in a folder, without their card."""
+    return hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
+
+
+def find_inner(config: Config, loaded: Loaded) -> Path:
+    """Inner links for the outer stage: as given, or this run's own, or equal ones beside it.
+
+    Raises:
+        LinksError: none, with the command that makes them; or those in the run folder are of
+            another run.
+    """
+    if config.inner:
+        folder = find_given(Path(config.inner))
+        check_agents(folder, read_card(folder), loaded.agents)
+        return folder
+    own = Path(config.run_dir) / "inner" / "links"
+    if (own / CARD).exists():
+        check_own(own, loaded)
+        return own
+    twin = equal_inner(config, loaded)
+    if twin is None:
+        raise LinksError(
+            f"no inner links in {own}; make them with: python -m rmas_train stage=inner "
+            f"run_dir={config.run_dir}, or give inner=<folder>."
+        )
+    return twin
+
+
+def find_given(folder: Path) -> Path:
+    """The inner links in a folder that was named: itself, a stage's folder, or a run folder."""
+    for candidate in (folder, folder / "links", folder / "inner" / "links"):
+        if (candidate / CARD).is_file():
+            return candidate
+    return find_links(folder)
+
+
+def check_own(own: Path, loaded: Loaded) -> None:
+    """The inner links in the run folder are what this run would make; imported ones always fit.
+
+    Raises:
+        LinksError: names what differs, and how to take them all the same.
+    """
+    card = read_card(own)
+    check_agents(own, card, loaded.agents)
+    if card.released:
+        return
+    other = why_other(card.identity, inner_identity(loaded), card.package_version)
+    if other:
+        raise LinksError(
+            f"{own} is of another run ({other}); train inner links again with stage=inner, or take "
+            f"these with inner={own}."
+        )
+
+
+def equal_inner(config: Config, loaded: Loaded) -> Path | None:
+    """Finished inner links of the same identity, here or in a run folder beside this one.
+
+    This run's own come first, then those that its outer stage began with, then the newest.
+    """
+    wanted = inner_identity(loaded)
+    run_dir = Path(config.run_dir)
+    beside = [f for f in run_dir.parent.glob("*/inner/links") if f.is_dir()]
+    found = []
+    for folder in [run_dir / "inner" / "links", *sorted(beside, key=lambda f: -f.stat().st_mtime)]:
+        try:
+            if read_card(folder).identity == wanted:
+                found.append(folder)
+        except LinksError:
+            continue
+    begun = _begun_with(run_dir)
+    own = [f for f in found if f.parent.parent == run_dir]
+    return next(iter([*own, *(f for f in found if tensors_hash(f) == begun), *found]), None)
+
+
+def _begun_with(run_dir: Path) -> str | None:
+    """Hash of the inner links that the outer stage in this folder began with."""
+    try:
+        begun = read_card(run_dir / "outer" / "start").identity.get("inner_links")
+    except LinksError:
+        return None
+    return str(begun)
+
+
+def inner_only(links: LinkSet) -> LinkSet:
+    """The same inner links without the outer ones."""
+    return LinkSet(dict(links.inner.items()), {})  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,6 @@ from rmas_train.engine.loading import load_agent
 from rmas_train.engine.prompt_batch import Agree, PrefixStore
 from rmas_train.errors import ConfigError
 from rmas_train.recursion import Team
-from rmas_train.runs.hashes import rendered_prompts, tokenizer_hash
 from rmas_train.runs.tables import Tables, check_rows, check_shared, load_tables
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import find_path
@@ -165,3 +166,29 @@ def prompts_folder(config: Config) -> Path:
             f"data.prompts={config.data.prompts}: no such folder; give one with <agent>.yaml files."
         )
     return path
+
+
+def hash_of(value: Any) -> str:
+    """A short hash of plain data, the same in every process."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def rendered_prompts(team: Team) -> dict[str, str]:
+    """Agent -> hash of its prompt as its chat template rendered it.
+
+    A template that prints a date, or that came with another version of a model, shows here although
+    the prompt files are the same.
+    """
+    return {
+        name: hash_of([[(p.kind, p.value) for p in parts] for parts in (prompt.user, prompt.first)])
+        for name, prompt in team.prompts.items()
+    }
+
+
+def tokenizer_hash(agent: Agent) -> str:
+    """Hash of how an agent's tokenizer cuts texts; what calls leave behind in it is not counted."""
+    backend = getattr(agent.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return hash_of(agent.tokenizer.get_vocab())
+    whole = json.loads(backend.to_str())
+    return hash_of({k: v for k, v in whole.items() if k not in ("padding", "truncation")})

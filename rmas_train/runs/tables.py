@@ -153,9 +153,9 @@ def check_shared(config: Config, columns: Sequence[str], tables: Tables) -> None
     """No test row is a training row too, unless ``data.allow_shared_rows`` says so.
 
     Two rows are the same if all that the prompts show of them and the answer are the same, but for
-    white space. A recipe decides on its own splits (the relay draws its problems fresh, and some are drawn twice),
-    so what it made may share rows, but the two files may not be equal. Rows that Python gave
-    without test rows are both on purpose.
+    white space. A recipe decides on its own splits (one that draws problems may draw one twice), so
+    what it made may share rows, but the two files may not be equal. Rows that Python gave without
+    test rows are both on purpose.
 
     Args:
         config: of the run.

@@ -19,9 +19,9 @@ EVERY = 0.5  # seconds between looks
 GRACE = 300.0  # seconds for the step and its checkpoint, before the process is ended at once
 
 
-def follow_launcher(world: int) -> None:
+def follow_launcher() -> None:
     """Where a launcher started several processes: watch it, and stop when it has ended."""
-    if world > 1 and not any(t.name == "launcher watch" for t in threading.enumerate()):
+    if not any(t.name == "launcher watch" for t in threading.enumerate()):
         watch = threading.Thread(target=_watch, args=(os.getppid,), name="launcher watch")
         watch.daemon = True
         watch.start()

@@ -125,7 +125,8 @@ class Runtime:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.backend = settle_backend(config)
-        follow_launcher(int(os.environ.get("WORLD_SIZE", "1")))
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            follow_launcher()
         self.placement = config.placement
         self._accelerator = _accelerator(config, self.backend)
         self._check()

@@ -16,11 +16,10 @@ from rmas_train.evaluation.evaluate import Outcome, Trial, plan_trials, run_tria
 from rmas_train.links.folder import find_links, read_card
 from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
-from rmas_train.runs.earlier import set_aside
-from rmas_train.runs.handover import read_links, start_of, tensors_hash
-from rmas_train.runs.identity import Identity, eval_identity
+from rmas_train.runs.evaluated import eval_identity, read_links, start_of
+from rmas_train.runs.identity import Identity, tensors_hash
 from rmas_train.runs.load import Loaded
-from rmas_train.runs.session import describe, environment
+from rmas_train.runs.session import describe, environment, set_aside
 from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import new_folder, write_json, write_text

@@ -9,8 +9,7 @@ from rmas_train.compose import import_plugins
 from rmas_train.config import Config
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory
-from rmas_train.runs.handover import equal_inner, find_inner
-from rmas_train.runs.identity import inner_identity
+from rmas_train.runs.identity import equal_inner, find_inner, inner_identity
 from rmas_train.runs.load import Loaded, load_run
 from rmas_train.runs.session import held, is_main_process, session
 from rmas_train.runs.tables import Tables, load_tables

@@ -17,11 +17,16 @@ from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory, Objective, build_objective
 from rmas_train.planning.shapes import count_parameters
 from rmas_train.registry import CALLBACKS
-from rmas_train.runs.earlier import begin
-from rmas_train.runs.handover import find_inner, inner_only, tensors_hash
-from rmas_train.runs.identity import inner_identity, make_card, outer_identity
+from rmas_train.runs.identity import (
+    find_inner,
+    inner_identity,
+    inner_only,
+    make_card,
+    outer_identity,
+    tensors_hash,
+)
 from rmas_train.runs.load import Loaded
-from rmas_train.runs.session import stage_folder
+from rmas_train.runs.session import begin, stage_folder
 from rmas_train.runs.starting_links import place_links, starting_links, untrained_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.assignment import assign_agents

@@ -34,6 +34,7 @@ def find_path(name: str) -> Path | None:
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_dead(path)
     work = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
         with work.open("w", encoding="utf-8") as file:
@@ -58,9 +59,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover(path.parent, path.name)
+    _remove_dead(path)
     work = path.with_name(f".{path.name}.tmp{os.getpid()}")
     old = path.with_name(f".{path.name}.old{os.getpid()}")
-    _remove(work)
+    remove(work)
     work.mkdir()
     try:
         yield work
@@ -72,8 +74,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         recover(path.parent, path.name)
-        _remove(work)
-        _remove(old)
+        remove(work)
+        remove(old)
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)\d+|\.probe\d+")
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)(?P<pid>\d{1,9})|\.probe\d+")
 
 
 def recover(folder: Path, only: str | None = None) -> None:
@@ -121,13 +123,22 @@ def remove_leftovers(folder: Path) -> None:
     recover(folder)
     for path in folder.glob(".*"):
         if LEFTOVER.fullmatch(path.name):
-            _remove(path)
+            remove(path)
 
 
-def _remove(path: Path) -> None:
+def _remove_dead(path: Path) -> None:
+    """Remove what processes that are gone left of their attempts to write ``path``."""
+    for left in path.parent.glob(".*.*"):
+        found = LEFTOVER.fullmatch(left.name)
+        if found and found["name"] == path.name and not Path(f"/proc/{found['pid']}").exists():
+            remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a symbolic link or a whole folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
+    elif path.is_symlink() or path.exists():
         path.unlink(missing_ok=True)
 
 

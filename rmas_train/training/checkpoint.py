@@ -6,8 +6,9 @@ and renamed. One without a valid manifest does not exist for resume. No pickle.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rmas_train.errors import CheckpointError
-from rmas_train.support.files import new_folder, write_json
+from rmas_train.support.files import new_folder, remove, write_json
 from rmas_train.support.reading import check_type, parse_json, short
 
 FORMAT = 1
@@ -198,9 +199,12 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest ``keep``."""
+    """Remove all but the newest ``keep``; one that is half removed has a hidden name."""
     for path in list_checkpoints(folder)[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
+        going = path.with_name(f".{path.name}.tmp{os.getpid()}")
+        with contextlib.suppress(OSError):
+            path.rename(going)
+            remove(going)
 
 
 def _seal(file: Path) -> dict[str, Any]:

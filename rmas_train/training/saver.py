@@ -162,7 +162,6 @@ class Saver:
 
     def _choose(self) -> str | None:
         if self._resume is None:  # the stage has set aside what was there
-            assert not checkpoint.list_checkpoints(self._folder), f"{self._folder} is not empty"
             return None
         if self._resume != "auto":
             try:
@@ -174,7 +173,14 @@ class Saver:
             return self._resume
         found = checkpoint.newest(self._folder, say)
         say(f"resume=auto: {f'from step {found.step}' if found else 'no checkpoint, from step 0'}")
-        return str(self._folder / f"step_{found.step:08d}") if found else None
+        if found is None:
+            return None
+        path = self._folder / f"step_{found.step:08d}"
+        if (
+            checkpoint.list_checkpoints(self._folder)[0] == path
+        ):  # as after the save that was killed
+            checkpoint.prune(self._folder, self._config.keep)
+        return str(path)
 
     def _load(self, found: Checkpoint, engine: Engine, schedule: LRScheduler) -> None:
         engine.load_parameters(found.links)

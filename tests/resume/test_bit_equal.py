@@ -197,6 +197,13 @@ def test_the_newest_checkpoints_stay(team, runtime, tmp_path):
     assert names == ["step_00000009", "step_00000008"]
 
 
+def test_what_a_killed_save_did_not_remove_is_removed_on_the_way_on(team, runtime, tmp_path):
+    go("outer", team, runtime, tmp_path, save_every=1, keep=4)
+    go("outer", team, runtime, tmp_path, save_every=1, keep=2)  # nothing is left to do but this
+    names = [p.name for p in (tmp_path / "checkpoints").iterdir()]
+    assert sorted(names) == ["step_00000008", "step_00000009"]
+
+
 def test_a_checkpoint_is_due_after_some_minutes_too(team, runtime, tmp_path):
     go("outer", team, runtime, tmp_path, save_every=1000, save_minutes=0, keep=100)
     assert len(list_checkpoints(tmp_path / "checkpoints")) == STEPS
