@@ -1,7 +1,7 @@
 """What a result depends on: one identity for links, checkpoints, evaluations and "finished".
 
 An identity is plain data. Two results may stand for each other, or one may go on from the other,
-only if their identities are equal; if not, ``differences`` says what differs. What changes speed,
+only if their identities are equal; if not, ``why_other`` says what differs. What changes speed,
 memory or files alone is left out.
 """
 
@@ -27,7 +27,7 @@ from rmas_train.links.folder import (
 )
 from rmas_train.links.modules import LinkSet
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts
-from rmas_train.support.compare import differences, told
+from rmas_train.support.compare import why_other
 
 Identity = dict[str, Any]
 # Options of a stage that change no number but by rounding.
@@ -128,21 +128,6 @@ def as_read(identity: Identity) -> Identity:
     return plain
 
 
-def why_other(there: Mapping[str, Any], now: Mapping[str, Any], made_by: str) -> str:
-    """What differs between the identity in a file and this run's; empty: nothing.
-
-    Args:
-        there: as read; empty in files that were written before there were identities.
-        now: of this run.
-        made_by: the version that wrote the file.
-    """
-    if there == now:
-        return ""
-    if not there:
-        return f"version {made_by} did not write down what it depends on"
-    return told(differences(there, now))
-
-
 def make_card(
     loaded: Loaded,
     stage: str,
@@ -217,10 +202,9 @@ def check_own(own: Path, loaded: Loaded) -> None:
     """
     card = read_card(own)
     check_agents(own, card, loaded.agents)
-    if card.released:
-        return
-    other = why_other(card.identity, inner_identity(loaded), card.package_version)
-    if other:
+    wanted = inner_identity(loaded)
+    if not card.released and card.identity != wanted:
+        other = why_other(card.identity, wanted)
         raise LinksError(
             f"{own} is of another run ({other}); train inner links again with stage=inner, or take "
             f"these with inner={own}."

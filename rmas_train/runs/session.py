@@ -24,8 +24,8 @@ from rmas_train.config import Config
 from rmas_train.errors import CheckpointError, LinksError, UserError
 from rmas_train.links.folder import CARD, read_card
 from rmas_train.runs.failure import CLAIM, claim, fail
-from rmas_train.runs.identity import why_other
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.support.compare import why_other
 from rmas_train.support.files import (
     check_writable,
     locked,
@@ -229,5 +229,6 @@ def check_same(folder: Path, identity: Mapping[str, Any]) -> None:
             card = read_card(path)
         except LinksError as error:
             raise CheckpointError(f"{error} Or start over without resume.") from error
-        if other := why_other(card.identity, identity, card.package_version):
+        if card.identity != identity:
+            other = why_other(card.identity, identity)
             raise CheckpointError(f"{path} is of another run ({other}); {OVER}.")

@@ -80,12 +80,6 @@ class Tables:
     test: Table
     inner: dict[str, Table]
 
-    @property
-    def inner_fingerprint(self) -> str:
-        """Of all files that inner links train on."""
-        found = {table.path: table.fingerprint for table in self.inner.values()}
-        return ",".join(found.values())
-
 
 def load_tables(
     config: Config, runtime: Runtime, rows: Rows | None = None, test_rows: Rows | None = None

@@ -9,7 +9,7 @@ from rmas_train.compose import import_plugins
 from rmas_train.config import Config
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory
-from rmas_train.runs.identity import equal_inner, find_inner, inner_identity
+from rmas_train.runs.identity import equal_inner, inner_identity
 from rmas_train.runs.load import Loaded, load_run
 from rmas_train.runs.session import held, is_main_process, session
 from rmas_train.runs.tables import Tables, load_tables
@@ -94,13 +94,13 @@ def train_links(
     factory: Factory | None = None,
 ) -> LinkSet:
     """Inner links, unless given or equal ones exist, and outer links; see ``run_outer``."""
+    if config.inner:
+        return run_outer(config, loaded, runtime, callbacks, factory)
     inner = Path(config.run_dir) / "inner" / "links"
-    twin = inner if config.inner else runtime.broadcast(equal_inner(config, loaded))
+    twin = runtime.broadcast(equal_inner(config, loaded) if runtime.is_main else None)
     if twin is None:
         run_inner(config, loaded, runtime)
         twin = inner
-    elif config.inner:
-        twin = find_inner(config, loaded)
     else:
         if twin != inner:  # nothing of another run may stay beside what is trained now
             begin_stage(config, "inner", inner_identity(loaded), runtime)

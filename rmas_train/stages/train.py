@@ -11,7 +11,7 @@ from typing import Any
 from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
-from rmas_train.errors import CheckpointError, ConfigError, NonFiniteError
+from rmas_train.errors import CheckpointError, ConfigError, LinksError, NonFiniteError
 from rmas_train.links.folder import CARD, LinksCard, load_tensors, save_links
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory, Objective, build_objective
@@ -160,6 +160,20 @@ def run_inner(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     runtime.barrier()
 
 
+def choose_inner(config: Config, loaded: Loaded, runtime: Runtime) -> Path:
+    """Inner links for the outer stage; rank 0 chooses, so that all take the same ones."""
+    path = problem = None
+    if runtime.is_main:
+        try:
+            path = find_inner(config, loaded)
+        except LinksError as error:
+            problem = str(error)
+    path, problem = runtime.broadcast((path, problem))
+    if path is None:
+        raise LinksError(str(problem))
+    return path
+
+
 def inner_share(config: Config, runtime: Runtime) -> tuple[list[str], tuple[int, int]]:
     """Agents and share of the rows of this rank; all agents where ranks work in step."""
     names = build_topology(config.topology, config.agents).agents
@@ -185,7 +199,7 @@ def run_outer(
         factory: of the objective, in place of the one that the config names.
         inner: folder of the inner links; None: found as ``find_inner`` does.
     """
-    inner = inner or find_inner(config, loaded)
+    inner = inner or choose_inner(config, loaded, runtime)
     links, alignment = starting_links(loaded)
     load_tensors(inner, inner_only(links))
     if config.training.outer.recompute == "auto":

@@ -8,6 +8,13 @@ from typing import Any
 MOST = 3  # differences that are shown
 
 
+def why_other(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between the identity in a file and this run's, on one line."""
+    if "version" not in there:
+        return "an older version, which did not write down all that it depends on"
+    return told(differences(there, now))
+
+
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """``key: value there, value now`` for every inner key whose values differ."""
     a, b = _flat(there), _flat(now)

@@ -16,7 +16,7 @@ from rmas_train.errors import CheckpointError
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.randomness import get_random_state, set_random_state
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.compare import differences, told
+from rmas_train.support.compare import why_other
 from rmas_train.support.output import say
 from rmas_train.support.reading import short
 from rmas_train.training import checkpoint
@@ -230,8 +230,9 @@ def check_identity(found: Checkpoint, wanted: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: names what differs.
     """
-    if different := differences(found.identity, wanted):
+    if found.identity != wanted:
+        other = why_other(found.identity, wanted)
         raise CheckpointError(
-            f"the checkpoint of step {found.step} is of another run ({told(different)}); resume "
-            "with the same options, or start over without resume."
+            f"the checkpoint of step {found.step} is of another run ({other}); go on with the same "
+            "options, or start over without resume."
         )
