@@ -97,12 +97,15 @@ class Scene:
         before: commands that make what is there.
         typed: the command that is killed.
         again: what is typed after a kill.
+        or_before: what was there is right, too: a kill before starting over begins leaves a whole
+            run of the same identity, which ``resume=auto`` calls finished.
     """
 
     name: str
     before: list[list[str]]
     typed: list[str]
     again: list[str]
+    or_before: bool = False
     changes: int = 0
     wanted: dict[str, Any] = field(default_factory=dict)
     kills: int = 0
@@ -135,7 +138,7 @@ def scenes(base: list[str]) -> list[Scene]:
     return [
         Scene("pipeline", [], run, auto),
         Scene("starting over", [other], run, auto),
-        Scene("starting over, equal inner links", [run], run, auto),
+        Scene("starting over, equal inner links", [run], run, auto, or_before=True),
         Scene("inner links of a folder beside", [beside, other], run, auto),
         Scene("outer stage", [[*run, "stage=inner"]], [*run, *outer], [*run, *outer]),
         Scene("evaluation", [run], few, few),
@@ -279,6 +282,8 @@ class Harness:
             wrong = [f"exit {code}: {self.log.read_text()[-800:]}"]
         else:
             wrong = differences(self.root, scene.wanted)
+        if scene.or_before and signature(self.root) == signature(self.template(scene)):
+            wrong = []
         if wrong:
             scene.failures.append(f"killed at {places} of {scene.changes}: {wrong[:5]}")
         shutil.rmtree(self.root)
@@ -318,10 +323,10 @@ def main() -> None:
             harness.prepare(scene)
         while sum(s.kills for s in chosen) < options.kills:
             harness.disturb(min(chosen, key=lambda s: s.kills))
-        found = summary(chosen, time.monotonic() - began, options.seed)
+            found = summary(chosen, time.monotonic() - began, options.seed)
+            if options.json:  # what is known so far, whatever becomes of the next run
+                options.json.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
     sys.exit(bool(found["unequal"]))
 
 
