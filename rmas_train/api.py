@@ -57,7 +57,8 @@ def train(
             ``config_from``. None: the default experiment.
         rows: training rows in place of ``data.train``: ``question``, ``answer``, and the columns
             that prompts and ``data.role_texts`` name.
-        test_rows: the same for ``data.test``; nothing is trained on them.
+        test_rows: the same for ``data.test``; nothing is trained on them. None, with ``rows``: the
+            rows themselves, so that results say how well they were learnt and no more.
         objective: of the outer stage: a registered name, or a function (config, loaded, links) ->
             ``Objective``.
         callbacks: told of every optimizer step of the outer stage; a plain function gets the

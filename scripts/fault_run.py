@@ -158,8 +158,6 @@ def kill(run: subprocess.Popen, processes: int, run_dir: Path, draw: random.Rand
         return None
     number = draw.choice([signal.SIGKILL, signal.SIGTERM])
     target = draw.choice(sorted(targets)) if ranks != [run.pid] else "all"
-    if number == signal.SIGKILL and target == "launcher":
-        target = "all"  # its ranks would go on alone, as they should: nothing has failed
     moment = _moment(run_dir)
     began = time.monotonic()
     _send(targets[target], number)

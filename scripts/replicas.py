@@ -42,7 +42,7 @@ from rmas_train.compose import compose  # noqa: E402
 from rmas_train.config import Config, first_alike  # noqa: E402
 from rmas_train.links.modules import LinkSet  # noqa: E402
 from rmas_train.objectives.outer import OuterObjective  # noqa: E402
-from rmas_train.runs.identity import read_links  # noqa: E402
+from rmas_train.runs.evaluated import read_links  # noqa: E402
 from rmas_train.runs.load import Loaded, load_run  # noqa: E402
 from rmas_train.runs.session import environment  # noqa: E402
 from rmas_train.runs.starting_links import untrained_links  # noqa: E402

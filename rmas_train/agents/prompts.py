@@ -11,6 +11,8 @@ or the text of a special token, stays ordinary text.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -141,8 +143,17 @@ class Prompt:
         return {p.value for p in parts if p.kind == "column"} - {"round"}
 
     def rendered(self) -> dict[str, str]:
-        """Its texts as the template writes them, with their marks."""
-        return {"user": _with_marks(self.user), "user_first": _with_marks(self.first)}
+        """Its texts as the chat template writes them, with marks for what differs by row, how the
+        agent's own text follows, and a hash of all these."""
+        own = self.agent.chat.answer
+        texts = {
+            "user": _with_marks(self.user),
+            "user_first": _with_marks(self.first),
+            "own_text": f"{own.before}<<text>>{own.after}",
+        }
+        strips = [(f.strips.left, f.strips.right) for f in (self._frame, own)]
+        whole = json.dumps([texts, strips], sort_keys=True)
+        return texts | {"sha256": hashlib.sha256(whole.encode()).hexdigest()}
 
     def encode(
         self, rows: list[Mapping[str, Any]], round_: int, first: bool

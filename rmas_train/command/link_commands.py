@@ -1,4 +1,4 @@
-"""What ``links import|export|report|push|pull`` do, once their arguments are read."""
+"""What ``links import|export|from-checkpoint|...`` do, once their arguments are read."""
 
 from __future__ import annotations
 
@@ -115,6 +115,18 @@ def run_export(typed: argparse.Namespace) -> None:
         say(f"note: {note}")
 
 
+def run_from_checkpoint(typed: argparse.Namespace) -> None:
+    """``links from-checkpoint``."""
+    from rmas_train.release.from_checkpoint import links_from_checkpoint
+
+    card, step = links_from_checkpoint(typed.checkpoint, typed.out)
+    say(f"wrote {typed.out}: {card.stage} links after {step} step(s)")
+    if card.stage == "inner":
+        say(f"next: python -m rmas_train stage=outer inner={typed.out}")
+    else:
+        say(f"next: python -m rmas_train stage=eval run={typed.out}")
+
+
 def run_report(typed: argparse.Namespace) -> None:
     """``links report``."""
     from rmas_train.analysis.link_report import report
@@ -173,6 +185,7 @@ def run_pull(typed: argparse.Namespace) -> None:
 COMMANDS = {
     "import": run_import,
     "export": run_export,
+    "from-checkpoint": run_from_checkpoint,
     "report": run_report,
     "push": run_push,
     "pull": run_pull,

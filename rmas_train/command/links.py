@@ -1,4 +1,4 @@
-"""``python -m rmas_train links import|export|report|push|pull``: links as files, no training."""
+"""``python -m rmas_train links import|export|from-checkpoint|report|push|pull``: no training."""
 
 from __future__ import annotations
 
@@ -47,6 +47,10 @@ def parser() -> Parser:
     one.add_argument("--task", help="task in the file names (default: as imported, or math)")
     one.add_argument("--layout", choices=("hub", "local"), default="hub", help="default: hub")
 
+    one = add("from-checkpoint", "a links folder from any checkpoint, for stage=eval and load")
+    one.add_argument("checkpoint", type=Path, help="folder <run>/<stage>/checkpoints/step_<n>")
+    one.add_argument("out", type=Path, help="new folder")
+
     one = add("report", "norms, movement, singular values, collapse; which links look untouched")
     one.add_argument("folder", type=Path, help="links folder, run folder or released folder")
     one.add_argument("--task", help="math or code, for a released folder (default: math)")
@@ -72,6 +76,8 @@ def run_command(argv: list[str]) -> None:
     Raises:
         UserError: an error that the user can correct.
     """
+    if argv[:2] == ["from", "checkpoint"]:
+        argv = ["from-checkpoint", *argv[2:]]
     typed, rest = parser().parse_known_args(argv)
     if rest and typed.command == "import" and not any(a.startswith("-") for a in rest):
         typed.what += rest  # key=value may stand before and after the flags

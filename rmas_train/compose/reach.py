@@ -45,7 +45,8 @@ FREE = (
     | _keys(
         topology="name order edges decoder",
         links="variant norm edge_input init ridge start_noise",
-        data="name task role_texts feedback_texts translations answer_pattern grader max_length",
+        data="name allow_shared_rows task role_texts feedback_texts translations answer_pattern "
+        "grader max_length",
         training__inner=f"{STAGE} inner_states",
         training__outer=f"{STAGE} depth train_inner recompute latents feedback gradient "
         "gradient_steps gradient_rounds prefix_cache_gib clip_message",

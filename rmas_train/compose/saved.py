@@ -69,6 +69,8 @@ def read_saved(
         ConfigError: it is not, or would import what was not asked for; names the file.
     """
     plain = saved_values(path)
+    if isinstance(plain.get("data"), dict):  # a run from before this option was trained as it was
+        plain["data"].setdefault("allow_shared_rows", True)
     asked = _asked_plugins(overrides, files)
     if not set(plain.get("plugins") or []) <= set(asked):
         _refuse(path, "plugins", plain["plugins"], "imports these Python modules")

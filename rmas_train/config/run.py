@@ -187,7 +187,7 @@ class Config:
     latent_length: int = option(2, "latent steps per rollout = vectors per message")
     seed: int = option(0, "root of every random number")
     run_dir: str = option("outputs/relay", "run folder; one sub-folder per stage")
-    inner: str | None = option(None, "stage=outer: links folder with trained inner links")
+    inner: str | None = option(None, "stage=outer, pipeline: folder with trained inner links")
     run: str | None = option(None, "stage=eval: run folder, or links folder, to evaluate")
     resume: str | None = option(
         None, "auto: go on from the newest valid checkpoint of run_dir; or a checkpoint's folder"

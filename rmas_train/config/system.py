@@ -157,6 +157,9 @@ class DataConfig:
     folder: str = option("", "where the files are, or where the recipe writes them")
     train: str = option("train.jsonl", "training rows, in folder")
     test: str = option("test.jsonl", "test rows, in folder; never trained on")
+    allow_shared_rows: bool = option(
+        False, "test rows may be training rows too; otherwise that is an error, docs/data.md"
+    )
     prompts: str = option("", "folder with one <agent>.yaml per agent")
     task: str | None = option(
         None, "prompts that name <<task:...>>: a file of data.tasks, math | choice | code | qa"

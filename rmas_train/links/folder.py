@@ -89,17 +89,7 @@ FORMAT = 1
 TENSORS, CARD = "links.safetensors", "links.json"
 
 
-class LoadedAs(TypedDict, total=False):
-    """How an agent was loaded, where that is not the default."""
-
-    adapter: str
-    adapter_revision: str | None
-    quantization: str
-    template: Any
-    attention: str
-
-
-class AgentCard(LoadedAs):
+class AgentFields(TypedDict):
     """An agent that links were made for."""
 
     model: str
@@ -107,6 +97,17 @@ class AgentCard(LoadedAs):
     dtype: str
     width: int
     fingerprint: str
+
+
+class AgentCard(AgentFields, total=False):
+    """Fields that older folders do not have, and of how it was loaded, where not by default."""
+
+    attention: str
+    tokenizer: str
+    adapter: str
+    adapter_revision: str | None
+    quantization: str
+    template: Any
 
 
 class ReleasedFile(TypedDict):
@@ -147,6 +148,8 @@ class MoreFields(Fields, total=False):
     options_hash: str
     alignment: dict[str, dict[str, Any]]
     released: Origin
+    identity: dict[str, Any]
+    rendered_prompts: dict[str, dict[str, str]]
     seal: str
 
 
@@ -156,14 +159,17 @@ class LinksCard:
 
     Attributes:
         stage: what was trained last: ``inner``, ``outer`` or ``start`` (nothing).
-        agents: name -> model, revision, dtype, width and fingerprint (sha256 of the weights;
-            empty if they are not known, as for released links).
+        agents: name -> model, revision, dtype, width, fingerprint (sha256 of the weights; empty if
+            they are not known, as for released links), attention, hash of the tokenizer.
         topology, links: the options of these names.
         prompts: agent -> texts of its prompt file, so that a folder can answer without a config.
         rounds, latent_length: as trained; None for inner links.
         data_fingerprint: sha256 of the training file.
         alignment: per edge, number of shared tokens and cosines of the aligned start.
         released: files from which imported links were read; empty for links trained here.
+        options_hash: of ``identity``.
+        identity: all that these links depend on (``runs.identity``); empty in older folders.
+        rendered_prompts: agent -> its prompt as its chat template wrote it, with a hash.
         seal: sha256 of all these fields and the tensors (``seal_of``); empty in older folders.
     """
 
@@ -181,6 +187,8 @@ class LinksCard:
     options_hash: str = ""
     alignment: dict[str, dict[str, float]] = field(default_factory=dict)
     released: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any] = field(default_factory=dict)
+    rendered_prompts: dict[str, dict[str, str]] = field(default_factory=dict)
     format: int = FORMAT
     seal: str = ""
 
@@ -230,7 +238,15 @@ def read_card(folder: Path) -> LinksCard:
     Raises:
         LinksError: missing, not JSON, of another format, or with other keys.
     """
-    path, values = folder / CARD, _read_values(folder)
+    return parse_card(folder / CARD, _read_values(folder))
+
+
+def parse_card(path: Path, values: Any) -> LinksCard:
+    """A card from plain data; ``path`` is where they were read.
+
+    Raises:
+        LinksError: another format, or other keys.
+    """
     seen = values.get("format") if isinstance(values, dict) else None
     if type(seen) is not int or seen != FORMAT:
         raise LinksError(
@@ -351,3 +367,32 @@ def check_agents(folder: Path, card: LinksCard, agents: Mapping[str, Mapping[str
                     f"{str(seen[key])[:12]}); train links for these agents, or choose others "
                     "with agents=."
                 )
+
+
+def check_rendered(
+    folder: Path,
+    card: LinksCard,
+    prompts: Mapping[str, Mapping[str, Any]],
+    rendered: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Check that prompts of the same texts are written by the chat templates as in training.
+
+    Args:
+        folder, card: of the links.
+        prompts: agent -> texts of its prompt file now; others than in training are not compared.
+        rendered: agent -> ``Prompt.rendered`` now.
+
+    Raises:
+        LinksError: names the agent and what differs.
+    """
+    for name, now in rendered.items():
+        then = card.rendered_prompts.get(name)
+        if then is None or prompts.get(name) != card.prompts.get(name):
+            continue
+        if then.get("sha256") != now["sha256"]:
+            key = next((k for k in now if then.get(k) != now[k] and k != "sha256"), "sha256")
+            raise LinksError(
+                f"{folder / CARD}: key rendered_prompts.{name}.{key}: trained with "
+                f"{short(then.get(key))}, the chat template of now writes {short(now[key])}; use "
+                f"the model's files of then, set agents.{name}.template as then, or train again."
+            )

@@ -36,6 +36,17 @@ def restore_links(folder: Path) -> tuple[LinksCard, Topology, LinkSet]:
         LinksError: missing or damaged folder.
     """
     card = read_card(folder)
+    links = draw_like(folder, card)
+    load_tensors(folder, links)
+    return card, card_topology(folder, card)[0], links.requires_grad_(False)
+
+
+def draw_like(folder: Path, card: LinksCard) -> LinkSet:
+    """New links of the shapes that a card describes; inner ones only if it says ``stage: inner``.
+
+    Raises:
+        LinksError: it describes none.
+    """
     topology, options = card_topology(folder, card)
     widths = {n: about["width"] for n, about in card.agents.items()}
     if odd := [n for n, width in widths.items() if not 1 <= width <= WIDEST]:
@@ -45,5 +56,4 @@ def restore_links(folder: Path) -> tuple[LinksCard, Topology, LinkSet]:
     links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
     if card.stage == "inner":
         links = LinkSet(dict(links.inner.items()), {})  # type: ignore[arg-type]
-    load_tensors(folder, links)
-    return card, topology, links.requires_grad_(False)
+    return links

@@ -10,6 +10,7 @@ from rmas_train.support.reading import check_type, parse_json, short
 from rmas_train.systems.looks import Look
 
 Row = dict[str, Any]
+EARLIER = "earlier"  # folder of a run with what it had before it was started over
 
 
 class ResultRow(TypedDict):
@@ -82,7 +83,8 @@ class MetricsLine(TypedDict):
 
 def result_files(folder: Path) -> list[Path]:
     """``eval/results.json`` of the run itself and of runs below it (sweeps, experiments)."""
-    return sorted(folder.rglob("eval/results.json"))
+    found = folder.rglob("eval/results.json")
+    return sorted(p for p in found if EARLIER not in p.relative_to(folder).parts)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rmas_train.reporting.pictures import (
 )
 from rmas_train.reporting.tables import HEADER, table_rows, terminal_table
 from rmas_train.support.contained import check_contained
-from rmas_train.support.files import write_json, write_text, writing
+from rmas_train.support.files import new_folder, write_json, write_text
 from rmas_train.support.output import clean
 from rmas_train.systems.looks import looks_of, system_name
 
@@ -53,11 +53,10 @@ def write_report(folder: Path) -> None:
             )
     write_json(folder / "results.json", results)
     out = folder / "report"
-    with writing(out):
-        out.mkdir(exist_ok=True)
     metrics = {run: read_metrics(folder / run) for run in results["runs"]}
-    pictures = draw(out, results, metrics)
-    write_text(out / "index.html", page(results, pictures))
+    with new_folder(out) as work:
+        pictures = draw(work, results, metrics)
+        write_text(work / "index.html", page(results, pictures))
     Console(width=None if Console().is_terminal else 140).print(
         terminal_table(results["rows"], results["systems"])
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen, decoder_layers
-from rmas_train.agents.prompts import make_prompt, read_prompt
+from rmas_train.agents.prompts import make_prompt, read_prompt, split_marks
 from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
@@ -18,7 +20,7 @@ from rmas_train.engine.loading import load_agent
 from rmas_train.engine.prompt_batch import Agree, PrefixStore
 from rmas_train.errors import ConfigError
 from rmas_train.recursion import Team
-from rmas_train.runs.tables import Tables, check_columns, check_rows, load_tables
+from rmas_train.runs.tables import Tables, check_columns, check_rows, check_shared, load_tables
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import find_path
 from rmas_train.topology import build_topology
@@ -31,9 +33,10 @@ class Loaded:
     Attributes:
         team: the agents of this process; all of them, but where ranks share out the inner stage.
         tables: rows by use.
-        agents: every agent's model, revision, dtype, width and fingerprint.
+        agents: every agent's model, revision, dtype, width, fingerprint, attention and tokenizer.
         fingerprints: of what this process holds of each agent of its own.
         agree: see ``PrefixStore``.
+        rendered: agent -> its prompt as its chat template writes it, of all agents.
     """
 
     config: Config
@@ -42,6 +45,7 @@ class Loaded:
     agents: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
     agree: Agree = bool
+    rendered: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def train(self) -> Table:
@@ -92,8 +96,11 @@ def load_run(
         fingerprints = {n: agent.fingerprint() for n, agent in agents.items()}
     described = runtime.gather_dict(described)
     about = {n: described[n] for n in topology.agents}
-    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree)
+    rendered = runtime.gather_dict(rendered_prompts(team))
+    rendered = {n: rendered[n] for n in topology.agents}
+    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree, rendered)
     check_rows(config, team, tables)
+    check_shared(config, shown_columns(prompt_texts(config, topology.agents)), tables)
     return loaded
 
 
@@ -137,17 +144,26 @@ def describe_agent(agent: Agent, config: Config) -> dict[str, Any]:
         "dtype": str(agent.dtype).removeprefix("torch."),
         "width": agent.width,
         "fingerprint": agent.fingerprint(),
+        "attention": options.attention,
+        "tokenizer": tokenizer_hash(agent),
     }
     if agent.adapter is not None:
         about |= {"adapter": agent.adapter, "adapter_revision": agent.adapter_revision}
-    more = {k: getattr(options, k) for k in ("quantization", "template", "attention")}
-    return about | {k: v for k, v in more.items() if v is not None and v != "sdpa"}
+    more = {k: getattr(options, k) for k in ("quantization", "template")}
+    return about | {k: v for k, v in more.items() if v is not None}
 
 
 def prompt_texts(config: Config, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The prompt files of these agents, with what ``data.task`` adds."""
     folder, tasks = prompts_folder(config), find_path(config.data.tasks)
     return {n: read_prompt(folder, n, tasks, config.data.task) for n in names}
+
+
+def shown_columns(prompts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Columns of a row that the prompts of any agent show."""
+    texts = [t.get(key) or "" for t in prompts.values() for key in ("user", "user_first")]
+    parts = [p for text in texts for p in split_marks(text)]
+    return sorted({p.value for p in parts if p.kind == "column"} - {"round"})
 
 
 def prompts_folder(config: Config) -> Path:
@@ -157,3 +173,26 @@ def prompts_folder(config: Config) -> Path:
             f"data.prompts={config.data.prompts}: no such folder; give one with <agent>.yaml files."
         )
     return path
+
+
+def hash_of(value: Any) -> str:
+    """A short hash of plain data, the same in every process."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def rendered_prompts(team: Team) -> dict[str, dict[str, str]]:
+    """Agent -> its prompt as its chat template writes it, with a hash.
+
+    A template that came with another version of a model shows here although the prompt files are
+    the same.
+    """
+    return {name: prompt.rendered() for name, prompt in team.prompts.items()}
+
+
+def tokenizer_hash(agent: Agent) -> str:
+    """Hash of how an agent's tokenizer cuts texts; what calls leave behind in it is not counted."""
+    backend = getattr(agent.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return hash_of(agent.tokenizer.get_vocab())
+    whole = json.loads(backend.to_str())
+    return hash_of({k: v for k, v in whole.items() if k not in ("padding", "truncation")})

@@ -1,10 +1,15 @@
-"""A run in progress: its folder held and described, its processes joined, its log open."""
+"""A run in progress: its folder held and described, its processes joined, its log open.
+
+Starting over: all that a stage and the stages after it have left is set aside together, to
+``run_dir/earlier/<n>``. What is to be moved is written down first, so that a run that is killed in
+between is put right by the next one, and no folder ever holds a mixture of two runs.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
+import re
 import shlex
 import sys
 import traceback
@@ -12,65 +17,37 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TypedDict
 
 import torch
 
 from rmas_train.compose import to_yaml
 from rmas_train.config import Config
-from rmas_train.errors import StoppedError, UserError
+from rmas_train.errors import CheckpointError, LinksError, StoppedError, UserError
+from rmas_train.links.folder import CARD, read_card
+from rmas_train.runs.failure import CLAIM, claim, fail
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.support.compare import why_other
 from rmas_train.support.contained import check_contained
-from rmas_train.support.files import check_writable, locked, write_json, write_text
-from rmas_train.support.output import (
-    clean,
-    file_only,
-    one_line,
-    rank,
-    redacted,
-    say,
-    start_log,
-    stop_log,
+from rmas_train.support.files import (
+    check_writable,
+    locked,
+    remove_leftovers,
+    sync,
+    write_json,
+    write_text,
 )
+from rmas_train.support.output import file_only, one_line, rank, redacted, say, start_log, stop_log
+from rmas_train.support.reading import check_type, parse_json
 
-CLAIM = ".failed"
-
-
-def clear_claim(run_dir: Path) -> None:
-    """Before a run: remove the mark of an earlier failure."""
-    (run_dir / CLAIM).unlink(missing_ok=True)
-
-
-def claim(run_dir: Path, rank: int) -> bool:
-    """Whether this process is the first to fail. Later failures follow from it and print less."""
-    try:
-        handle = os.open(run_dir / CLAIM, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        return False
-    except OSError:  # no file can be written: two tracebacks are better than none
-        return True
-    with os.fdopen(handle, "w") as file:
-        file.write(f"{rank}\n")
-    return True
-
-
-def fail(run_dir: Path, rank: int, world: int) -> NoReturn:
-    """Print the traceback, if this process failed first, and end the process.
-
-    The interpreter's clean-up is skipped, because it may wait for ranks that wait for this one. So
-    the launcher notices the failure at once and stops the others.
-    """
-    logging.getLogger("rmas_train").info(traceback.format_exc())
-    if claim(run_dir, rank):
-        trace = clean(traceback.format_exc())
-        print(f"rank {rank} of {world} failed first:\n{trace}", file=sys.stderr)
-    else:
-        first = (run_dir / CLAIM).read_text(encoding="utf-8").strip()
-        print(f"rank {rank} stops, because rank {first} failed", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
-
+EARLIER, MARK = "earlier", ".starting_over.json"
+PARTS = {  # what a stage and those after it leave
+    "inner": ("report", "results.json", "eval", "analyse", "outer", "inner"),
+    "outer": ("report", "results.json", "eval", "analyse", "outer"),
+    "eval": ("report", "results.json", "eval"),
+}
+FOLDERS = ("inner", "inner/checkpoints", "outer", "outer/checkpoints", "eval", "analyse", "plan")
+OVER = "go on with the same options, or start over without resume"
 
 PACKAGES = (
     "rmas_train",
@@ -97,10 +74,17 @@ def stage_folder(
     """
     folder = Path(config.run_dir) / stage
     check_writable(folder, "run_dir")
-    write_text(folder / "config.yaml", to_yaml(config))
-    write_json(folder / "environment.json", environment() | {"agents": dict(agents or {})})
+    describe(folder, config, agents)
     say(f"full config: {folder / 'config.yaml'}")
     return folder
+
+
+def describe(
+    folder: Path, config: Config, agents: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Write the resolved config and the environment's versions."""
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_json(folder / "environment.json", environment() | {"agents": dict(agents or {})})
 
 
 def environment() -> dict[str, Any]:
@@ -133,7 +117,7 @@ def is_main_process() -> bool:
 
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
-    """The run folder, writable and held against other runs.
+    """The run folder, writable, held against other runs, and put right after a killed one.
 
     Raises:
         ConfigError: it cannot be written, leads elsewhere, or another run holds it.
@@ -141,6 +125,8 @@ def held(run_dir: Path) -> Iterator[None]:
     check_contained(run_dir)
     check_writable(run_dir, "run_dir")
     with locked(run_dir) if is_main_process() else nullcontext():
+        if is_main_process():
+            tidy(run_dir)
         yield
 
 
@@ -149,7 +135,7 @@ def session(config: Config) -> Iterator[Runtime]:
     """All processes of a run, with a log in its folder; one of them reports a failure."""
     run_dir = Path(config.run_dir)
     if is_main_process():
-        clear_claim(run_dir)
+        (run_dir / CLAIM).unlink(missing_ok=True)
     runtime = Runtime(config.runtime)
     start_log(run_dir, runtime.rank)
     try:
@@ -171,3 +157,89 @@ def session(config: Config) -> Iterator[Runtime]:
         raise
     finally:
         stop_log()
+
+
+class Plan(TypedDict):
+    """Types of the mark: what goes where."""
+
+    to: int
+    parts: list[str]
+
+
+def tidy(run_dir: Path) -> None:
+    """What a killed run left unfinished in its folder is undone or brought to its end."""
+    for name in ("", "report", *FOLDERS):
+        if not any((run_dir / part).is_symlink() for part in (name, Path(name).parent) if name):
+            remove_leftovers(run_dir / name)
+    if (run_dir / MARK).is_file():
+        try:
+            plan = parse_json((run_dir / MARK).read_text(encoding="utf-8"))
+            check_type(plan, Plan, "")
+            known = plan["to"] > 0 and set(plan["parts"]) <= set(PARTS["inner"])
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{run_dir / MARK}: {error}; remove the file.") from error
+        if not known:
+            raise CheckpointError(f"{run_dir / MARK}: names other files; remove the file.")
+        _move(run_dir, plan["to"], plan["parts"])
+
+
+def set_aside(run_dir: Path, stage: str) -> Path | None:
+    """Move what ``stage`` and later stages left; where it is now, None if there was nothing."""
+    parts = [name for name in PARTS[stage] if _is_there(run_dir / name)]
+    if not parts:
+        return None
+    number = 1 + max((int(p.name) for p in _numbered(run_dir)), default=0)
+    write_json(run_dir / MARK, {"to": number, "parts": parts})
+    return _move(run_dir, number, parts)
+
+
+def _numbered(run_dir: Path) -> list[Path]:
+    return [p for p in (run_dir / EARLIER).glob("*") if re.fullmatch(r"[1-9]\d{0,8}", p.name)]
+
+
+def _move(run_dir: Path, number: int, parts: list[str]) -> Path:
+    place = run_dir / EARLIER / str(number)
+    place.mkdir(parents=True, exist_ok=True)
+    for name in parts:
+        if _is_there(run_dir / name) and not _is_there(place / name):
+            (run_dir / name).rename(place / name)
+    sync(place)
+    sync(run_dir)
+    (run_dir / MARK).unlink()
+    return place
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def begin(config: Config, stage: str, identity: Mapping[str, Any], resume: str | None) -> None:
+    """Before a training stage writes: go on with what is there, or set it aside.
+
+    Raises:
+        CheckpointError: it is to go on, and what is there is of another run.
+    """
+    run_dir = Path(config.run_dir)
+    if resume is not None:
+        check_same(run_dir / stage, identity)
+    elif place := set_aside(run_dir, stage):
+        say(f"starting over; what was there is in {place} (resume=auto goes on)")
+
+
+def check_same(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Links and start in a stage's folder have this identity; checkpoints are the saver's.
+
+    Raises:
+        CheckpointError: names what differs.
+    """
+    for name in ("start", "links"):
+        path = folder / name
+        if not (path / CARD).is_file():
+            continue
+        try:
+            card = read_card(path)
+        except LinksError as error:
+            raise CheckpointError(f"{error} Or start over without resume.") from error
+        if card.identity != identity:
+            other = why_other(card.identity, identity)
+            raise CheckpointError(f"{path} is of another run ({other}); {OVER}.")

@@ -83,12 +83,6 @@ class Tables:
     test: Table
     inner: dict[str, Table]
 
-    @property
-    def inner_fingerprint(self) -> str:
-        """Of all files that inner links train on."""
-        found = {table.path: table.fingerprint for table in self.inner.values()}
-        return ",".join(found.values())
-
 
 def load_tables(
     config: Config, runtime: Runtime, rows: Rows | None = None, test_rows: Rows | None = None
@@ -187,6 +181,44 @@ def check_rows(config: Config, team: Team, tables: Tables) -> None:
         check_lengths(config, team, tables)
     for prompt in team.prompts.values():
         check_prompt(config, prompt, tables)
+
+
+def check_shared(config: Config, columns: Sequence[str], tables: Tables) -> None:
+    """No test row is a training row too, unless ``data.allow_shared_rows`` says so.
+
+    Two rows are the same if all that the prompts show of them and the answer are the same, but for
+    white space. A recipe decides on its own splits (one that draws problems may draw one twice), so
+    what it made may share rows, but the two files may not be equal. Rows that Python gave without
+    test rows are both on purpose.
+
+    Args:
+        config: of the run.
+        columns: that the prompts of all agents show.
+        tables: the rows by use.
+
+    Raises:
+        DataError: names the files, how many rows, and the first of them.
+    """
+    if config.data.allow_shared_rows:
+        return
+    test = tables.test
+    shown = [_shown(row, columns) for row in test.rows]
+    for table in {id(t): t for t in (tables.train, *tables.inner.values())}.values():
+        is_made = config.data.recipe is not None and table.digest is test.digest is None
+        if table is test or (is_made and table.fingerprint != test.fingerprint):
+            continue
+        seen = {_shown(row, columns): i for i, row in reversed(list(enumerate(table.rows)))}
+        if shared := [i for i, key in enumerate(shown) if key in seen]:
+            first = shared[0]
+            raise DataError(
+                f"{test.path}: {len(shared)} of its {len(test)} test rows are training rows too "
+                f"(the first: {test.where(first)} is {table.where(seen[shown[first]])}); remove "
+                "them from one of the files, or set data.allow_shared_rows=true."
+            )
+
+
+def _shown(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(" ".join(str(row.get(c, "")).split()) for c in (*columns, "answer"))
 
 
 def check_prompt(config: Config, prompt: Prompt, tables: Tables) -> None:

@@ -21,6 +21,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 from rmas_train.config import RuntimeConfig
 from rmas_train.errors import ConfigError
 from rmas_train.runtime.engines import Engine
+from rmas_train.runtime.parent import follow_launcher
 from rmas_train.runtime.placement import assign_devices, shard
 from rmas_train.runtime.zero import ZeroEngine, require_deepspeed, zero_options
 from rmas_train.support.reading import check_launched
@@ -127,6 +128,8 @@ class Runtime:
             torch.set_num_threads(config.threads)
         check_launched()
         self.backend = settle_backend(config)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            follow_launcher()
         self.placement = config.placement
         self._accelerator = _accelerator(config, self.backend)
         self._check()

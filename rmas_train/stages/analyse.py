@@ -11,7 +11,7 @@ from rmas_train.config import Config
 from rmas_train.links.folder import find_links
 from rmas_train.recursion import Recursion
 from rmas_train.registry import ANALYSES
-from rmas_train.runs.identity import read_links
+from rmas_train.runs.evaluated import read_links
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import environment, stage_folder
 from rmas_train.runs.starting_links import drawn_links

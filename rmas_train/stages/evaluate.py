@@ -16,12 +16,13 @@ from rmas_train.evaluation.evaluate import Outcome, Trial, plan_trials, run_tria
 from rmas_train.links.folder import find_links, read_card
 from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
-from rmas_train.runs.identity import read_links
+from rmas_train.runs.evaluated import eval_identity, read_links, start_of
+from rmas_train.runs.identity import Identity, tensors_hash
 from rmas_train.runs.load import Loaded
-from rmas_train.runs.session import environment, stage_folder
+from rmas_train.runs.session import describe, environment, set_aside
 from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.files import write_json, write_text
+from rmas_train.support.files import new_folder, write_json, write_text
 from rmas_train.support.output import say
 from rmas_train.support.reading import parse_json
 from rmas_train.tools.calls import Toolbox
@@ -31,31 +32,68 @@ def run_eval(
     config: Config, loaded: Loaded, runtime: Runtime, tools: Toolbox | None = None
 ) -> None:
     """Evaluate trained links, controls and baselines; writes ``run_dir/eval``."""
-    folder = find_links(Path(config.run or config.run_dir))
-    lines = references(config)
+    folder = links_of(config)
     links = read_all_links(loaded, folder)
+    identity = identity_of_eval(config, loaded)
     trials = plan_trials(config, loaded.team, links, make_benchmarks(config, loaded), tools)
     outcomes = run_trials(trials, runtime)
     loaded.assert_unchanged()
     if runtime.is_main:
-        out = stage_folder(config, "eval", loaded.agents)
-        if (out / "results.json").is_file():
-            say(f"{out}/results.json: an earlier evaluation is replaced.")
-        write_answers(out / "answers.jsonl", outcomes)
-        write_json(
-            out / "results.json",
-            {
-                "schema": 1,
-                "rows": [outcome.row for outcome in outcomes],
-                "systems": describe_systems(trials),
-                "references": {config.data.name: lines},
-                "links": str(folder),
-                "trained_rounds": read_card(folder).rounds,
-                "environment": environment(),
-                "config": to_dict(config),
-            },
-        )
+        results = {
+            "schema": 1,
+            "rows": [outcome.row for outcome in outcomes],
+            "systems": describe_systems(trials),
+            "references": {config.data.name: references(config)},
+            "links": str(folder),
+            "trained_rounds": read_card(folder).rounds,
+            "environment": environment(),
+            "config": to_dict(config),
+            "identity": identity,
+        }
+        write_results(config, loaded, results, outcomes)
     runtime.barrier()
+
+
+def links_of(config: Config) -> Path:
+    """The links folder that is evaluated."""
+    return find_links(Path(config.run or config.run_dir))
+
+
+def identity_of_eval(config: Config, loaded: Loaded) -> Identity:
+    """What this evaluation depends on, with the links that are there now."""
+    folder = links_of(config)
+    start = start_of(folder)
+    evaluated = {
+        "trained": tensors_hash(folder),
+        "start": tensors_hash(start) if start else None,
+    }
+    rows = {benchmark.name: benchmark.rows for benchmark in make_benchmarks(config, loaded)}
+    return eval_identity(loaded, evaluated, rows, references(config))
+
+
+def identity_there(folder: Path) -> Any:
+    """The identity of the evaluation in a folder; None: there is none, or it does not say."""
+    try:
+        found = parse_json((folder / "results.json").read_text(encoding="utf-8"))
+        return found.get("identity")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def write_results(
+    config: Config, loaded: Loaded, results: dict[str, Any], outcomes: Sequence[Outcome]
+) -> None:
+    """``run_dir/eval``, all of it at once; an earlier evaluation of other things is set aside."""
+    run_dir = Path(config.run_dir)
+    if identity_there(run_dir / "eval") == results["identity"]:
+        say(f"{run_dir / 'eval'}: the same evaluation, made before, is replaced.")
+    elif place := set_aside(run_dir, "eval"):
+        say(f"the evaluation before, and its report, are in {place}")
+    with new_folder(run_dir / "eval") as work:
+        describe(work, config, loaded.agents)
+        write_answers(work / "answers.jsonl", outcomes)
+        write_json(work / "results.json", results)
+    say(f"full config: {run_dir / 'eval' / 'config.yaml'}")
 
 
 def read_all_links(loaded: Loaded, folder: Path) -> dict[str, LinkSet]:
@@ -64,8 +102,8 @@ def read_all_links(loaded: Loaded, folder: Path) -> dict[str, LinkSet]:
     links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
     for name, link in untrained.links().items():  # the norms that the training data gave
         link.scale.copy_(links["trained"].links()[name].scale)
-    if (folder.parent / "start").is_dir():
-        links["start"] = read_links(loaded, folder.parent / "start", untrained)
+    if start := start_of(folder):
+        links["start"] = read_links(loaded, start, untrained)
     for link_set in links.values():
         link_set.requires_grad_(False)
     return links

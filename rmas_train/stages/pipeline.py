@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from rmas_train.compose import import_plugins, to_dict
+from rmas_train.compose import import_plugins
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError, did_you_mean
-from rmas_train.links.folder import CARD
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory
-from rmas_train.runs.identity import equal_inner
+from rmas_train.runs.identity import equal_inner, inner_identity
 from rmas_train.runs.load import Loaded, load_run
 from rmas_train.runs.session import held, is_main_process, session
 from rmas_train.runs.tables import Tables, load_tables
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.stages.train import check_layout, inner_share, run_inner, run_outer
+from rmas_train.stages.train import begin_stage, check_layout, inner_share, run_inner, run_outer
 from rmas_train.support.output import say
-from rmas_train.support.reading import parse_json
 from rmas_train.tools.calls import Toolbox
 from rmas_train.topology import Topology, build_topology
 from rmas_train.training.callbacks import Callback, Step
@@ -47,15 +45,18 @@ def run(config: Config, runtime: Runtime) -> None:
     if stage in ("plan", "pin"):
         run_alone(config, runtime)
         return
-    if config.resume == "auto" and runtime.broadcast(is_finished(config)):
-        say(f"{config.run_dir} is finished; there is nothing to do.")
-        return
     tools = check_early(config, runtime)
     tables = load_tables(config, runtime)
     if stage in ("eval", "pipeline"):
         check_golds(config, tables)
     names = inner_share(config, runtime)[0] if stage == "inner" else None
     loaded = load_run(config, runtime, names, tables)
+    if stage == "pipeline" and config.resume == "auto":
+        from rmas_train.stages.finished import is_finished
+
+        if runtime.broadcast(runtime.is_main and is_finished(config, loaded)):
+            say(f"{config.run_dir} is finished; there is nothing to do.")
+            return
     if stage == "inner":
         run_inner(config, loaded, runtime)
     if stage == "outer":
@@ -93,13 +94,20 @@ def train_links(
     callbacks: Sequence[Callback | Callable[[Step], None]] = (),
     factory: Factory | None = None,
 ) -> LinkSet:
-    """Inner links, unless equal ones exist, and outer links; see ``run_outer``."""
-    twin = runtime.broadcast(equal_inner(config, loaded))
+    """Inner links, unless given or equal ones exist, and outer links; see ``run_outer``."""
+    if config.inner:
+        return run_outer(config, loaded, runtime, callbacks, factory)
+    inner = Path(config.run_dir) / "inner" / "links"
+    twin = runtime.broadcast(equal_inner(config, loaded) if runtime.is_main else None)
     if twin is None:
         run_inner(config, loaded, runtime)
-    elif runtime.is_main:
-        say(f"inner links from the same options exist: {twin}")
-    return run_outer(config, loaded, runtime, callbacks, factory)
+        twin = inner
+    else:
+        if twin != inner:  # nothing of another run may stay beside what is trained now
+            begin_stage(config, "inner", inner_identity(loaded), runtime)
+        if runtime.is_main:
+            say(f"inner links from the same options exist: {twin}")
+    return run_outer(config, loaded, runtime, callbacks, factory, twin)
 
 
 def check_early(config: Config, runtime: Runtime) -> Toolbox | None:
@@ -125,21 +133,6 @@ def check_golds(config: Config, tables: Tables) -> None:
     grader = make_grader(config)
     for table in (tables.train, tables.test):
         grader.check(table)
-
-
-def is_finished(config: Config) -> bool:
-    """This very pipeline has been evaluated, with the links that are there."""
-    run_dir = Path(config.run_dir)
-    results, links = run_dir / "eval" / "results.json", run_dir / "outer" / "links" / CARD
-    try:
-        made = dict(parse_json(results.read_text(encoding="utf-8"))["config"])
-        is_newer = results.stat().st_mtime >= links.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    wanted = to_dict(config)
-    free = ("resume", "runtime", "tracking")
-    same = all(made.get(k) == v for k, v in wanted.items() if k not in free)
-    return config.stage == "pipeline" and is_newer and same
 
 
 def check_options(config: Config, is_main: bool = True) -> None:

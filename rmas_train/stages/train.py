@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
-from rmas_train.errors import ConfigError, NonFiniteError
-from rmas_train.links.folder import CARD, load_tensors, save_links
+from rmas_train.errors import CheckpointError, ConfigError, LinksError, NonFiniteError
+from rmas_train.links.folder import CARD, LinksCard, load_tensors, save_links
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory, Objective, build_objective
 from rmas_train.planning.shapes import count_parameters
 from rmas_train.registry import CALLBACKS
 from rmas_train.runs.identity import (
     find_inner,
+    inner_identity,
     inner_only,
-    inner_options_hash,
     make_card,
-    run_identity,
+    outer_identity,
+    tensors_hash,
 )
 from rmas_train.runs.load import Loaded
-from rmas_train.runs.session import stage_folder
+from rmas_train.runs.session import begin, stage_folder
 from rmas_train.runs.starting_links import place_links, starting_links, untrained_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.assignment import assign_agents
@@ -50,6 +52,7 @@ def run_training(
     stage: str,
     objective: Objective,
     sampler: Sampler,
+    card: LinksCard,
     share_of: tuple[int, int] | None = None,
     callbacks: Sequence[Callback | Callable[[Step], None]] = (),
 ) -> None:
@@ -59,6 +62,7 @@ def run_training(
         config, loaded, runtime: of the run.
         stage: ``inner`` or ``outer``.
         objective, sampler, share_of: see ``train``.
+        card: of the links that come of it; its identity is that of the checkpoints too.
         callbacks: on every rank, after those that every run has and those that the config names.
     """
     options: TrainingConfig = getattr(config.training, stage)
@@ -67,10 +71,11 @@ def run_training(
         folder = stage_folder(config, stage, loaded.agents)
     saver = Saver(
         folder / "checkpoints",
-        run_identity(loaded, stage, own_class(objective)),
+        card.identity,
         options,
         runtime,
         resume_of(config, stage),
+        asdict(card),
     )
     named = [CALLBACKS.get(name)(config, folder) for name in options.callbacks]
     everywhere = [LinkWatch(objective.expected_links), *named, *callbacks]
@@ -121,8 +126,22 @@ def dump_step(
     say(f"the step's rows and gradient norms are in {path}; last good checkpoint: {checkpoint}")
 
 
+def begin_stage(config: Config, stage: str, identity: Mapping[str, Any], runtime: Runtime) -> None:
+    """Rank 0 sets aside what was there, or finds that it is of this run; all fail together."""
+    problem = None
+    if runtime.is_main:
+        try:
+            begin(config, stage, identity, resume_of(config, stage))
+        except CheckpointError as error:
+            problem = str(error)
+    if problem := runtime.broadcast(problem):
+        raise CheckpointError(problem)
+
+
 def run_inner(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     """Train every agent's inner link; writes ``run_dir/inner``."""
+    card = make_card(loaded, "inner", {}, inner_identity(loaded))
+    begin_stage(config, "inner", card.identity, runtime)
     links = inner_only(untrained_links(loaded, runtime.gather_dict)).to(runtime.device)
     place_links(links, loaded.team)
     names, share_of = inner_share(config, runtime)
@@ -135,11 +154,24 @@ def run_inner(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     options = config.training.inner
     rows: list[int | None] = [None] * max(map(len, loaded.tables.inner.values()))
     sampler = Sampler(rows, [1] * options.steps, options.batch_size, config.seed)
-    run_training(config, loaded, runtime, "inner", objective, sampler, share_of)
+    run_training(config, loaded, runtime, "inner", objective, sampler, card, share_of)
     if runtime.is_main:
-        card = make_card(loaded, "inner", {}, inner_options_hash(loaded))
         save_links(Path(config.run_dir) / "inner" / "links", links, card)
     runtime.barrier()
+
+
+def choose_inner(config: Config, loaded: Loaded, runtime: Runtime) -> Path:
+    """Inner links for the outer stage; rank 0 chooses, so that all take the same ones."""
+    path = problem = None
+    if runtime.is_main:
+        try:
+            path = find_inner(config, loaded)
+        except LinksError as error:
+            problem = str(error)
+    path, problem = runtime.broadcast((path, problem))
+    if path is None:
+        raise LinksError(str(problem))
+    return path
 
 
 def inner_share(config: Config, runtime: Runtime) -> tuple[list[str], tuple[int, int]]:
@@ -157,6 +189,7 @@ def run_outer(
     runtime: Runtime,
     callbacks: Sequence[Callback | Callable[[Step], None]] = (),
     factory: Factory | None = None,
+    inner: Path | None = None,
 ) -> LinkSet:
     """Train the outer links through the unrolled system; writes ``run_dir/outer``.
 
@@ -164,28 +197,31 @@ def run_outer(
         config, loaded, runtime: of the run.
         callbacks: beside those of every run, see ``run_training``.
         factory: of the objective, in place of the one that the config names.
+        inner: folder of the inner links; None: found as ``find_inner`` does.
     """
-    inner = find_inner(config, loaded)
+    inner = inner or choose_inner(config, loaded, runtime)
     links, alignment = starting_links(loaded)
     load_tensors(inner, inner_only(links))
-    card = make_card(loaded, "outer", alignment)
-    folder = Path(config.run_dir) / "outer"
-    if runtime.is_main:
-        if not (config.resume and (folder / "start" / CARD).is_file()):
-            save_links(folder / "start", links, make_card(loaded, "start", alignment))
-        say(f"inner links: {inner}")
-        for key, numbers in alignment.items():
-            say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     if config.training.outer.recompute == "auto":
         from rmas_train.planning.recompute import settle_recompute
 
         config = settle_recompute(config, runtime.device, runtime.world)
     objective = build_objective(config, loaded, links, factory=factory)
+    identity = outer_identity(loaded, tensors_hash(inner), own_class(objective))
+    begin_stage(config, "outer", identity, runtime)
+    card = make_card(loaded, "outer", alignment, identity)
+    folder = Path(config.run_dir) / "outer"
+    if runtime.is_main:
+        if not (folder / "start" / CARD).is_file():
+            save_links(folder / "start", links, replace(card, stage="start"))
+        say(f"inner links: {inner}")
+        for key, numbers in alignment.items():
+            say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     for edge in loaded.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
             say(f"edge {edge.key} gets no gradient at rounds={config.rounds}; its link is frozen.")
     sampler = outer_sampler(config, loaded)
-    run_training(config, loaded, runtime, "outer", objective, sampler, callbacks=callbacks)
+    run_training(config, loaded, runtime, "outer", objective, sampler, card, callbacks=callbacks)
     if runtime.is_main:
         save_links(folder / "links", links, card)
     runtime.barrier()

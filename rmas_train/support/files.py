@@ -86,6 +86,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     work = path.with_name(f".{path.name}.tmp{os.getpid()}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_dead(path)
         try:
             work.unlink(missing_ok=True)
             with open_here(work, "xb") as file:
@@ -122,6 +123,9 @@ def write_json(path: Path, value: Any) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that replaces ``path`` when the block ends without an error.
 
+    A process that is killed between the two renames leaves the old folder under a hidden name;
+    ``recover`` and the next ``new_folder`` bring it back.
+
     Raises:
         WriteError: it cannot be written; a folder that was there stays.
     """
@@ -130,20 +134,23 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(work, ignore_errors=True)
+            recover(path.parent, path.name)
+            _remove_dead(path)
+            remove(work)
             work.mkdir()
         with _writing_inside(path, work):
             yield work
         with writing(path):
-            for file in (*work.iterdir(), work):
-                _sync(file)
-            if path.exists():
+            for file in (*work.rglob("*"), work):
+                sync(file)
+            if path.is_symlink() or path.exists():
                 path.rename(old)
             work.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        recover(path.parent, path.name)
+        remove(work)
+        remove(old)
 
 
 @contextmanager
@@ -180,17 +187,51 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)(?P<pid>\d{1,9})|\.probe\d+")
+
+
+def recover(folder: Path, only: str | None = None) -> None:
+    """Bring back what a killed ``new_folder`` had moved away when it could not put the new one.
+
+    Args:
+        folder: where to look.
+        only: the name of one file or folder; None: all.
+    """
+    for path in folder.glob(".*.old*"):
+        found = LEFTOVER.fullmatch(path.name)
+        if found and found["kind"] == "old" and only in (None, found["name"]):
+            place = folder / found["name"]
+            if not (place.is_symlink() or place.exists()):
+                path.rename(place)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files and folders that a killed process left."""
-    for pattern in (".*.tmp*", ".*.old*"):
-        for path in folder.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    """Undo unfinished writes of a killed process in a folder that nobody else writes to."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    recover(folder)
+    for path in folder.glob(".*"):
+        if LEFTOVER.fullmatch(path.name):
+            remove(path)
 
 
-def _sync(path: Path) -> None:
+def _remove_dead(path: Path) -> None:
+    """Remove what processes that are gone left of their attempts to write ``path``."""
+    for left in path.parent.glob(".*.*"):
+        found = LEFTOVER.fullmatch(left.name)
+        if found and found["name"] == path.name and not Path(f"/proc/{found['pid']}").exists():
+            remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a symbolic link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.is_symlink() or path.exists():
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
     """Flush a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

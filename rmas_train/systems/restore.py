@@ -15,7 +15,14 @@ from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import AgentConfig, first_alike
 from rmas_train.engine.loading import load_agent
 from rmas_train.errors import ConfigError, DataError, LinksError, did_you_mean
-from rmas_train.links.folder import CARD, LinksCard, check_agents, load_tensors, read_card
+from rmas_train.links.folder import (
+    CARD,
+    LinksCard,
+    check_agents,
+    check_rendered,
+    load_tensors,
+    read_card,
+)
 from rmas_train.links.modules import draw_links
 from rmas_train.links.restore import card_topology
 from rmas_train.recursion import Team
@@ -86,6 +93,8 @@ def _restore(
         n: make_prompt(a, card.prompts[n], f"prompt of {n}", topology.sources(n))
         for n, a in loaded.items()
     }
+    rendered = {n: prompt.rendered() for n, prompt in prompts.items()}
+    check_rendered(path, card, card.prompts, rendered)
     team = Team(loaded, prompts, topology, options.edge_input)
     rounds, length = card.rounds or 1, card.latent_length or 0
     return System(team, links, rounds, length, card.max_new_tokens)

@@ -6,10 +6,11 @@ and renamed. One without a valid manifest does not exist for resume. No pickle.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rmas_train.errors import CheckpointError
-from rmas_train.support.files import new_folder, write_json
+from rmas_train.support.files import new_folder, remove, write_json
 from rmas_train.support.reading import check_type, parse_json, short
 
 FORMAT = 1
@@ -36,13 +37,19 @@ class State(TypedDict):
     backend: str
 
 
-class Record(TypedDict):
+class Fields(TypedDict):
     """Types of ``state.json``."""
 
     format: int
     step: int
     identity: dict[str, Any]
     state: State
+
+
+class Record(Fields, total=False):
+    """A field that older checkpoints do not have."""
+
+    card: dict[str, Any]
 
 
 class Manifest(TypedDict):
@@ -63,6 +70,7 @@ class Checkpoint:
         random: states of the random generators by rank.
         state: plain data: updates per link, schedule, callbacks, layout.
         identity: options and fingerprints that a run must share to go on from here.
+        card: what a links folder would say of these links; empty in older checkpoints.
     """
 
     step: int
@@ -71,6 +79,7 @@ class Checkpoint:
     random: dict[str, Tensor]
     state: dict[str, Any]
     identity: dict[str, Any]
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -87,7 +96,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
                 plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
                 save_file(plain, work / f"{name}.safetensors")
             record = {"format": FORMAT, "step": checkpoint.step, "identity": checkpoint.identity}
-            write_json(work / STATE, record | {"state": checkpoint.state})
+            write_json(work / STATE, record | {"state": checkpoint.state, "card": checkpoint.card})
             files = {file.name: _seal(file) for file in sorted(work.iterdir())}
             write_json(work / MANIFEST, {"format": FORMAT, "files": files})
     except (OSError, SafetensorError) as error:
@@ -114,7 +123,11 @@ def read(path: Path) -> Checkpoint:
         for name in ("links", "optimizer"):
             check_finite(tensors[name], f"{name}.safetensors")
         return Checkpoint(
-            step=record["step"], state=record["state"], identity=record["identity"], **tensors
+            step=record["step"],
+            state=record["state"],
+            identity=record["identity"],
+            card=record.get("card", {}),
+            **tensors,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
@@ -186,9 +199,12 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest ``keep``."""
+    """Remove all but the newest ``keep``; one that is half removed has a hidden name."""
     for path in list_checkpoints(folder)[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
+        going = path.with_name(f".{path.name}.tmp{os.getpid()}")
+        with contextlib.suppress(OSError):
+            path.rename(going)
+            remove(going)
 
 
 def _seal(file: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from rmas_train.errors import CheckpointError
 from rmas_train.runtime.engines import Engine
 from rmas_train.runtime.randomness import get_random_state, set_random_state
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.files import remove_leftovers
+from rmas_train.support.compare import why_other
 from rmas_train.support.output import say
 from rmas_train.support.reading import short
 from rmas_train.training import checkpoint
@@ -37,6 +36,7 @@ class Saver:
         config: how often, and how many stay.
         runtime: rank 0 writes; every rank reads.
         resume: None: start over; ``auto``: from the newest valid one, if any; or a folder.
+        card: what describes the links; kept with them, so that links can be taken from there.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class Saver:
         config: TrainingConfig,
         runtime: Runtime,
         resume: str | None = None,
+        card: Mapping[str, Any] | None = None,
     ) -> None:
+        self._card = dict(card or {})
         self._folder, self._identity, self._config = folder, identity, config
         self._runtime, self._resume = runtime, resume
         self._saved_step, self._saved_at = 0, time.monotonic()
@@ -139,7 +141,7 @@ class Saver:
             "backend": self._runtime.backend,
         }
         parameters, moments = engine.parameters(), engine.moments()
-        return Checkpoint(step, parameters, moments, random, state, self._identity)
+        return Checkpoint(step, parameters, moments, random, state, self._identity, self._card)
 
     def where(self) -> str:
         """A text that names the newest checkpoint."""
@@ -159,10 +161,7 @@ class Saver:
         return checkpoint.read(Path(path)) if path else None
 
     def _choose(self) -> str | None:
-        if self._resume is None:
-            old = set_aside(self._folder)
-            if old:
-                say(f"starting over; earlier checkpoints are in {old} (resume=auto goes on)")
+        if self._resume is None:  # the stage has set aside what was there
             return None
         if self._resume != "auto":
             try:
@@ -172,10 +171,16 @@ class Saver:
                     f"resume={self._resume}: {error} Resume from another checkpoint."
                 ) from error
             return self._resume
-        remove_leftovers(self._folder)
         found = checkpoint.newest(self._folder, say)
         say(f"resume=auto: {f'from step {found.step}' if found else 'no checkpoint, from step 0'}")
-        return str(self._folder / f"step_{found.step:08d}") if found else None
+        if found is None:
+            return None
+        path = self._folder / f"step_{found.step:08d}"
+        if (
+            checkpoint.list_checkpoints(self._folder)[0] == path
+        ):  # as after the save that was killed
+            checkpoint.prune(self._folder, self._config.keep)
+        return str(path)
 
     def _load(self, found: Checkpoint, engine: Engine, schedule: LRScheduler) -> None:
         engine.load_parameters(found.links)
@@ -225,36 +230,9 @@ def check_identity(found: Checkpoint, wanted: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: names what differs.
     """
-    a, b = _flat(found.identity), _flat(wanted)
-    different = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-    if different:
-        pairs = [f"{k}: {_short(a.get(k))} there, {_short(b.get(k))} now" for k in different]
-        shown = "; ".join(pairs[:3])
+    if found.identity != wanted:
+        other = why_other(found.identity, wanted)
         raise CheckpointError(
-            f"the checkpoint of step {found.step} is of another run ({shown}); resume with the "
-            "same options, or start over without resume."
+            f"the checkpoint of step {found.step} is of another run ({other}); go on with the same "
+            "options, or start over without resume."
         )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        return {k: v for key, of in value.items() for k, v in _flat(of, f"{prefix}.{key}").items()}
-    return {prefix.removeprefix("."): value}
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def set_aside(folder: Path) -> Path | None:
-    """Move an earlier run's checkpoints out of the way of a new one; where they are now."""
-    if not folder.is_dir():
-        return None
-    remove_leftovers(folder)
-    if not checkpoint.list_checkpoints(folder):
-        return None
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    return old

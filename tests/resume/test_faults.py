@@ -112,6 +112,47 @@ def test_a_rank_that_dies_stops_the_others_within_40_seconds(typed, workspace, f
         verify(path)
 
 
+def test_ranks_stop_when_their_launcher_is_killed(typed, workspace):
+    """They save at the end of their step, as after a signal of their own."""
+    command = [*torchrun(2), "rmas_train", *typed]
+    launcher = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: len(checkpoints(workspace)) > 1)
+        ranks = children(launcher.pid)
+        assert len(ranks) == 2
+    finally:
+        launcher.kill()
+        launcher.wait()
+    wait_until(lambda: not any(map(is_alive, ranks)))
+    assert "the launcher (process" in (workspace / "run" / "run.log").read_text()
+    step = int(checkpoints(workspace)[0].removeprefix("step_"))
+    written = (workspace / "run" / "outer" / "metrics.jsonl").read_text().splitlines()
+    assert len(written) == step  # the checkpoint is of the step at which they stopped
+    with locked(workspace / "run"):
+        pass
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_loss_that_is_not_finite_dumps_the_step_and_keeps_the_checkpoint(
     typed, workspace, capsys
 ):
