@@ -33,7 +33,7 @@ class Table:
         return len(self.rows)
 
     def where(self, index: int) -> str:
-        return f"{self.path}, line {self.rows[index]['_line']}"
+        return f"{self.path}, line {self.rows[index].get('_line', index + 1)}"
 
     @cached_property
     def fingerprint(self) -> str:

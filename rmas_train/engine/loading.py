@@ -14,9 +14,9 @@ from rmas_train.errors import RemoteCodeWarning, UnpinnedWarning
 from rmas_train.loading.adapters import merge_adapter
 from rmas_train.loading.files import check_folder
 from rmas_train.loading.model import load_model
+from rmas_train.loading.model_files import ModelFiles, find_files, find_source
 from rmas_train.loading.quantised import check_quantised
 from rmas_train.loading.shape import read_shape
-from rmas_train.loading.source import Source, find_files, find_source
 from rmas_train.loading.tokenizer import check_token_ids, load_tokenizer
 
 
@@ -69,7 +69,7 @@ def load_agent(name: str, config: AgentConfig, device: torch.device | str = "cpu
     return check_agent(freeze(agent))
 
 
-def _adapter(name: str, config: AgentConfig) -> Source | None:
+def _adapter(name: str, config: AgentConfig) -> ModelFiles | None:
     if config.adapter is None:
         return None
     found = find_files(f"agents.{name}.adapter", config.adapter, config.adapter_revision)

@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from rmas_train.loading.files import ADAPTER, ADAPTER_WEIGHTS, read_header, read_settings
+from rmas_train.loading.model_files import ModelFiles
 from rmas_train.loading.shape import explain
-from rmas_train.loading.source import Source
 from rmas_train.support.reading import short
 
 
-def merge_adapter(source: Source, model: Any) -> Any:
+def merge_adapter(source: ModelFiles, model: Any) -> Any:
     """The model with the adapter's changes in its weights.
 
     Args:
@@ -41,7 +41,7 @@ def merge_adapter(source: Source, model: Any) -> Any:
     return merged
 
 
-def _merge(source: Source, model: Any, folder: str, stored: set[str]) -> Any:
+def _merge(source: ModelFiles, model: Any, folder: str, stored: set[str]) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
 
     try:

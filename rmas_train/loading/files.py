@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmas_train.loading.source import Source
+from rmas_train.loading.model_files import ModelFiles
 from rmas_train.support.reading import parse_json, short
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -31,7 +31,7 @@ class Stored:
     file: str
 
 
-def read_settings(source: Source, name: str = CONFIG) -> dict[str, Any]:
+def read_settings(source: ModelFiles, name: str = CONFIG) -> dict[str, Any]:
     """A JSON file that holds an object.
 
     Raises:
@@ -50,7 +50,7 @@ def read_settings(source: Source, name: str = CONFIG) -> dict[str, Any]:
     return values
 
 
-def check_folder(source: Source) -> None:
+def check_folder(source: ModelFiles) -> None:
     """The folder is a whole model: no adapter, no pickled checkpoint, a config.
 
     Raises:
@@ -73,7 +73,7 @@ def check_folder(source: Source) -> None:
         )
 
 
-def stored_tensors(source: Source) -> dict[str, Stored]:
+def stored_tensors(source: ModelFiles) -> dict[str, Stored]:
     """Key -> tensor of all weights, read from the headers of the files.
 
     Raises:
@@ -106,7 +106,7 @@ def stored_tensors(source: Source) -> dict[str, Stored]:
     return found_
 
 
-def read_header(source: Source, name: str) -> dict[str, Stored]:
+def read_header(source: ModelFiles, name: str) -> dict[str, Stored]:
     """Key -> tensor of one safetensors file.
 
     Raises:
@@ -141,7 +141,7 @@ def read_header(source: Source, name: str) -> dict[str, Stored]:
     return found
 
 
-def _check_not_lfs(source: Source, path: Path, begin: bytes) -> None:
+def _check_not_lfs(source: ModelFiles, path: Path, begin: bytes) -> None:
     if begin.startswith(LFS):
         raise source.error(
             f"{path.name} is a Git LFS pointer, not the file itself; run `git lfs pull` in the "
@@ -149,7 +149,7 @@ def _check_not_lfs(source: Source, path: Path, begin: bytes) -> None:
         )
 
 
-def check_tokenizer_file(source: Source) -> None:
+def check_tokenizer_file(source: ModelFiles) -> None:
     """tokenizer.json, where there is one, describes a tokenizer.
 
     Raises:

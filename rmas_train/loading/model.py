@@ -11,14 +11,14 @@ from transformers import AutoModelForCausalLM
 
 from rmas_train.config import AgentConfig
 from rmas_train.loading.files import INDEX, WEIGHTS, Stored, stored_tensors
+from rmas_train.loading.model_files import ModelFiles, quiet
 from rmas_train.loading.quantised import check_states, keep_gradients, loading_options
 from rmas_train.loading.shape import explain, is_composite
-from rmas_train.loading.source import Source, quiet
 
 EMBEDDING = "embed_tokens.weight"
 
 
-def load_model(source: Source, config: AgentConfig, shape: Any, device: torch.device) -> Any:
+def load_model(source: ModelFiles, config: AgentConfig, shape: Any, device: torch.device) -> Any:
     """A causal LM with all of its weights, on ``device``.
 
     Raises:
@@ -60,7 +60,7 @@ def load_model(source: Source, config: AgentConfig, shape: Any, device: torch.de
     return model
 
 
-def _text_keys(source: Source, stored: Mapping[str, Stored]) -> dict[str, str]:
+def _text_keys(source: ModelFiles, stored: Mapping[str, Stored]) -> dict[str, str]:
     """Patterns that turn the text part's keys of a composite model into a language model's.
 
     Published layouts differ: ``language_model.model.``, ``model.language_model.``.
@@ -79,7 +79,7 @@ def _text_keys(source: Source, stored: Mapping[str, Stored]) -> dict[str, str]:
 
 
 def _check_report(
-    source: Source, report: Mapping[str, Any], stored: Mapping[str, Stored], composite: bool
+    source: ModelFiles, report: Mapping[str, Any], stored: Mapping[str, Stored], composite: bool
 ) -> None:
     """Nothing is missing, nothing is left over, every shape fits.
 
@@ -135,7 +135,7 @@ def _file_of(key: str, stored: Mapping[str, Stored]) -> str:
     return WEIGHTS if files <= {WEIGHTS} else INDEX
 
 
-def _check_finite(source: Source, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+def _check_finite(source: ModelFiles, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
     """No weight is NaN or infinite.
 
     Raises:

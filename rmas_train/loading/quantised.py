@@ -14,7 +14,7 @@ import torch
 from transformers import BitsAndBytesConfig
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
-from rmas_train.loading.source import Source
+from rmas_train.loading.model_files import ModelFiles
 from rmas_train.support.reading import short
 
 # Method in config.json -> the packages that can read it, any of them.
@@ -41,7 +41,7 @@ def method_of(shape: Any) -> str | None:
     return str(getattr(method, "value", method))
 
 
-def check_quantised(source: Source, shape: Any, wanted: str | None) -> None:
+def check_quantised(source: ModelFiles, shape: Any, wanted: str | None) -> None:
     """The package for stored or wanted quantisation is installed.
 
     Raises:
@@ -70,7 +70,7 @@ def check_quantised(source: Source, shape: Any, wanted: str | None) -> None:
         )
 
 
-def check_states(source: Source, shape: Any, keys: Iterable[str]) -> None:
+def check_states(source: ModelFiles, shape: Any, keys: Iterable[str]) -> None:
     """Weights that config.json calls quantised by bitsandbytes are.
 
     Raises:

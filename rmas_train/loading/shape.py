@@ -10,7 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from rmas_train.config import AgentConfig
 from rmas_train.loading.files import CONFIG, read_settings
-from rmas_train.loading.source import FORMATS, Source, quiet
+from rmas_train.loading.model_files import FORMATS, ModelFiles, quiet
 from rmas_train.support.hub_errors import hub_reason
 from rmas_train.support.reading import short
 
@@ -22,7 +22,7 @@ POSITIVE = (
 OURS = ("_attn_implementation", "_attn_implementation_internal", "_experts_implementation")
 
 
-def read_shape(source: Source, config: AgentConfig) -> Any:
+def read_shape(source: ModelFiles, config: AgentConfig) -> Any:
     """The configuration of the language model, whose attention is ``config.attention``.
 
     Of a model for text and images it is the part for text.
@@ -45,7 +45,7 @@ def read_shape(source: Source, config: AgentConfig) -> Any:
     return text
 
 
-def _check_settings(source: Source, settings: Mapping[str, Any], prefix: str = "") -> None:
+def _check_settings(source: ModelFiles, settings: Mapping[str, Any], prefix: str = "") -> None:
     """Sizes are whole numbers of one or more.
 
     Raises:
@@ -69,7 +69,7 @@ def _check_settings(source: Source, settings: Mapping[str, Any], prefix: str = "
         )
 
 
-def _check_has_text(source: Source, shape: Any, text: Any) -> None:
+def _check_has_text(source: ModelFiles, shape: Any, text: Any) -> None:
     """The library has a causal LM for the text part of a composite model.
 
     Raises:
@@ -82,12 +82,12 @@ def _check_has_text(source: Source, shape: Any, text: Any) -> None:
         )
 
 
-def is_composite(source: Source, text: Any) -> bool:
+def is_composite(source: ModelFiles, text: Any) -> bool:
     """Whether the folder holds more than the language model ``text``."""
     return not source.gguf and read_settings(source).get("model_type") != text.model_type
 
 
-def explain(source: Source, error: Exception, file: str = "its files") -> str:
+def explain(source: ModelFiles, error: Exception, file: str = "its files") -> str:
     """The library's reason in one line, with our options' names in place of the library's."""
     text = str(error)
     option = source.key.removesuffix(".model")
@@ -97,7 +97,8 @@ def explain(source: Source, error: Exception, file: str = "its files") -> str:
             f"that code and set {option}.trust_remote_code=true"
         )
     if isinstance(error, ImportError):
-        return f"{_first_lines(error)}; install that package"
+        other = f", or set {option}.attention=sdpa" if "ttention" in text else ""
+        return f"{_first_lines(error)}; install that package{other}"
     if isinstance(error, OSError):
         return f"{hub_reason(error, source.where)}; {FORMATS}"
     return (

@@ -8,13 +8,13 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from rmas_train.loading.files import check_tokenizer_file
+from rmas_train.loading.model_files import ModelFiles, quiet
 from rmas_train.loading.shape import explain
-from rmas_train.loading.source import Source, quiet
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
-def load_tokenizer(source: Source) -> Any:
+def load_tokenizer(source: ModelFiles) -> Any:
     """The tokenizer that lies beside a model.
 
     Raises:
@@ -33,7 +33,9 @@ def load_tokenizer(source: Source) -> Any:
     return tokenizer
 
 
-def check_token_ids(source: Source, tokenizer: Any, rows: int, used: Iterable[int] = ()) -> None:
+def check_token_ids(
+    source: ModelFiles, tokenizer: Any, rows: int, used: Iterable[int] = ()
+) -> None:
     """Every ordinary token, and every special one that is used, has a row of the embedding.
 
     Tokenizers of some families add special tokens that their small models do not have.

@@ -19,8 +19,8 @@ from rmas_train.engine.inputs import Batch
 from rmas_train.engine.kv_cache import KVCache, is_recurrent
 from rmas_train.links.modules import LinkSet, draw_links
 from rmas_train.loading import shape as loading_shape
+from rmas_train.loading.model_files import find_source, quiet
 from rmas_train.loading.quantised import bits_of
-from rmas_train.loading.source import find_source, quiet
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.tables import Tables

@@ -11,7 +11,7 @@ from rmas_train.agents.prompts import make_prompt, tokenise_whole
 from rmas_train.config import Config
 from rmas_train.data.rows import read_table
 from rmas_train.errors import AgentError, ConfigError
-from rmas_train.loading.source import find_source
+from rmas_train.loading.model_files import find_source
 from rmas_train.loading.tokenizer import load_tokenizer
 from rmas_train.planning.shapes import Tokens
 from rmas_train.recipes.prepare import prepare

@@ -22,7 +22,6 @@ from rmas_train.links.folder import (
     TENSORS,
     LinksCard,
     check_agents,
-    find_links,
     read_card,
 )
 from rmas_train.links.modules import LinkSet
@@ -191,7 +190,9 @@ def find_given(folder: Path) -> Path:
     for candidate in (folder, folder / "links", folder / "inner" / "links"):
         if (candidate / CARD).is_file():
             return candidate
-    return find_links(folder)
+    raise LinksError(
+        f"inner={folder}: no {CARD} there; give a links folder or a run folder with inner links."
+    )
 
 
 def check_own(own: Path, loaded: Loaded) -> None:

@@ -96,7 +96,8 @@ def test_the_way_of_one_question_is_what_is_traced():
     script = [sys.executable, str(ROOT / "scripts" / "reading_order.py")]
     traced = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert short == detail == re.findall(r"`(\S+\.py)`", traced)
-    assert len(set(short)) == len(short) <= 45
+    # Ten of them check what a model's folder holds.
+    assert len(set(short)) == len(short) <= 55
 
 
 def test_architecture_names_every_room():

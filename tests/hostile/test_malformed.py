@@ -5,7 +5,7 @@ import pytest
 from hostile.generate import KINDS, ORDER, covered, make_case
 from hostile.harness import run_cases
 
-SHORT, LONG = 55, 550
+SHORT, LONG = 5 * len(ORDER), 50 * len(ORDER)
 
 
 def check(found):
@@ -29,7 +29,8 @@ def test_every_damage_is_among_the_cases():
 
 def test_a_few_of_every_kind(tmp_path):
     """Every tenth round through the kinds, so that their damages vary too."""
-    indices = [11 * (7 * i % 50) + j for i in range(SHORT // 11) for j in range(11)]
+    size = len(ORDER)
+    indices = [size * (7 * i % 50) + j for i in range(SHORT // size) for j in range(size)]
     found = run_cases((make_case(0, i) for i in indices), tmp_path)
     assert found["cases"] == SHORT
     check(found)

@@ -193,7 +193,9 @@ def test_the_card_says_what_its_links_depend_on(typed):
     assert inner.identity["seed"] == 0 and inner.identity["version"] == inner.package_version
     assert outer.identity == start.identity and start.stage == "start"
     assert set(outer.rendered_prompts) == {"planner", "critic", "solver"}
-    assert outer.rendered_prompts == outer.identity["rendered_prompts"]
+    hashes = {name: one["sha256"] for name, one in outer.rendered_prompts.items()}
+    assert hashes == outer.identity["rendered_prompts"]
+    assert "<<question>>" in outer.rendered_prompts["solver"]["user"]
 
 
 def test_what_killed_writes_left_is_gone_and_what_they_moved_is_back(typed):

@@ -29,7 +29,7 @@ FORMATS = "give a folder that save_pretrained wrote, a .gguf file, or a hub id (
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelFiles:
     """A model's files.
 
     Attributes:
@@ -87,7 +87,7 @@ class Source:
         return AgentError(f"{self.key}={self.model} cannot be loaded: {what.rstrip('.')}.")
 
 
-def find_source(name: str, config: AgentConfig) -> Source:
+def find_source(name: str, config: AgentConfig) -> ModelFiles:
     """Where an agent's own files are.
 
     Raises:
@@ -99,7 +99,7 @@ def find_source(name: str, config: AgentConfig) -> Source:
 
 def find_files(
     key: str, model: str, revision: str | None = None, trust_remote_code: bool = False
-) -> Source:
+) -> ModelFiles:
     """Where a model's or an adapter's files are; a hub id gets the commit that it stands for now.
 
     Raises:
@@ -111,15 +111,15 @@ def find_files(
     if path is not None and path.is_file():
         if path.suffix != GGUF:
             raise AgentError(f"{key}={model} is a file; {FORMATS}.")
-        return Source(key, model, str(path.parent), gguf=path.name)
+        return ModelFiles(key, model, str(path.parent), gguf=path.name)
     if path is not None:
-        return Source(key, model, str(path), trust_remote_code=trust_remote_code)
+        return ModelFiles(key, model, str(path), trust_remote_code=trust_remote_code)
     if Path(model).is_absolute() or model.endswith(GGUF) or not HUB_ID.match(model):
         raise AgentError(f"{key}={model}: no such folder or file; check the path, or {FORMATS}.")
-    source = Source(key, model, model, revision, trust_remote_code=trust_remote_code)
+    source = ModelFiles(key, model, model, revision, trust_remote_code=trust_remote_code)
     file = "config.json" if key.endswith("model") else "adapter_config.json"
     found = COMMIT.search(Path(str(source.file(file, is_needed=True))).as_posix())
-    return Source(
+    return ModelFiles(
         key, model, model, found[1] if found else revision, trust_remote_code=trust_remote_code
     )
 
