@@ -94,6 +94,8 @@ def apply_pins(config: Config) -> Config:
     for agent in config.agents.values():
         if agent.revision is None and agent.model in pins.get("models", {}):
             agent.revision = pins["models"][agent.model]["revision"]
+        if agent.adapter_revision is None and agent.adapter in pins.get("models", {}):
+            agent.adapter_revision = pins["models"][agent.adapter]["revision"]
     for repository, revision in config.data.hub.items():
         if revision is None and repository in pins.get("datasets", {}):
             config.data.hub[repository] = pins["datasets"][repository]["revision"]

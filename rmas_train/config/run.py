@@ -228,6 +228,7 @@ class Config:
             check_choice("tracking", tracker, ("wandb", "tensorboard"))
         check_tools(self.tools, self.allow_code_execution)
         self._check_tools_fit()
+        self._check_quantised()
         if self.latent_length == 0 and self.stage in ("outer", "pipeline"):
             raise ConfigError(
                 "latent_length=0 sends empty messages, so no link can be trained; "
@@ -238,6 +239,15 @@ class Config:
                 raise ConfigError(
                     f"agents.{name}: an agent's name has to match {AGENT_NAME.pattern}; rename it."
                 )
+
+    def _check_quantised(self) -> None:
+        quantised = [name for name, agent in self.agents.items() if agent.quantization]
+        if quantised and self.runtime.placement == "sharded":
+            raise ConfigError(
+                f"runtime.placement=sharded with agents.{quantised[0]}.quantization="
+                f"{self.agents[quantised[0]].quantization}: quantised layers cannot be cut into "
+                "shards; use placement=per_agent, or leave one of the two out."
+            )
 
     def _check_tools_fit(self) -> None:
         if not self.tools.names:

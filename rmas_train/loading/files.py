@@ -25,9 +25,10 @@ COPY_AGAIN = "copy the file again"
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: its shape, and the file's name."""
+    """A tensor in a file: its shape, its dtype as safetensors names it, and the file's name."""
 
     shape: tuple[int, ...]
+    dtype: str
     file: str
 
 
@@ -129,7 +130,10 @@ def read_header(source: ModelFiles, name: str) -> dict[str, Stored]:
         entries: dict[str, Any] = parse_json(header.decode())
         tensors = {k: v for k, v in entries.items() if k != "__metadata__"}
         end = max((int(v["data_offsets"][1]) for v in tensors.values()), default=0)
-        found = {k: Stored(tuple(map(int, v["shape"])), name) for k, v in tensors.items()}
+        found = {
+            k: Stored(tuple(map(int, v["shape"])), str(v["dtype"]), name)
+            for k, v in tensors.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = f"not a safetensors file: {error}"
         raise source.error(f"{name} cannot be read ({reason}); {COPY_AGAIN}") from error

@@ -15,6 +15,7 @@ from rmas_train.loading.model_files import ModelFiles, quiet
 from rmas_train.loading.quantised import check_states, keep_gradients, loading_options
 from rmas_train.loading.shape import explain, is_composite
 
+FLOATS = ("F64", "F32", "F16", "BF16")
 EMBEDDING = "embed_tokens.weight"
 
 
@@ -32,6 +33,8 @@ def load_model(source: ModelFiles, config: AgentConfig, shape: Any, device: torc
         check_states(source, shape, stored)
         # Such weights cannot be moved later.
         extra = loading_options(config.quantization, dtype) | {"device_map": {"": device}}
+    if not hasattr(shape, "quantization_config"):
+        _check_kinds(source, stored)
     if composite:
         extra["key_mapping"] = _text_keys(source, stored)
     if not source.gguf:
@@ -58,6 +61,20 @@ def load_model(source: ModelFiles, config: AgentConfig, shape: Any, device: torc
         return model.to(device)
     keep_gradients(model)
     return model
+
+
+def _check_kinds(source: ModelFiles, stored: Mapping[str, Stored]) -> None:
+    """Weights are floating-point numbers: quantised ones without their scales would load as noise.
+
+    Raises:
+        AgentError: names the first one that is not.
+    """
+    for key, one in stored.items():
+        if key.endswith(".weight") and one.dtype not in FLOATS:
+            raise source.error(
+                f"{one.file}: {key} is stored as {one.dtype}, and config.json has no key "
+                "quantization_config that says how to read it; use the unquantised model"
+            )
 
 
 def _text_keys(source: ModelFiles, stored: Mapping[str, Stored]) -> dict[str, str]:

@@ -39,7 +39,8 @@ def find_pins(config: Config) -> Pins:
     Raises:
         ConfigError: nothing to pin, no network, no such repository, or no access to it.
     """
-    models = {a.model for a in config.agents.values() if a.model and find_path(a.model) is None}
+    named = {one for a in config.agents.values() for one in (a.model, a.adapter) if one}
+    models = {one for one in named if find_path(one) is None}
     if not models and not config.data.hub:
         raise ConfigError("stage=pin: this config names no hub id; there is nothing to pin.")
     api = HfApi()

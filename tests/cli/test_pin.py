@@ -72,6 +72,13 @@ def test_pins_are_written_added_to_and_used(hub, tmp_path):
     assert config.agents["planner"].revision == own
 
 
+def test_an_adapter_on_the_hub_is_pinned_too(hub, tmp_path):
+    typed = ["experiment=sequential_light", "agents.critic.adapter=org/adapter"]
+    assert main(["stage=pin", *typed, "run_dir=run"]) == 0
+    sha = yaml.safe_load((tmp_path / "pins.yaml").read_text())["models"]["org/adapter"]["revision"]
+    assert compose(typed).agents["critic"].adapter_revision == sha
+
+
 def test_without_a_pins_file_nothing_is_invented(hub):
     for agent in compose(["experiment=mixture"]).agents.values():
         assert agent.revision is None

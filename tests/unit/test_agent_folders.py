@@ -116,6 +116,7 @@ REFUSED = {
     "width": (config(hidden_size=64), ["model.safetensors", "config.json asks for"]),
     "NaN": (with_tensor(DOWN, lambda x: torch.full_like(x, float("nan"))), [DOWN, "NaN"]),
     "infinite": (with_tensor(DOWN, lambda x: torch.full_like(x, float("inf"))), [DOWN, "NaN"]),
+    "integers": (with_tensor(DOWN, lambda x: x.to(torch.int8)), [DOWN, "stored as I8"]),
     "layers": (config(num_hidden_layers=0, layer_types=None), ["unexpected"]),
     "kv heads": (config(num_key_value_heads=0), [CONFIG, "num_key_value_heads is 0"]),
     "heads": (config(num_attention_heads="2"), [CONFIG, "num_attention_heads is '2'"]),
