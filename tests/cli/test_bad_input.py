@@ -304,6 +304,7 @@ def test_a_sealed_checkpoint_with_nan(capsys, overrides, workspace, trained):
     fails(capsys, [*overrides, "stage=inner", f"resume={step}"], "optimizer", "NaN", "resume from")
 
 
+@pytest.mark.slow
 def test_metrics_that_a_report_cannot_read(capsys, overrides, workspace):
     assert main(overrides) == 0
     capsys.readouterr()

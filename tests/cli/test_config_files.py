@@ -252,7 +252,14 @@ def test_an_evaluation_says_what_differs_from_its_run(capsys, overrides, workspa
 OLD = "training: {outer: {checkpoint: agent}}\n"
 
 
-@pytest.mark.parametrize("where", ["typed", "file", "folder"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "typed",
+        pytest.param("file", marks=pytest.mark.slow),
+        pytest.param("folder", marks=pytest.mark.slow),
+    ],
+)
 def test_a_former_name_is_warned_of_once(folder, where):
     write(folder / "my.yaml", OLD)
     write(folder / "own" / "experiment" / "old.yaml", f"# @package _global_\n{OLD}")

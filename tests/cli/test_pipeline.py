@@ -146,6 +146,7 @@ def test_load_refuses_inner_links_and_empty_folders(finished, tmp_path):
         rmas_train.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_numbers(overrides, workspace, capsys):
     runs = []
     for name in ("a", "b"):

@@ -45,6 +45,7 @@ def test_a_plan_needs_configs_only(shapes, workspace, capsys):
     assert moved["sharded_gathers"] == layers * sum(two["layer_gathers"].values())
 
 
+@pytest.mark.slow
 def test_a_plan_that_does_not_fit_names_knobs(shapes, capsys):
     assert main([*shapes, *LENGTHS, "plan.device_gib=0.0002", "plan.devices=[1]"]) == 0
     shown = capsys.readouterr().out
@@ -64,6 +65,7 @@ def test_what_a_plan_lacks_is_named(shapes, capsys):
     fails(capsys, [*shapes, *LENGTHS, "agents.critic.model=/no/where"], "agents.critic.model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("memory", "choice"), [(2**30, "none"), (2**18, "agent")])
 def test_auto_checkpoints_where_the_plan_says_so(overrides, capsys, monkeypatch, memory, choice):
     monkeypatch.setattr("rmas_train.planning.recompute.memory_of", lambda device: float(memory))
@@ -72,6 +74,7 @@ def test_auto_checkpoints_where_the_plan_says_so(overrides, capsys, monkeypatch,
     assert f"recompute=auto: {choice}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_recurrent_agents_can_be_planned(shapes, workspace):
     """Qwen3.5's hybrid layers, the unit of which is two here."""
     make_family("qwen3_5", "solver").model.config.save_pretrained(workspace / "shapes" / "solver")

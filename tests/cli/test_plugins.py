@@ -163,6 +163,7 @@ def test_a_folders_file_hides_no_library(plugin, workspace):
     assert done.returncode == 0 and Path(workspace / "thick_links.told").exists(), done.stderr
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep(plugin, workspace, overrides):
     kept = [o for o in overrides if not o.startswith(("rounds=", "run_dir="))]
     typed = ["-m", *kept, f"plugins=[{plugin()}]", "links.variant=linear,thick", "rounds=1"]

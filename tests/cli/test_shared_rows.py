@@ -71,6 +71,7 @@ def test_who_asks_for_it_gets_it(overrides, workspace, capsys):
     assert main(["stage=eval", f"run={workspace / 'run'}"]) == 0
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_the_training_rows_is_asked_too(overrides, workspace, capsys):
     assert main([*overrides, "evaluation.systems=[]"]) == 0
     run = workspace / "run"
@@ -79,6 +80,7 @@ def test_an_evaluation_on_the_training_rows_is_asked_too(overrides, workspace, c
     assert main(["stage=eval", f"run={run}", *asked]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_option_is_evaluated_as_it_was(overrides, workspace):
     typed = [*overrides, "data.test=train.jsonl", "evaluation.systems=[]"]
     assert main([*typed, "data.allow_shared_rows=true"]) == 0

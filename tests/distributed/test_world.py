@@ -62,6 +62,7 @@ def test_zero_has_the_links_of_one_device(placement):
 ACCELERATE = ["-m", "accelerate.commands.launch"]
 
 
+@pytest.mark.slow
 def test_the_real_accelerate_launcher_that_starts_one_process_is_refused(overrides):
     """``--cpu --num_processes 2`` starts one process and says nothing."""
     launcher = [*torchrun(1)[:1], *ACCELERATE, "--cpu", "--num_processes", "2", "-m", "rmas_train"]
@@ -70,6 +71,7 @@ def test_the_real_accelerate_launcher_that_starts_one_process_is_refused(overrid
     assert "accelerate launch was asked for several processes but started one" in done.stderr
 
 
+@pytest.mark.slow
 def test_torchrun_with_a_wrong_number_is_refused_once(overrides):
     done = run([*torchrun(2), "rmas_train"], [*overrides, "runtime.processes=4"])
     assert done.returncode != 0

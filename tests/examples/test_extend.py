@@ -50,6 +50,7 @@ def test_every_addition_is_short_and_registers_once():
     assert all(text.count(f"{kind}.register(") == 1 for kind in (*kinds, "ANALYSES"))
 
 
+@pytest.mark.slow
 def test_a_run_uses_all_of_them(project):
     config = ["--config-dir", "conf", "--config", "config.yaml"]
     done = run(project, *config, *SMALL)
@@ -71,6 +72,7 @@ def test_a_run_uses_all_of_them(project):
     assert all(line["effective_rank"] >= 1 for line in found)
 
 
+@pytest.mark.slow
 def test_nothing_foreign_is_imported_unasked(project):
     """Neither by an evaluation of a finished run, nor by loading its links."""
     refused = run(project, "stage=eval", "run=outputs/extend", "evaluation.max_rows=4")

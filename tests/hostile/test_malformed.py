@@ -5,7 +5,7 @@ import pytest
 from hostile.generate import KINDS, ORDER, covered, make_case
 from hostile.harness import run_cases
 
-SHORT, LONG = 5 * len(ORDER), 50 * len(ORDER)
+SHORT, LONG = 2 * len(ORDER), 50 * len(ORDER)
 
 
 def check(found):

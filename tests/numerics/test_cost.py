@@ -86,6 +86,7 @@ def test_counting_without_weights_equals_counting_with_them(recompute):
     assert costs[0].flops["backward"] > 0 and costs[0].flops["frozen_forward"] > 0
 
 
+@pytest.mark.slow
 def test_costs_are_affine_in_layers():
     """Three layers from one and two, and from each agent by itself."""
 

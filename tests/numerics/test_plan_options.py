@@ -71,6 +71,7 @@ def test_every_option_is_known_here():
     assert sorted([*COSTS, *FREE]) == sorted(f.name for f in fields(OuterConfig))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:from round 2 on")
 @pytest.mark.parametrize("option", COSTS)
 def test_an_option_that_costs_changes_the_plan(config, option):
@@ -83,6 +84,7 @@ def test_an_option_that_costs_changes_the_plan(config, option):
     assert before.total != after.total or before.flops != after.flops
 
 
+@pytest.mark.slow
 def test_kept_prefixes_count_to_their_limit(config):
     """As reported: 70 GiB of prefixes on a device of 80 GiB were planned as if they were none."""
     small = planned(config)
@@ -92,5 +94,6 @@ def test_kept_prefixes_count_to_their_limit(config):
     assert large.activations == pytest.approx(small.activations, rel=0.2)
 
 
+@pytest.mark.slow
 def test_what_is_free_changes_nothing_that_is_counted(config):
     assert planned(config, clip_message=1.0).flops == planned(config).flops

@@ -53,7 +53,9 @@ def checkpoints(workspace: Path) -> list[str]:
     return [p.name for p in list_checkpoints(workspace / "run" / "outer" / "checkpoints")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_one_rank_stops_all_with_one_line(typed, workspace, number):
     """Rank 1 is told; rank 0 saves and says how to go on."""
     fault = f"signal.raise_signal({int(number)}) if os.environ['RANK'] == '1' else None"
@@ -87,6 +89,7 @@ def test_a_launcher_that_passes_the_signal_on_does_not_count_as_a_second_one():
         assert signals.received == signal.SIGINT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "needle"),
     [
@@ -112,6 +115,7 @@ def test_a_rank_that_dies_stops_the_others_within_40_seconds(typed, workspace, f
         verify(path)
 
 
+@pytest.mark.slow
 def test_ranks_stop_when_their_launcher_is_killed(typed, workspace):
     """They save at the end of their step, as after a signal of their own."""
     command = [*torchrun(2), "rmas_train", *typed]
@@ -153,6 +157,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_dumps_the_step_and_keeps_the_checkpoint(
     typed, workspace, capsys
 ):
@@ -177,6 +182,7 @@ def test_a_loss_that_is_not_finite_dumps_the_step_and_keeps_the_checkpoint(
     verify(workspace / "run" / "outer" / "checkpoints" / "step_00000002")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before_it_valid(typed, workspace):
     """The system refuses to let any file grow beyond a limit, from step 3 on."""
     fault = "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))"
@@ -215,6 +221,7 @@ def test_other_runtime_errors_are_not_called_out_of_memory():
         raise RuntimeError("shapes do not match")
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_are_refused(typed, workspace, capsys):
     (workspace / "run").mkdir()
     with locked(workspace / "run"):

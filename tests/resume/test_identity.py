@@ -70,6 +70,7 @@ def test_inner_links_of_another_seed_are_refused_by_name(typed, capsys):
     assert main([*typed, "stage=outer", "run_dir=run", "seed=1", "inner=run/inner/links"]) == 0
 
 
+@pytest.mark.slow
 def test_own_inner_links_of_another_run_do_not_stand_in_for_equal_ones_beside(typed, capsys):
     for name, seed in (("a", 0), ("b", 1), ("b", 0)):
         assert main([*typed, f"run_dir={name}", f"seed={seed}"]) == 0
@@ -78,6 +79,7 @@ def test_own_inner_links_of_another_run_do_not_stand_in_for_equal_ones_beside(ty
     assert not Path("b/inner").exists() and Path("b/earlier/1/inner/links").is_dir()
 
 
+@pytest.mark.slow
 def test_starting_over_leaves_no_mixture(typed):
     """The control row of the start, and all else, are those of a run in an empty folder."""
     assert main([*typed, "run_dir=x/run", "seed=1"]) == 0
@@ -93,6 +95,7 @@ def test_starting_over_leaves_no_mixture(typed):
     assert set(json.loads(Path("x/run/results.json").read_text())["runs"]) == {"."}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["inner", "outer"])
 def test_a_run_that_starts_over_where_another_ended_can_be_stopped_and_resumed(typed, stop, stage):
     assert main([*typed, "run_dir=x/run", "seed=1"]) == 0
@@ -122,6 +125,7 @@ def test_changed_training_rows_are_not_finished(typed, workspace, capsys):
     assert "data.inner.critic:" in message and "start over without resume" in message
 
 
+@pytest.mark.slow
 def test_changed_test_rows_are_evaluated_again(typed, workspace, capsys):
     assert main([*typed, "run_dir=run"]) == 0
     path = workspace / "data" / "test.jsonl"
@@ -132,6 +136,7 @@ def test_changed_test_rows_are_evaluated_again(typed, workspace, capsys):
     assert capsys.readouterr().out.count("is finished; there is nothing to do") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_of_fewer_rows_leaves_the_one_before(typed, monkeypatch):
     assert main([*typed, "run_dir=run"]) == 0
     before = rows(Path("run")), Path("run/eval/answers.jsonl").read_text()

@@ -63,7 +63,13 @@ def same_run(a: Path, b: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "last"), [("inner", 2), ("inner", 5), ("outer", 0), ("outer", 5)]
+    ("stage", "last"),
+    [
+        ("inner", 2),
+        pytest.param("inner", 5, marks=pytest.mark.slow),
+        ("outer", 0),
+        pytest.param("outer", 5, marks=pytest.mark.slow),
+    ],
 )
 def test_a_pipeline_goes_on_in_either_stage_and_across_their_switch(
     typed, workspace, stop, capsys, stage, last
@@ -110,6 +116,7 @@ def test_a_checkpoint_of_other_options_is_refused(typed, workspace, stop, capsys
     assert needle in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_may_be_named(typed, workspace, stop):
     whole, cut = workspace / "a" / "run", workspace / "b" / "run"
     assert main([*typed, f"run_dir={whole}"]) == 0

@@ -39,6 +39,7 @@ def test_a_whole_run_keeps_no_secret(finished):
     assert leaks(place.run_dir, done.stdout, done.stderr) == []
 
 
+@pytest.mark.slow
 def test_a_crash_whose_text_holds_secrets_prints_none(place):
     patch = (
         "import os, rmas_train.training.loop as loop\n"
