@@ -10,7 +10,8 @@ import torch
 from tiny import SEQUENTIAL
 
 from rmas_train.config import LinksConfig
-from rmas_train.links.folder import LinksCard, save_links
+from rmas_train.links.card import LinksCard
+from rmas_train.links.folder import save_links
 from rmas_train.links.modules import draw_links
 from rmas_train.topology import build_topology
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmas_train.errors import ConfigError, LinksError
-from rmas_train.links.folder import CARD, TENSORS, find_links, read_card
+from rmas_train.links.card import CARD, TENSORS, read_card
+from rmas_train.links.folder import find_links
 from rmas_train.support.output import clean
 
 if TYPE_CHECKING:

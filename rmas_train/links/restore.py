@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
 from rmas_train.errors import ConfigError, LinksError
-from rmas_train.links.folder import CARD, LinksCard, load_tensors, read_card
+from rmas_train.links.card import CARD, LinksCard, read_card
+from rmas_train.links.folder import load_tensors
 from rmas_train.links.modules import LinkSet, draw_links
 from rmas_train.topology import Topology, build_topology
 

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from rmas_train.errors import CheckpointError, LinksError
-from rmas_train.links.folder import CARD, LinksCard, parse_card, read_card, save_links
+from rmas_train.links.card import CARD, LinksCard, parse_card, read_card
+from rmas_train.links.folder import save_links
 from rmas_train.links.modules import LinkSet
 from rmas_train.links.restore import draw_like
 from rmas_train.support.files import new_folder

@@ -18,7 +18,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import disable_progress_bars
 
 from rmas_train.errors import HubError, LinksError
-from rmas_train.links.folder import CARD, TENSORS, read_card
+from rmas_train.links.card import CARD, TENSORS, read_card
 from rmas_train.links.restore import restore_links
 from rmas_train.release.released import OUTER
 from rmas_train.support.files import new_folder, write_json

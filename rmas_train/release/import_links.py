@@ -15,7 +15,8 @@ from rmas_train.agents.prompts import check_texts
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.errors import ConfigError, LinksError
-from rmas_train.links.folder import LinksCard, save_links
+from rmas_train.links.card import LinksCard
+from rmas_train.links.folder import save_links
 from rmas_train.links.modules import LinkSet
 from rmas_train.release.released import Released, Repository, read_released
 from rmas_train.runs.load import prompt_texts

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from rmas_train.analysis.link_report import VECTORS, InspectedLink
 from rmas_train.errors import LinksError
-from rmas_train.links.folder import CARD, find_links
+from rmas_train.links.card import CARD
+from rmas_train.links.folder import find_links
 from rmas_train.links.modules import Link
 from rmas_train.links.restore import restore_links
 from rmas_train.release.families import FAMILIES, Family, task_of

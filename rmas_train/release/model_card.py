@@ -9,7 +9,7 @@ from huggingface_hub import ModelCardData
 
 from rmas_train.compose import saved_values
 from rmas_train.errors import DataError
-from rmas_train.links.folder import CARD, LinksCard
+from rmas_train.links.card import CARD, LinksCard
 from rmas_train.reporting.collect import read_json
 from rmas_train.reporting.tables import HEADER, table_rows
 from rmas_train.support.output import clean

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.errors import LinksError
-from rmas_train.links.folder import CARD, check_agents, check_rendered, load_tensors, read_card
+from rmas_train.links.card import CARD, read_card
+from rmas_train.links.folder import check_agents, check_rendered, load_tensors
 from rmas_train.links.modules import LinkSet
 from rmas_train.runs.identity import Identity, as_read, common
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts

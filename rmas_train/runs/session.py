@@ -24,7 +24,7 @@ import torch
 from rmas_train.compose import to_yaml
 from rmas_train.config import Config
 from rmas_train.errors import CheckpointError, LinksError, StoppedError, UserError
-from rmas_train.links.folder import CARD, read_card
+from rmas_train.links.card import CARD, read_card
 from rmas_train.runs.failure import CLAIM, claim, fail
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.compare import why_other

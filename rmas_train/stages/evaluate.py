@@ -13,7 +13,8 @@ from rmas_train.config import Config
 from rmas_train.errors import DataError
 from rmas_train.evaluation.benchmark import make_benchmarks
 from rmas_train.evaluation.evaluate import Outcome, Trial, plan_trials, run_trial
-from rmas_train.links.folder import find_links, read_card
+from rmas_train.links.card import read_card
+from rmas_train.links.folder import find_links
 from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
 from rmas_train.runs.evaluated import eval_identity, read_links, start_of

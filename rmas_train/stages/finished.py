@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rmas_train.config import Config
 from rmas_train.errors import UserError
-from rmas_train.links.folder import check_seal, read_card
+from rmas_train.links.card import read_card
+from rmas_train.links.folder import check_seal
 from rmas_train.runs.evaluated import is_of
 from rmas_train.runs.identity import equal_inner, find_inner, outer_identity, tensors_hash
 from rmas_train.runs.load import Loaded

@@ -12,7 +12,8 @@ from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import CheckpointError, ConfigError, LinksError, NonFiniteError
-from rmas_train.links.folder import CARD, LinksCard, load_tensors, save_links
+from rmas_train.links.card import CARD, LinksCard
+from rmas_train.links.folder import load_tensors, save_links
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory, Objective, build_objective
 from rmas_train.planning.shapes import count_parameters

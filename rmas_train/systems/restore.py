@@ -15,14 +15,8 @@ from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import AgentConfig, first_alike
 from rmas_train.engine.loading import load_agent
 from rmas_train.errors import ConfigError, DataError, LinksError, did_you_mean
-from rmas_train.links.folder import (
-    CARD,
-    LinksCard,
-    check_agents,
-    check_rendered,
-    load_tensors,
-    read_card,
-)
+from rmas_train.links.card import CARD, LinksCard, read_card
+from rmas_train.links.folder import check_agents, check_rendered, load_tensors
 from rmas_train.links.modules import draw_links
 from rmas_train.links.restore import card_topology
 from rmas_train.recursion import Team

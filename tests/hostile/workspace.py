@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY, make_agent, write_rows
 
 from hostile.case import Case
-from rmas_train.links.folder import CARD, TENSORS, seal_of
+from rmas_train.links.card import CARD, TENSORS
+from rmas_train.links.folder import seal_of
 
 OPTIONS = [
     *(f"agents.{name}.model=agents/{name}" for name in TINY),

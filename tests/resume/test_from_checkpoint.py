@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import rmas_train
 from rmas_train.__main__ import main
-from rmas_train.links.folder import check_seal, read_card
+from rmas_train.links.card import read_card
+from rmas_train.links.folder import check_seal
 from rmas_train.support.output import stop_log
 
 OLDER = Path(__file__).parents[1] / "older" / "v0_1" / "outer" / "checkpoints" / "step_00000003"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny import make_rows
 
 from rmas_train.__main__ import main
-from rmas_train.links.folder import read_card
+from rmas_train.links.card import read_card
 from rmas_train.support import files
 from rmas_train.support.files import new_folder
 from rmas_train.support.output import stop_log

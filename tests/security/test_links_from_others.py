@@ -9,7 +9,7 @@ import pytest
 import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.errors import LinksError
-from rmas_train.links.folder import CARD, TENSORS, read_card
+from rmas_train.links.card import CARD, TENSORS, read_card
 
 BAD_NAMES = [
     "../../etc/passwd",

@@ -11,7 +11,7 @@ from released import TOPOLOGY, WIDTHS, save
 from tiny import SEQUENTIAL
 
 from rmas_train.__main__ import main
-from rmas_train.links.folder import CARD, TENSORS
+from rmas_train.links.card import CARD, TENSORS
 
 REPO = "team/links"
 KNOWN = {CARD, TENSORS, "README.md"}
@@ -182,7 +182,7 @@ def header(text):
 
 
 def test_the_model_card_says_what_the_run_says(finished_run):
-    from rmas_train.links.folder import read_card
+    from rmas_train.links.card import read_card
     from rmas_train.release.model_card import model_card
 
     folder = finished_run / "outer" / "links"
