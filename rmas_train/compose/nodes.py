@@ -40,7 +40,12 @@ def explain(
     lines = [line.strip() for e in causes for line in str(e).splitlines() if line.strip()]
     typed = [override.lstrip("+~") for override in overrides]
     known = choices or groups()
-    found = unreadable(overrides, known) or _unknown(lines, typed, known) or _several(lines, typed)
+    found = (
+        unreadable(overrides, known)
+        or _unknown(lines, typed, known)
+        or _several(lines, typed)
+        or _interval(lines, typed)
+    )
     if found:
         return found
     if isinstance(error, RecursionError):
@@ -105,6 +110,15 @@ def _unknown(lines: list[str], typed: list[str], choices: Mapping[str, list[str]
         group, value = chosen[0]
         return f"{group}={value}: no such choice. {did_you_mean(value, choices[group])}"
     return None
+
+
+def _interval(lines: list[str], typed: list[str]) -> str | None:
+    """A sweep over something that cannot be listed."""
+    if not any("Can only enumerate" in line for line in lines):
+        return None
+    value = next((o for o in typed if "interval(" in o), lines[0])
+    key = value.split("=", 1)[0]
+    return f"{value}: a sweep needs values that can be listed; write {key}=a,b or {key}=range(0,3)."
 
 
 def _several(lines: list[str], typed: list[str]) -> str | None:

@@ -5,6 +5,7 @@ import shlex
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from rmas_train.__main__ import main
 from rmas_train.command.sweep import expand
 from rmas_train.compose import compose, config_from
 from rmas_train.compose.nodes import unreadable
@@ -125,3 +126,9 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     assert text.startswith(f"{own / 'mine.yaml'}: ") and "key rounds, line 3" in text
     path.write_text("evaluation: &e {max_rows: 3}\ntraining: {inner: {steps: 3}}\n")
     assert compose([f"--config={path}"]).evaluation.max_rows == 3
+
+
+def test_a_sweep_over_an_interval_is_told_what_to_write(capsys):
+    assert main(["-m", "data.answer_pattern='(?P<answer>x)'", "seed=interval(0,1)"]) == 2
+    error = capsys.readouterr().err
+    assert "seed=interval(0,1): a sweep needs values that can be listed; write seed=a,b" in error
