@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,10 +199,13 @@ def is_hydra(override: str) -> bool:
     return override.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
-def _normal(override: str, known: Container[str]) -> str:
+def _normal(override: str, known: Mapping[str, list[str]]) -> str:
     key = key_of(override)
     if key in known:
-        return as_choice(*override.split("=", 1))
+        group, choice = override.split("=", 1)
+        if choice.lstrip("'\"").startswith("["):  # Hydra would take it for several defaults
+            raise ConfigError(f"{override}: no such choice. {did_you_mean(choice, known[key])}")
+        return as_choice(group, choice)
     return override if "/" in key else f"++{override}"
 
 

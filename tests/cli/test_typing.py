@@ -132,3 +132,8 @@ def test_a_sweep_over_an_interval_is_told_what_to_write(capsys):
     assert main(["-m", "data.answer_pattern='(?P<answer>x)'", "seed=interval(0,1)"]) == 2
     error = capsys.readouterr().err
     assert "seed=interval(0,1): a sweep needs values that can be listed; write seed=a,b" in error
+
+
+@pytest.mark.parametrize("value", ["[1]", "[ddp]", "[]", "[[1]]"])
+def test_a_list_is_no_choice_of_a_group(value):
+    assert f"runtime={value}: no such choice" in refusal([f"runtime={value}"])
