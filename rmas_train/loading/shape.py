@@ -18,6 +18,7 @@ POSITIVE = (
     *("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"),
     *("head_dim", "vocab_size", "max_position_embeddings"),
 )
+MOST_LAYERS = 1000
 # Keys with which a folder would choose what runs; that is up to agents.<name>.attention alone.
 OURS = ("_attn_implementation", "_attn_implementation_internal", "_experts_implementation")
 
@@ -53,12 +54,13 @@ def _check_settings(source: ModelFiles, settings: Mapping[str, Any], prefix: str
     """
     for key in (*POSITIVE, "num_hidden_layers"):
         value = settings.get(key)
-        least = 0 if key == "num_hidden_layers" else 1  # no layers: the tensors will tell
+        # No layers: the tensors will tell. Very many would take minutes to build.
+        least, most = (0, MOST_LAYERS) if key == "num_hidden_layers" else (1, 1 << 31)
         for one in value if isinstance(value, list) else [value]:
-            if one is not None and (type(one) is not int or not least <= one < 1 << 31):
+            if one is not None and (type(one) is not int or not least <= one <= most):
                 raise source.error(
                     f"{CONFIG}: key {prefix}{key} is {short(value)}, not a whole number of "
-                    f"{least} or more; copy the file again"
+                    f"{least} to {most}; copy the file again"
                 )
     text = settings.get("text_config")
     if isinstance(text, Mapping):

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from rmas_train.loading.files import check_tokenizer_file
 from rmas_train.loading.model_files import ModelFiles, quiet
 from rmas_train.loading.shape import explain
+from rmas_train.support.reading import short
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -28,6 +29,12 @@ def load_tokenizer(source: ModelFiles) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(source.where, **source.library)
     except Exception as error:  # what its library makes of a user's files
         raise source.error(explain(source, error, "its tokenizer's files")) from error
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float):
+        raise source.error(
+            f"tokenizer_config.json: key model_max_length is {short(longest)}, not a number; copy "
+            "the file again"
+        )
     if not len(tokenizer):
         raise source.error("its tokenizer knows no token; copy tokenizer.json again")
     return tokenizer

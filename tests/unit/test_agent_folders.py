@@ -118,6 +118,11 @@ REFUSED = {
     "infinite": (with_tensor(DOWN, lambda x: torch.full_like(x, float("inf"))), [DOWN, "NaN"]),
     "integers": (with_tensor(DOWN, lambda x: x.to(torch.int8)), [DOWN, "stored as I8"]),
     "layers": (config(num_hidden_layers=0, layer_types=None), ["unexpected"]),
+    "many layers": (config(num_hidden_layers=100_000), [CONFIG, "0 to 1000"]),
+    "longest text": (
+        lambda folder: edit_json(folder, "tokenizer_config.json", model_max_length="x"),
+        ["model_max_length is 'x'"],
+    ),
     "kv heads": (config(num_key_value_heads=0), [CONFIG, "num_key_value_heads is 0"]),
     "heads": (config(num_attention_heads="2"), [CONFIG, "num_attention_heads is '2'"]),
     "config list": (write(CONFIG, b"[]"), [CONFIG, "[]"]),
