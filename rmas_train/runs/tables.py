@@ -247,7 +247,7 @@ def most_tokens(config: Config, agent: Agent, beside: int) -> tuple[int, str]:
     """
     most, limit = config.data.max_length, agent.most_positions
     if limit is None or limit - beside >= most:
-        return most, f"data.max_length is {most}; shorten the row or the prompt, or raise it."
+        return most, f"data.max_length is {most}; shorten the row or raise data.max_length."
     return limit - beside, (
         f"and agent {agent.name} reads {limit} positions at most, {beside} of them latent "
         f"({agent.source}); shorten the row or the prompt, lower latent_length, or use another "
