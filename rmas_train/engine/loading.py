@@ -103,8 +103,8 @@ def warn_of_code(name: str, config: AgentConfig) -> None:
 def warn_of_revision(key: str, model: str, revision: str | None, commit: str | None) -> None:
     if commit is not None and revision is None:
         warnings.warn(
-            f"{key.removesuffix('revision').rstrip('._')}={model} has no revision, so results are "
-            f"not pinned; this run has {commit}: set {key}={commit}.",
+            f"{model} has no revision, so results are not pinned; this run has {commit}: set "
+            f"{key}={commit}.",
             UnpinnedWarning,
             stacklevel=3,
         )
