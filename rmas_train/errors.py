@@ -125,6 +125,10 @@ class ContaminationWarning(UserWarning):
     """A data set was not compared with an evaluation set and may hold questions of it."""
 
 
+class LowRankWarning(UserWarning):
+    """An aligned start is fitted on too few pairs to fill its map."""
+
+
 class DeprecatedOptionWarning(UserWarning):
     """An option under a name that it had before; the message says the new one."""
 

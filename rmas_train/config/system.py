@@ -121,7 +121,18 @@ class LinksConfig:
         "match_embedding | layernorm (release: 50 to 80 times louder than embeddings) | none",
     )
     edge_input: str = option("inner", "inner: outer(inner(h)) (release) | hidden: outer(h) (paper)")
+    readout: str = option(
+        "hidden",
+        "what thoughts and messages are made of: hidden (states; release and paper) | "
+        "expected_embedding (thoughts under the agent's own next-token distribution) | vocabulary "
+        "(messages too, over shared strings); docs/links.md",
+    )
+    temperature: float = option(1.0, "of the next-token distribution of a read-out")
+    top_k: int | None = option(None, "likeliest tokens that a read-out counts; null: all")
     init: str = option("aligned", "aligned (closed form) | default (PyTorch's, as the release)")
+    start_pairs: str = option(
+        "all", "aligned start: all shared ordinary tokens | seen: only those in the data"
+    )
     ridge: float = option(1e-2, "aligned start: ridge weight over the mean squared singular value")
     start_noise: float = option(
         0.0, "aligned start: Gaussian noise on W3, in standard deviations of its entries"
@@ -131,7 +142,12 @@ class LinksConfig:
         LINK_VARIANTS.check(self.variant)
         check_choice("links.norm", self.norm, ("match_embedding", "layernorm", "none"))
         check_choice("links.edge_input", self.edge_input, ("inner", "hidden"))
+        check_choice("links.readout", self.readout, ("hidden", "expected_embedding", "vocabulary"))
+        check_least("links.temperature", self.temperature, 1e-3)
+        check_least("links.top_k", self.top_k, 1)
         check_choice("links.init", self.init, ("aligned", "default"))
+        check_choice("links.start_pairs", self.start_pairs, ("all", "seen"))
+        self._check_readout()
         check_least("links.ridge", self.ridge, 0)
         check_least("links.start_noise", self.start_noise, 0)
         if self.norm == "layernorm" and self.variant in WITHOUT_LAYERNORM:
@@ -139,11 +155,29 @@ class LinksConfig:
                 f"links.norm=layernorm needs the closing LayerNorm of ln_res_2layer, but "
                 f"links.variant={self.variant}; use links.norm=match_embedding or none."
             )
-        if self.init == "aligned" and self.variant == "2layer":
+        if self.init == "aligned" and self.variant == "2layer" and self.readout != "vocabulary":
             raise ConfigError(
                 "links.variant=2layer has no residual path that an aligned start could fill; "
                 "use links.variant=res_2layer or links.init=default."
             )
+
+    def _check_readout(self) -> None:
+        """A read-out reads hidden states, and has no closing LayerNorm."""
+        wanted = {"vocabulary": "hidden", "expected_embedding": "inner"}.get(self.readout)
+        if wanted and self.edge_input != wanted:
+            raise ConfigError(
+                f"links.edge_input={self.edge_input} with links.readout={self.readout}: its "
+                f"messages are made of {_MADE_OF[wanted]}; set links.edge_input={wanted}, or take "
+                "the group links=vocabulary."
+            )
+        if wanted and self.norm == "layernorm":
+            raise ConfigError(
+                f"links.norm=layernorm with links.readout={self.readout}: a read-out stands in the "
+                "place of the closing LayerNorm; use links.norm=match_embedding or none."
+            )
+
+
+_MADE_OF = {"hidden": "hidden states", "inner": "thoughts"}
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rmas_train.config import LinksConfig
-from rmas_train.errors import ConfigError
+from rmas_train.errors import ConfigError, LinksError
 from rmas_train.registry import LINK_VARIANTS
 from rmas_train.topology import Topology
 
@@ -39,9 +39,13 @@ class Link(nn.Module, ABC):
         norm: ``match_embedding``: the output has the target's embedding norm; ``layernorm`` and
             ``none``: as the variant gives it.
         target_norm: norm of the target's embeddings; used by ``match_embedding``.
+        has_readout: an expected embedding (``links.readout``) stands in place of the residual path
+            and of the closing LayerNorm.
 
     Attributes:
         variant: its name in configs and cards.
+        bound_readout: hidden states -> expected embeddings. No module: nothing of an agent is
+            among the link's parameters.
         pre_ln, post_ln: LayerNorm before the branch, and at the end; None where there is none.
     """
 
@@ -58,9 +62,12 @@ class Link(nn.Module, ABC):
         outer: bool,
         norm: str = "match_embedding",
         target_norm: float = 1.0,
+        has_readout: bool = False,
     ) -> None:
         super().__init__()
         self.d_source, self.d_target, self.outer, self.norm = d_source, d_target, outer, norm
+        self.has_readout = has_readout
+        self.bound_readout: Callable[[Tensor], Tensor] | None = None
         self.pre_ln = self.post_ln = None
         scale = target_norm / math.sqrt(d_target) if norm == "match_embedding" else 1.0
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
@@ -69,19 +76,36 @@ class Link(nn.Module, ABC):
     @torch.autocast("cuda", enabled=False)
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_source) of any dtype -> (..., d_target) in the link's own dtype."""
-        return self._normalise(self.body(x.to(self.scale.dtype))) * self.scale
+        x = x.to(self.scale.dtype)
+        body = self.body(x)
+        if self.has_readout:
+            body = body + self.readout(x).to(body.dtype)
+        return self.finish(body)
 
     @abstractmethod
     def body(self, x: Tensor) -> Tensor:
         """Everything before the closing norm, (..., d_source) -> (..., d_target)."""
 
-    def _normalise(self, y: Tensor) -> Tensor:
+    def finish(self, y: Tensor) -> Tensor:
+        """The closing norm and the scale, (..., d_target) -> the same."""
         if self.post_ln is not None:
-            normalised: Tensor = self.post_ln(y)
-            return normalised
-        if self.norm == "match_embedding":  # no closing LayerNorm: RMS per vector, no parameters
-            return y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + NORM_EPS**2)
-        return y
+            y = self.post_ln(y)
+        elif self.norm == "match_embedding":  # no closing LayerNorm: RMS per vector, no parameters
+            y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + NORM_EPS**2)
+        return y * self.scale
+
+    def readout(self, x: Tensor) -> Tensor:
+        """What a vocabulary read-out makes of hidden states; bound once agents are there.
+
+        Raises:
+            LinksError: nothing is bound yet.
+        """
+        if self.bound_readout is None:
+            raise LinksError(
+                f"this link (links.readout, {self.d_source} to {self.d_target}) reads its agent's "
+                "next-token distribution, so it needs the agents: load it with rmas_train.load."
+            )
+        return self.bound_readout(x)
 
     @property
     def main_path(self) -> nn.Linear | None:
@@ -129,11 +153,12 @@ class ResidualLink(Link):
         else:
             self.proj1 = nn.Linear(d_source, d_target)
             self.proj2 = None
-        has_map = self.outer and residual
+        self.has_residual = residual and not self.has_readout
+        has_map = self.outer and self.has_residual
         self.residual_proj = nn.Linear(d_source, d_target) if has_map else None
-        self.has_residual = residual
         self.pre_ln = nn.LayerNorm(d_source, eps=NORM_EPS) if layernorms else None
-        self.post_ln = nn.LayerNorm(d_target, eps=NORM_EPS) if layernorms else None
+        has_post = layernorms and not self.has_readout
+        self.post_ln = nn.LayerNorm(d_target, eps=NORM_EPS) if has_post else None
 
     def body(self, x: Tensor) -> Tensor:
         """Residual path plus branch."""
@@ -152,7 +177,7 @@ class ResidualLink(Link):
     @property
     def main_path(self) -> nn.Linear | None:
         """W3, or the only layer."""
-        if not self.outer:
+        if not self.outer or self.has_readout:
             return None
         return self.residual_proj if self.residual_proj is not None else self.proj1
 
@@ -163,7 +188,7 @@ class ResidualLink(Link):
         nn.init.zeros_(last.bias)
 
     def start_inner(self) -> None:
-        if self.has_residual:
+        if self.has_residual or self.has_readout:
             self.silence_branch()
         elif self.proj2 is None:
             nn.init.eye_(self.proj1.weight)
@@ -241,8 +266,12 @@ def draw_links(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         kwargs: dict[str, Any] = {"variant": config.variant, "norm": config.norm}
+        inner_kwargs = kwargs | ({"has_readout": True} if config.readout != "hidden" else {})
+        kwargs |= {"has_readout": True} if config.readout == "vocabulary" else {}
         inner = {
-            a: make_link(widths[a], widths[a], outer=False, target_norm=target_norms[a], **kwargs)
+            a: make_link(
+                widths[a], widths[a], outer=False, target_norm=target_norms[a], **inner_kwargs
+            )
             for a in topology.agents
         }
         outer = {

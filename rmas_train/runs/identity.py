@@ -37,7 +37,8 @@ FREE = (
 )
 # Options that came after the format: left out at their default, so that older files still match.
 LATER = {"objective": ("cosine", "answer")}
-INNER_LINKS = ("variant", "norm", "init")  # what inner links depend on
+# What inner links depend on.
+INNER_LINKS = ("variant", "norm", "init", "readout", "temperature", "top_k")
 AGENT = ("fingerprint", "dtype", "attention", "tokenizer")
 
 

@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 
 from rmas_train.agents.agent import Agent
+from rmas_train.config import LinksConfig
 from rmas_train.data.rows import Row
 from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.inputs import embed_ids, fill_text, pad_left, read_whole
 from rmas_train.links.modules import LinkSet, draw_links
-from rmas_train.links.start import Pairs, align_links, shared_tokens
+from rmas_train.links.readout import bind_readouts
+from rmas_train.links.start import MIN_PAIRS, Pairs, align_links, silence_branches
+from rmas_train.links.vocabulary import shared_tokens
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.tables import role_sequences
+from rmas_train.topology import Edge
+
+NORM_FACTOR = 2.0
 
 
 def seen_ids(sequences: Sequence[list[int]]) -> set[int]:
@@ -33,8 +39,8 @@ def target_norm(agent: Agent, seen: set[int]) -> float:
 
 @torch.no_grad()
 def token_embeddings(agent: Agent, ids: Sequence[int]) -> Tensor:
-    """(len(ids), d), float32 on the CPU."""
-    return agent.embed(torch.tensor(list(ids), device=agent.device)).float().cpu()
+    """(len(ids), d), in the agent's dtype, on the CPU."""
+    return agent.embed(torch.tensor(list(ids), device=agent.device)).cpu()
 
 
 @torch.no_grad()
@@ -98,7 +104,7 @@ def drawn_links(loaded: Loaded) -> LinkSet:
     seed = stream_seed(loaded.config.seed, "links")
     norms = dict.fromkeys(widths, 1.0)
     links = draw_links(loaded.config.links, loaded.team.topology, widths, norms, seed)
-    return place_links(links, loaded.team)
+    return place_links(links, loaded.team, loaded.config.links)
 
 
 def starting_links(
@@ -113,46 +119,60 @@ def starting_links(
     config, team = loaded.config, loaded.team
     links = untrained_links(loaded)
     if (init or config.links.init) == "default":
-        return place_links(links, team), {}
-    texts = {n: agent_texts(loaded, a) for n, a in team.agents.items()}
-    seen = {n: seen_ids(t) for n, t in texts.items()}
-    pairs = {}
-    for edge in team.topology.edges:
-        source, target = team.agents[edge.source], team.agents[edge.target]
-        shared = shared_tokens(
-            source.tokenizer, target.tokenizer, (seen[edge.source], seen[edge.target])
-        )
-        pairs[edge.key] = _pairs(
-            source, target, shared, texts[edge.source], config.links.edge_input
-        )
+        return place_links(links, team, config.links), {}
+    if config.links.readout == "vocabulary":
+        silence_branches(links)
+        return place_links(links, team, config.links), {}
+    pairs = {edge.key: edge_pairs(loaded, edge) for edge in team.topology.edges}
     report = align_links(links, pairs, config.links, stream_seed(config.seed, "start_noise"))
-    return place_links(links, team), report
+    return place_links(links, team, config.links), report
 
 
-def place_links(links: LinkSet, team: Team) -> LinkSet:
-    """Each inner link to its agent's device, each outer one to its source's."""
+def place_links(links: LinkSet, team: Team, options: LinksConfig) -> LinkSet:
+    """Each inner link to its agent's device, each outer one to its source's; read-outs bound."""
     for name, agent in team.agents.items():
         links.inner[name].to(agent.device)
     for edge in team.topology.edges:
         if edge.key in links.outer and edge.source in team.agents:
             links.outer[edge.key].to(team.agents[edge.source].device)
+    bind_readouts(links, team.agents, team.topology, options)
     return links
 
 
-def _pairs(
-    source: Agent,
-    target: Agent,
-    shared: list[tuple[int, int]],
-    texts: list[list[int]],
-    edge_input: str,
-) -> Pairs:
+def edge_pairs(loaded: Loaded, edge: Edge) -> Pairs:
     """Source embeddings, or the states that predict a shared token, beside target embeddings."""
-    if edge_input == "inner":
-        left = token_embeddings(source, [a for a, _ in shared])
-    else:
-        states = states_before(source, texts)
+    team, options = loaded.team, loaded.config.links
+    source, target = team.agents[edge.source], team.agents[edge.target]
+    shared = shared_tokens(source.tokenizer, target.tokenizer)
+    if options.start_pairs == "seen":
+        shared = seen_of(shared, seen_in(loaded, source), seen_in(loaded, target))
+    if options.edge_input == "hidden":
+        states = states_before(source, agent_texts(loaded, source))
         shared = [(a, b) for a, b in shared if a in states]
-        left = (
-            torch.stack([states[a] for a, _ in shared]) if shared else torch.zeros(0, source.width)
-        )
-    return Pairs(left, token_embeddings(target, [b for _, b in shared]))
+        found = [states[a] for a, _ in shared]
+        left = torch.stack(found) if found else torch.zeros(0, source.width)
+        return Pairs(left, token_embeddings(target, [b for _, b in shared]))
+    left = token_embeddings(source, [a for a, _ in shared])
+    right = token_embeddings(target, [b for _, b in shared])
+    index = trained_rows(left) & trained_rows(right)
+    return Pairs(left[index], right[index], same=source.model is target.model)
+
+
+def seen_in(loaded: Loaded, agent: Agent) -> set[int]:
+    return seen_ids(agent_texts(loaded, agent))
+
+
+def seen_of(shared: list[tuple[int, int]], *seen: set[int]) -> list[tuple[int, int]]:
+    """The pairs that both agents see in the data, or all if these are too few."""
+    used = [(a, b) for a, b in shared if a in seen[0] and b in seen[1]]
+    return used if len(used) >= MIN_PAIRS else shared
+
+
+def trained_rows(embeds_ND: Tensor) -> Tensor:
+    """(N,) bool: rows whose norm is within a factor of the median; others were hardly trained.
+
+    Vocabularies hold rows that no text has reached (reserved ones, rare bytes): most are near zero.
+    """
+    norms_N = embeds_ND.float().norm(dim=-1)
+    middle = norms_N.median() if len(norms_N) else 1.0
+    return (norms_N > middle / NORM_FACTOR) & (norms_N < middle * NORM_FACTOR)

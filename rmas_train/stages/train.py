@@ -144,7 +144,7 @@ def run_inner(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     card = make_card(loaded, "inner", {}, inner_identity(loaded))
     begin_stage(config, "inner", card.identity, runtime)
     links = inner_only(untrained_links(loaded, runtime.gather_dict)).to(runtime.device)
-    place_links(links, loaded.team)
+    place_links(links, loaded.team, config.links)
     names, share_of = inner_share(config, runtime)
     own = {n: a for n, a in loaded.team.agents.items() if n in names}
     if runtime.world > 1:

@@ -18,6 +18,7 @@ from rmas_train.errors import ConfigError, DataError, LinksError, did_you_mean
 from rmas_train.links.card import CARD, LinksCard, read_card
 from rmas_train.links.folder import check_agents, check_rendered, load_tensors
 from rmas_train.links.modules import draw_links
+from rmas_train.links.readout import bind_readouts
 from rmas_train.links.restore import card_topology
 from rmas_train.recursion import Team
 from rmas_train.systems.latent import System
@@ -83,6 +84,7 @@ def _restore(
     links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
     load_tensors(path, links)
     links.to(device).requires_grad_(False)
+    bind_readouts(links, loaded, topology, options)
     prompts = {
         n: make_prompt(a, card.prompts[n], f"prompt of {n}", topology.sources(n))
         for n, a in loaded.items()

@@ -1,13 +1,16 @@
 """Links against naive statements of their formulas, in float64."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from rmas_train.errors import LowRankWarning
+from rmas_train.links import start
 from rmas_train.links.modules import Link, make_link
-from rmas_train.links.start import Pairs, align_outer, held_out_cosine, ridge
+from rmas_train.links.start import Moments, Pairs, align_outer, held_out_cosine, ridge
 
 VARIANTS = ["ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer"]
 
@@ -70,7 +73,7 @@ def test_links_compute_in_float32_whatever_comes_in(dtype):
 def test_ridge_is_the_minimum_of_its_penalised_squares():
     torch.manual_seed(0)
     x, y = torch.randn(40, 6).double(), torch.randn(40, 3).double()
-    weight, bias = ridge(x, y, 0.1)
+    weight, bias = ridge(Moments.of(Pairs(x, y)), 0.1)
     penalty = 0.1 * (x - x.mean(0)).pow(2).sum() / 6
     w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     ((x @ w.T + b - y).pow(2).sum() + penalty * w.pow(2).sum()).backward()
@@ -90,6 +93,41 @@ def test_the_aligned_start_recovers_a_linear_map_and_says_so_on_held_out_tokens(
     assert held_out_cosine(pairs, link, 1e-6) > 0.98
     random = Pairs(source, torch.randn(300, 20))
     assert held_out_cosine(random, link, 1e-2) < 0.2
+
+
+def test_moments_by_blocks_and_folds_are_those_of_the_pairs(monkeypatch):
+    """Held-out cosine subtracts a fold's sums; naively, every fold is fitted from its own pairs."""
+    torch.manual_seed(0)
+    pairs = Pairs(torch.randn(60, 5), torch.randn(60, 3))
+    link = make_link(5, 3, outer=True, target_norm=1.0)
+    monkeypatch.setattr(start, "BLOCK", 7)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    found = []
+    for fold in range(5):
+        test, trial = order[fold::5], copy.deepcopy(link)
+        train = torch.tensor([i for i in range(60) if i not in test.tolist()])
+        align_outer(trial, pairs.take(train), 0.1)
+        with torch.no_grad():
+            out = trial(pairs.source[test])
+        found.append(torch.cosine_similarity(out, pairs.target[test], dim=-1))
+    naive_cosine = torch.cat(found).mean().item()
+    assert held_out_cosine(pairs, link, 0.1) == pytest.approx(naive_cosine, abs=1e-6)
+
+
+def test_one_model_at_both_ends_starts_with_the_identity():
+    torch.manual_seed(0)
+    embeds = torch.randn(40, 64)  # fewer pairs than directions: a fit would miss most of them
+    link = make_link(64, 64, outer=True, target_norm=8.0)
+    align_outer(link, Pairs(embeds, embeds, same=True), 1e-2)
+    assert torch.equal(link.residual_proj.weight, torch.eye(64))
+    assert held_out_cosine(Pairs(embeds, embeds, same=True), link, 1e-2) > 0.97
+
+
+def test_too_few_pairs_for_the_width_are_told():
+    torch.manual_seed(0)
+    link = make_link(64, 48, outer=True)
+    with pytest.warns(LowRankWarning, match="20 pairs.*at most 19 of 48"):
+        start.warn_of_rank("a-b", link, Pairs(torch.randn(20, 64), torch.randn(20, 48)))
 
 
 def test_hidden_units_of_an_aligned_branch_differ_and_learn():
