@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.engine.inputs import LatentMessage, Message, TextMessage
+from rmas_train.engine.prompt_batch import PromptBatch
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import FULL, Gradient, parallel, read_text, reread, rollout
+from rmas_train.engine.thoughts import ThoughtStore, parameters_hash
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Call, Sent
 
@@ -35,6 +37,8 @@ class LatentChannel:
         role_texts: agent -> column; such an agent does not roll out but reads the first M tokens of
             its text, and the states of these tokens are sent (the release's teacher forcing).
         in_buffer: see ``rollout``.
+        thoughts: keeps the rollouts of prompts without messages; for links that do not change while
+            this channel is used, and without a graph.
     """
 
     links: LinkSet
@@ -44,6 +48,8 @@ class LatentChannel:
     recompute: bool = False
     role_texts: Mapping[str, str] = field(default_factory=dict)
     in_buffer: bool = False
+    thoughts: ThoughtStore | None = None
+    _hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def send(self, call: Call) -> Sent:
         inner = self.links.inner[call.agent]
@@ -93,22 +99,40 @@ class LatentChannel:
         found: list[tuple[Tensor, Tensor]] = []
         order: list[int] = []
         for part in prompts.parts(call.chunk):
+            order += part
             own = texts and [texts[i] for i in part]
-            batch, prefix = prompts.embed(part, own)
             if texts and own:
+                batch, prefix = prompts.embed(part, own)
                 lengths = max(map(len, own)), max(map(len, texts))
                 found.append(read_text(agent, inner, batch, *lengths, prefix))
             elif again is None:
-                how = (self.latent_length, prefix, self.gradient, self.in_buffer)
-                found.append(rollout(agent, inner, batch, *how))
+                found.append(self._roll_out(call, inner, prompts, part))
             else:
+                batch, prefix = prompts.embed(part)
                 found.append(reread(agent, inner, batch, again[part], prefix))
-            order += part
         hidden, latents = (torch.cat(x) for x in zip(*found, strict=True))
         if order == sorted(order):
             return hidden, latents
         back = torch.tensor(order).argsort().to(hidden.device)
         return hidden[back], latents[back]
+
+    def _roll_out(
+        self, call: Call, inner: nn.Module, prompts: PromptBatch, part: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The rollout of some rows; one that is known already, where nothing arrived."""
+
+        def think() -> tuple[Tensor, Tensor]:
+            batch, prefix = prompts.embed(part)
+            how = (self.latent_length, prefix, self.gradient, self.in_buffer)
+            return rollout(prompts.agent, inner, batch, *how)
+
+        if self.thoughts is None or call.inbox or torch.is_grad_enabled():
+            return think()
+        if call.agent not in self._hashes:
+            self._hashes[call.agent] = parameters_hash(inner)
+        ids = tuple(tuple(prompts.prompts[i].ids) for i in part)
+        how = (call.agent, self._hashes[call.agent], self.latent_length, self.in_buffer)
+        return self.thoughts.get((*how, ids), think)
 
     def _through(
         self, outer: Sequence[nn.Module], hidden_BMD: Tensor, latents_BMD: Tensor

@@ -50,7 +50,8 @@ FREE = (
         "grader max_length",
         training__inner=f"{STAGE} inner_states",
         training__outer=f"{STAGE} depth train_inner recompute latents feedback gradient "
-        "gradient_steps gradient_rounds prefix_cache_gib clip_message",
+        "gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every validate_rows "
+        "select",
         evaluation="rounds batch_size max_new_tokens decoding max_rows benchmarks systems",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
         runtime="backend placement device processes threads timeout_minutes",
@@ -61,7 +62,7 @@ FREE = (
 # stays in the run folder.
 READ = _agent("model adapter") | _keys(data="folder prompts tasks", tools="search_index")
 # Files of `data.folder`, and of no other folder.
-INSIDE = _keys(data="train test inner_files")
+INSIDE = _keys(data="train test valid inner_files")
 # Walls around programs: a saved config may make them narrower than the default only.
 LIMITS = _keys(tools="python_seconds memory_mib processes file_mib")
 # Only what is typed counts; why.

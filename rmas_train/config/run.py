@@ -229,6 +229,7 @@ class Config:
         check_tools(self.tools, self.allow_code_execution)
         self._check_tools_fit()
         self._check_quantised()
+        self._check_validation()
         if self.latent_length == 0 and self.stage in ("outer", "pipeline"):
             raise ConfigError(
                 "latent_length=0 sends empty messages, so no link can be trained; "
@@ -239,6 +240,14 @@ class Config:
                 raise ConfigError(
                     f"agents.{name}: an agent's name has to match {AGENT_NAME.pattern}; rename it."
                 )
+
+    def _check_validation(self) -> None:
+        if self.training.outer.validate_every and self.data.valid is None:
+            raise ConfigError(
+                f"training.outer.validate_every={self.training.outer.validate_every} with "
+                "data.valid=null: name a file of validation rows in data.folder, as in "
+                "data.valid=valid.jsonl."
+            )
 
     def _check_quantised(self) -> None:
         quantised = [name for name, agent in self.agents.items() if agent.quantization]

@@ -191,6 +191,9 @@ class DataConfig:
     folder: str = option("", "where the files are, or where the recipe writes them")
     train: str = option("train.jsonl", "training rows, in folder")
     test: str = option("test.jsonl", "test rows, in folder; never trained on")
+    valid: str | None = option(
+        None, "validation rows, in folder; see training.outer.validate_every"
+    )
     allow_shared_rows: bool = option(
         False, "test rows may be training rows too; otherwise that is an error, docs/data.md"
     )

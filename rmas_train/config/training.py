@@ -99,6 +99,12 @@ class OuterConfig(TrainingConfig):
     prefix_cache_gib: float = option(
         0.0, "GiB of frozen prefixes kept over steps and epochs, per process; 0: none"
     )
+    validate_every: int = option(
+        0,
+        "steps between validations on data.valid, before the first and after the last; 0: none",
+    )
+    validate_rows: int = option(100, "rows of data.valid that are used")
+    select: str = option("last", "links that the stage ends with: last | best (validation loss)")
     clip_message: float = option(
         0.0, "largest gradient norm of a row's loss at each of its messages; 0: no limit"
     )
@@ -113,6 +119,14 @@ class OuterConfig(TrainingConfig):
             raise ConfigError(
                 f"training.outer.feedback={self.feedback} belongs to "
                 "training.outer.latents=teacher_forced; set both, or neither."
+            )
+        check_least("training.outer.validate_every", self.validate_every, 0)
+        check_least("training.outer.validate_rows", self.validate_rows, 1, MOST_ROWS)
+        check_choice("training.outer.select", self.select, ("last", "best"))
+        if self.select == "best" and not self.validate_every:
+            raise ConfigError(
+                "training.outer.select=best needs validations; set training.outer.validate_every, "
+                "as in training.outer.validate_every=50."
             )
         check_choice("training.outer.gradient", self.gradient, GRADIENTS)
         if self.latents == "teacher_forced" and self.gradient != "full":

@@ -10,8 +10,8 @@ it is taken over the strings that source and target share, with the *target's* e
     message(h) = sum over s of p(s | h) * e_target(s)
 
 Exact gradient. Softmax and mean are in float32 or more; logits are in the agent's dtype, as the
-agent itself has them. Probabilities are computed again in backward, so that nothing of the width of
-a vocabulary is kept.
+agent itself has them. Where vectors are many, probabilities are computed again in backward, so that
+little of the width of a vocabulary is kept.
 """
 
 from __future__ import annotations
@@ -56,8 +56,12 @@ class Readout:
     def __call__(self, hidden: Tensor) -> Tensor:
         hidden_ND = hidden.reshape(-1, hidden.shape[-1])
         size = max(1, BLOCK_BYTES // (4 * self.agent.rows))
-        parts = [recompute(self._expected, [part], [])[0] for part in hidden_ND.split(size)]
-        return torch.cat(parts).reshape(*hidden.shape[:-1], self.table.shape[1])
+        if len(hidden_ND) <= size:  # its probabilities may stay for backward
+            found_ND = self._expected(hidden_ND)[0]
+        else:
+            parts = hidden_ND.split(size)
+            found_ND = torch.cat([recompute(self._expected, [part], [])[0] for part in parts])
+        return found_ND.reshape(*hidden.shape[:-1], self.table.shape[1])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:  # copies of a link share its agent
         return self
@@ -130,7 +134,7 @@ def shared_readout(source: Agent, target: Agent, **how: Any) -> Readout:
     ids_S = torch.tensor([a for a, _ in pairs], device=source.device)
     theirs_S = torch.tensor([b for _, b in pairs], device=target.device)
     with torch.no_grad():
-        table_SD = target.embed(theirs_S).to(source.device)
+        table_SD = for_means(target.embed(theirs_S).to(source.device))
     return Readout(source, table_SD, ids_S, **how)
 
 
@@ -139,10 +143,14 @@ def own_table(agent: Agent) -> Tensor:
     module = agent.model.get_input_embeddings()
     rows = min(agent.rows, agent.model.get_output_embeddings().weight.shape[0])
     if type(module) is torch.nn.Embedding:
-        weight: Tensor = module.weight
-        return weight.detach()[:rows]
+        return for_means(module.weight.detach()[:rows])
     with torch.no_grad():
-        return agent.embed(torch.arange(rows, device=agent.device))
+        return for_means(agent.embed(torch.arange(rows, device=agent.device)))
+
+
+def for_means(table_SD: Tensor) -> Tensor:
+    """On a CPU in float32: to convert a table at every use takes longer than the product itself."""
+    return at_least_float32(table_SD) if table_SD.device.type == "cpu" else table_SD
 
 
 def _bind(link: Any, readout: Readout) -> None:

@@ -24,6 +24,7 @@ from rmas_train.errors import LinksError, LowRankWarning
 from rmas_train.links.modules import Link, LinkSet
 
 FOLDS = 5
+ENOUGH = 10_000  # held-out pairs, after which no further fold is fitted
 MIN_PAIRS = 8
 BLOCK = 8192  # pairs at a time
 
@@ -118,14 +119,14 @@ def align_outer(link: Link, pairs: Pairs, strength: float, moments: Moments | No
 def held_out_cosine(
     pairs: Pairs, link: Link, strength: float, moments: Moments | None = None
 ) -> float:
-    """Mean cosine of aligned output and target on shared tokens left out of the fit (5 folds).
+    """Mean cosine of aligned output and target on shared tokens left out of the fit.
 
-    A fold's moments are those of all pairs minus those of its own, so that all folds together cost
-    one more pass over the pairs.
+    Five folds, or as many of them as hold ``ENOUGH`` pairs. A fold's moments are those of all pairs
+    minus those of its own.
     """
     moments = moments or Moments.of(pairs)
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
-    total = 0.0
+    total, count = 0.0, 0
     for fold in range(FOLDS):
         test = pairs.take(order[fold::FOLDS])
         left = torch.ones(len(pairs), dtype=torch.bool)
@@ -133,8 +134,10 @@ def held_out_cosine(
         trial = copy.deepcopy(link)
         rest = moments if pairs.same else moments.without(Moments.of(test))
         align_outer(trial, pairs.take(left.nonzero()[:, 0]), strength, rest)
-        total += mean_cosine(trial, test) * len(test)
-    return total / len(pairs)
+        total, count = total + mean_cosine(trial, test) * len(test), count + len(test)
+        if count >= ENOUGH:
+            break
+    return total / count
 
 
 @torch.no_grad()

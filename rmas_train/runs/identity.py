@@ -36,7 +36,12 @@ FREE = (
     "callbacks",
 )
 # Options that came after the format: left out at their default, so that older files still match.
-LATER = {"objective": ("cosine", "answer")}
+LATER = {
+    "objective": ("cosine", "answer"),
+    "validate_every": (0,),
+    "validate_rows": (100,),
+    "select": ("last",),
+}
 # What inner links depend on.
 INNER_LINKS = ("variant", "norm", "init", "readout", "temperature", "top_k")
 AGENT = ("fingerprint", "dtype", "attention", "tokenizer")

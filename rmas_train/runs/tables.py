@@ -77,11 +77,17 @@ class Tables:
         train, test: rows of the outer stage and of the evaluation.
         inner: agent -> rows of its inner link; the same as ``train`` unless
             ``data.inner_files`` names others.
+        valid: rows of validations during training; None: there are none.
     """
 
     train: Table
     test: Table
     inner: dict[str, Table]
+    valid: Table | None = None
+
+    def outer(self) -> list[Table]:
+        """What goes through the whole system: rows to train, to test and to validate on."""
+        return [table for table in (self.train, self.test, self.valid) if table is not None]
 
 
 def load_tables(
@@ -110,7 +116,15 @@ def load_tables(
         folder = Path(config.data.folder)
         train = read_table(folder / config.data.train)
         test = given or read_table(folder / config.data.test)
-    return Tables(train, test, inner_tables(config, train))
+    return Tables(train, test, inner_tables(config, train), valid_table(config))
+
+
+def valid_table(config: Config) -> Table | None:
+    """Rows of validations, where the outer stage runs and asks for some."""
+    wanted = config.stage in ("outer", "pipeline") and config.training.outer.validate_every
+    if not wanted or config.data.valid is None:
+        return None
+    return read_table(Path(config.data.folder) / config.data.valid)
 
 
 def inner_tables(config: Config, train: Table) -> dict[str, Table]:
@@ -137,12 +151,12 @@ def check_columns(config: Config, topology: Topology, texts: Texts, tables: Tabl
     Raises:
         DataError: names file, line and column.
     """
-    for table in (tables.train, tables.test):
+    for table in tables.outer():
         table.require_answers()
     for name, own in texts.items():
         file = f"{config.data.prompts}/{name}.yaml"
         check_texts(name, own, file, topology.sources(name))
-        for table in (tables.train, tables.test):
+        for table in tables.outer():
             table.require(columns_of(own), f"named in {file}")
     if config.stage in ("inner", "outer", "pipeline"):
         _check_inner_columns(config, topology, texts, tables.inner)
@@ -201,7 +215,12 @@ def check_shared(config: Config, columns: Sequence[str], tables: Tables) -> None
     """
     if config.data.allow_shared_rows:
         return
-    test = tables.test
+    for test in tables.outer()[1:]:
+        _check_shared(config, columns, tables, test)
+
+
+def _check_shared(config: Config, columns: Sequence[str], tables: Tables, test: Table) -> None:
+    kind = "validation" if test is tables.valid else "test"
     shown = [_shown(row, columns) for row in test.rows]
     for table in {id(t): t for t in (tables.train, *tables.inner.values())}.values():
         is_made = config.data.recipe is not None and table.digest is test.digest is None
@@ -211,7 +230,7 @@ def check_shared(config: Config, columns: Sequence[str], tables: Tables) -> None
         if shared := [i for i, key in enumerate(shown) if key in seen]:
             first = shared[0]
             raise DataError(
-                f"{test.path}: {len(shared)} of its {len(test)} test rows are training rows too "
+                f"{test.path}: {len(shared)} of its {len(test)} {kind} rows are training rows too "
                 f"(the first: {test.where(first)} is {table.where(seen[shown[first]])}); remove "
                 "them from one of the files, or set data.allow_shared_rows=true."
             )
@@ -230,7 +249,7 @@ def check_prompt(config: Config, prompt: Prompt, tables: Tables) -> None:
     slots = len(prompt.slots) * config.latent_length
     most, why = most_tokens(config, prompt.agent, slots + config.latent_length)
     literal = sum(len(p.value.encode()) for p in prompt.user if p.kind == "text")
-    for table in (tables.train, tables.test):
+    for table in tables.outer():
         sizes = [sum(len(row[c].encode()) for c in prompt.columns) for row in table.rows]
         # A token is a byte or more.
         long = [i for i, size in enumerate(sizes) if literal + size > most]
@@ -265,7 +284,7 @@ def check_lengths(config: Config, team: Team, tables: Tables) -> None:
     prompt = team.prompts[decoder.name]
     slots = len(prompt.slots) * config.latent_length
     most, why = most_tokens(config, decoder, 0)
-    for table in (tables.train, tables.test):
+    for table in tables.outer():
         encoded = prompt.encode(list(table.rows), 1, first=False)
         answers = tokenise_whole(decoder, [r["answer"] for r in table.rows])
         for i, (one, answer) in enumerate(zip(encoded, answers, strict=True)):

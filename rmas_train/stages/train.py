@@ -31,6 +31,7 @@ from rmas_train.runs.session import begin, stage_folder
 from rmas_train.runs.starting_links import place_links, starting_links, untrained_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.assignment import assign_agents
+from rmas_train.stages.validation import Validation, take_best
 from rmas_train.support.files import write_json
 from rmas_train.support.output import say
 from rmas_train.topology import build_topology
@@ -221,8 +222,16 @@ def run_outer(
     for edge in loaded.team.topology.edges:
         if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
             say(f"edge {edge.key} gets no gradient at rounds={config.rounds}; its link is frozen.")
+    validation = None
+    if config.training.outer.validate_every:
+        validation = Validation(config, loaded, runtime, links, card, folder)
+    told: list[Callback | Callable[[Step], None]] = list(callbacks)
+    told += [validation] if validation else []
     sampler = outer_sampler(config, loaded)
-    run_training(config, loaded, runtime, "outer", objective, sampler, card, callbacks=callbacks)
+    run_training(config, loaded, runtime, "outer", objective, sampler, card, callbacks=told)
+    if validation and config.training.outer.select == "best":
+        runtime.barrier()  # rank 0 has written them
+        take_best(validation, links)
     if runtime.is_main:
         save_links(folder / "links", links, card)
     runtime.barrier()

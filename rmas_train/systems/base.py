@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rmas_train.config import Config
 from rmas_train.engine.answer import Text
+from rmas_train.engine.thoughts import ThoughtStore
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Rows, Team
 from rmas_train.systems.looks import Look, system_name
@@ -60,6 +61,7 @@ class Ingredients:
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
         rows: that it will answer.
         tools: what the decoder may call in its final text; None: nothing.
+        thoughts: that the latent systems of an evaluation share.
     """
 
     config: Config
@@ -67,6 +69,7 @@ class Ingredients:
     links: Mapping[str, LinkSet]
     rows: Rows
     tools: Toolbox | None = None
+    thoughts: ThoughtStore = field(default_factory=ThoughtStore)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from rmas_train.channels import LatentChannel
 from rmas_train.data.rows import check_text
 from rmas_train.engine.inputs import LatentMessage
+from rmas_train.engine.thoughts import ThoughtStore
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Call, Intervention, Recursion, Rows, Team, last_call
@@ -41,6 +42,7 @@ class System:
         max_new_tokens: longest answer.
         decoding: see ``engine.answer.write``.
         tools: what the decoder may call in its text; None: nothing.
+        thoughts: see ``LatentChannel``; shared by systems of the same agents.
     """
 
     team: Team
@@ -50,6 +52,7 @@ class System:
     max_new_tokens: int = 64
     decoding: str = "plain"
     tools: Toolbox | None = None
+    thoughts: ThoughtStore | None = None
 
     @torch.no_grad()
     def answer(
@@ -130,7 +133,13 @@ class System:
 
     def _recursion(self, latent_length: int, in_buffer: bool = False) -> Recursion:
         team = self.team
-        channel = LatentChannel(self.links, latent_length, team.edge_input, in_buffer=in_buffer)
+        channel = LatentChannel(
+            self.links,
+            latent_length,
+            team.edge_input,
+            in_buffer=in_buffer,
+            thoughts=self.thoughts,
+        )
         return Recursion(team, channel)
 
     def _depth(self, rounds: int | None, latent_length: int | None) -> tuple[int, int]:
@@ -204,6 +213,7 @@ def latent_system(
         config.evaluation.max_new_tokens,
         config.evaluation.decoding,
         ingredients.tools,
+        ingredients.thoughts,
     )
     return LatentSystem(system, config.evaluation.batch_size, tuple(interventions))
 
