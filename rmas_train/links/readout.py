@@ -16,7 +16,7 @@ little of the width of a vocabulary is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -105,14 +105,27 @@ class _Mean(torch.autograd.Function):
         return torch.cat([grads[0] @ block.T for _, block in blocks], dim=1), None
 
 
-def _blocks(table_SD: Tensor, dtype: torch.dtype) -> Any:
+def _blocks(table_SD: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """(first row, rows in ``dtype``) of a table."""
     size = max(1, BLOCK_BYTES // (4 * table_SD.shape[1]))
     for begin in range(0, len(table_SD), size):
         yield begin, table_SD[begin : begin + size].to(dtype)
 
 
+Share = Callable[[Agent, Agent], list[tuple[int, int]]]  # of source and target: pairs of ids
+
+
+def shared_ids(source: Agent, target: Agent) -> list[tuple[int, int]]:
+    """Token ids of the strings that both agents share."""
+    return shared_tokens(source.tokenizer, target.tokenizer)
+
+
 def bind_readouts(
-    links: LinkSet, agents: Mapping[str, Agent], topology: Topology, options: LinksConfig
+    links: LinkSet,
+    agents: Mapping[str, Agent],
+    topology: Topology,
+    options: LinksConfig,
+    share: Share = shared_ids,
 ) -> None:
     """Give the links that need one their read-out; those of agents that are not here get none."""
     if options.readout == "hidden":
@@ -124,13 +137,15 @@ def bind_readouts(
     for edge in topology.edges:
         both = edge.source in agents and edge.target in agents
         if options.readout == "vocabulary" and edge.key in links.outer and both:
-            readout = shared_readout(agents[edge.source], agents[edge.target], **how)
+            source, target = agents[edge.source], agents[edge.target]
+            readout = shared_readout(source, target, share(source, target), **how)
             _bind(links.outer[edge.key], readout)
 
 
-def shared_readout(source: Agent, target: Agent, **how: Any) -> Readout:
-    """The read-out of an edge: over the strings that both agents share."""
-    pairs = shared_tokens(source.tokenizer, target.tokenizer)
+def shared_readout(
+    source: Agent, target: Agent, pairs: Sequence[tuple[int, int]], **how: Any
+) -> Readout:
+    """The read-out of an edge: over the strings with these ids."""
     ids_S = torch.tensor([a for a, _ in pairs], device=source.device)
     theirs_S = torch.tensor([b for _, b in pairs], device=target.device)
     with torch.no_grad():
@@ -151,6 +166,12 @@ def own_table(agent: Agent) -> Tensor:
 def for_means(table_SD: Tensor) -> Tensor:
     """On a CPU in float32: to convert a table at every use takes longer than the product itself."""
     return at_least_float32(table_SD) if table_SD.device.type == "cpu" else table_SD
+
+
+def tables(links: LinkSet) -> list[Tensor]:
+    """Embeddings that the read-outs of these links hold, each once."""
+    bound = [link.bound_readout for link in links.links().values()]
+    return list({id(b.table): b.table for b in bound if isinstance(b, Readout)}.values())
 
 
 def _bind(link: Any, readout: Readout) -> None:

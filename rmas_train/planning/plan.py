@@ -8,6 +8,8 @@ from typing import Any
 
 from rmas_train.agents.agent import Agent
 from rmas_train.config import Config, first_alike
+from rmas_train.links.modules import LinkSet
+from rmas_train.links.readout import tables
 from rmas_train.objectives.base import build_objective
 from rmas_train.planning.cost import Cost, count, extrapolate
 from rmas_train.planning.shapes import (
@@ -32,8 +34,8 @@ class Plan:
 
     Attributes:
         rows: of a micro-batch.
-        agents, links, gradients, optimizer: what stays: weights, and of trainable links the
-            gradients and AdamW's two states.
+        agents, links, gradients, optimizer: what stays: weights (with the embeddings that
+            vocabulary read-outs hold), and of trainable links the gradients and AdamW's two states.
         activations: the peak of everything else.
         kept: what the objective comes to hold from step to step, such as frozen prefixes; its
             limit, since the plan does not know how many rows there are.
@@ -113,7 +115,7 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
     return Plan(
         rows,
         sum(weights[n] for n in set(first_alike(config.agents, topology.agents).values())),
-        _bytes(links.parameters()),
+        _bytes(links.parameters()) + own_table_bytes(links, whole),
         trainable,
         ADAMW_STATES * trainable,
         # The counter saw the gradients too, and what the step has put by.
@@ -125,6 +127,12 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
         _by_agent(topology, cost.backwards),
         _by_agent(topology, cost.gathers),
     )
+
+
+def own_table_bytes(links: LinkSet, agents: Mapping[str, Agent]) -> int:
+    """Of embeddings that read-outs hold beside the agents' weights."""
+    weights = {p.untyped_storage()._cdata for a in agents.values() for p in a.model.parameters()}
+    return _bytes(t for t in tables(links) if t.untyped_storage()._cdata not in weights)
 
 
 def _by_agent(topology: Topology, counts: Sequence[float]) -> dict[str, int]:
@@ -152,6 +160,7 @@ def _count(
     objective = build_objective(config, shape_loaded(config, topology, agents, tokens, rows), links)
     models = [agent.model for agent in agents.values()]
     known = [t for m in (*models, links) for t in (*m.parameters(), *m.buffers())]
+    known += tables(links)
     cost = count(models, known, lambda: objective(range(rows), config.rounds).sum())
     cost.kept = [float(objective.kept_bytes())]
     return cost

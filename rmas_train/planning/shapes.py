@@ -18,6 +18,7 @@ from rmas_train.data.rows import Table
 from rmas_train.engine.inputs import Batch
 from rmas_train.engine.kv_cache import KVCache, is_recurrent
 from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.links.readout import bind_readouts
 from rmas_train.loading import shape as loading_shape
 from rmas_train.loading.model_files import find_source, quiet
 from rmas_train.loading.quantised import bits_of
@@ -180,4 +181,11 @@ def shape_loaded(
 def shape_links(config: LinksConfig, topology: Topology, agents: Mapping[str, Agent]) -> LinkSet:
     widths = {name: agent.width for name, agent in agents.items()}
     with torch.device("meta"):
-        return draw_links(config, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+        links = draw_links(config, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    bind_readouts(links, agents, topology, config, share=_all_rows)
+    return links
+
+
+def _all_rows(source: Agent, target: Agent) -> list[tuple[int, int]]:
+    """Without tokenizers: as if every string of the smaller vocabulary were shared."""
+    return [(i, i) for i in range(min(source.rows, target.rows))]

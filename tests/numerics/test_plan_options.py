@@ -27,7 +27,7 @@ COSTS = {
 FREE = [
     *("steps", "batch_size", "micro_batch_size", "lr", "warmup_steps", "weight_decay", "betas"),
     *("eps", "clip_norm", "clip_scope", "log_every", "save_every", "save_minutes", "keep"),
-    *("depth", "clip_message", "callbacks"),
+    *("depth", "clip_message", "callbacks", "validate_every", "validate_rows", "select"),
 ]
 
 
@@ -97,3 +97,14 @@ def test_kept_prefixes_count_to_their_limit(config):
 @pytest.mark.slow
 def test_what_is_free_changes_nothing_that_is_counted(config):
     assert planned(config, clip_message=1.0).flops == planned(config).flops
+
+
+@pytest.mark.slow
+def test_a_vocabulary_read_out_costs_its_products_and_its_tables(config):
+    """Two products of width times vocabulary for each vector, and as many back."""
+    plain = planned(config)
+    links = replace(config.links, readout="vocabulary", edge_input="hidden", norm="none")
+    tokens = dict.fromkeys(config.topology.order, Tokens(12, 3, 3))
+    vocabulary = make_plan(replace(config, links=links), tokens, 2)
+    assert sum(vocabulary.flops.values()) > sum(plain.flops.values())
+    assert vocabulary.activations > 0

@@ -10,7 +10,7 @@ from tiny import in_float64, make_agent, make_links, make_rows, make_team
 
 from rmas_train.config import LinksConfig
 from rmas_train.links import readout as module
-from rmas_train.links.readout import Readout, bind_readouts, own_table, shared_readout
+from rmas_train.links.readout import Readout, bind_readouts, own_table, shared_ids, shared_readout
 from rmas_train.links.start import silence_branches
 from rmas_train.links.vocabulary import is_ordinary, token_bytes
 from rmas_train.objectives.outer import OuterObjective
@@ -43,7 +43,9 @@ def test_a_message_is_the_expected_embedding_over_shared_strings(
 ):
     monkeypatch.setattr(module, "BLOCK_BYTES", 4096)  # several blocks of rows and of vectors
     source, target = pair
-    readout = shared_readout(source, target, temperature=temperature, top_k=top_k)
+    readout = shared_readout(
+        source, target, shared_ids(source, target), temperature=temperature, top_k=top_k
+    )
     torch.manual_seed(0)
     hidden = torch.randn(2, 3, source.width, dtype=torch.float64, requires_grad=True)
     ours = readout(hidden)
@@ -68,7 +70,7 @@ def test_a_thought_is_the_expected_embedding_over_the_agents_own_tokens(pair):
 def test_a_confident_state_is_sent_as_the_targets_embedding_of_that_string(pair):
     """Where text would be certain, the message is the text: training begins there."""
     source, target = pair
-    readout = shared_readout(source, target, temperature=1e-3)
+    readout = shared_readout(source, target, shared_ids(source, target), temperature=1e-3)
     left, right = token_bytes(source.tokenizer), token_bytes(target.tokenizer)
     hidden = 10 * source.model.lm_head.weight[left[b" two"]].detach()
     wanted = target.embed(torch.tensor(right[b" two"]))
