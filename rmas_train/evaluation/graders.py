@@ -108,14 +108,15 @@ def choices_of(row: Mapping[str, Any], where: str) -> list[str]:
     Raises:
         DataError: it is no list of two or more different texts; names ``where``.
     """
-    choices = row.get("choices")
-    is_list = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
-    if not is_list or len({c.strip().lower() for c in choices}) < max(2, len(choices)):
+    found = row.get("choices")
+    listed = found if isinstance(found, list) else []
+    choices = [choice.strip() for choice in listed if isinstance(choice, str) and choice.strip()]
+    if len({choice.lower() for choice in choices}) < max(2, len(listed)):
         raise DataError(
-            f"{where}: column 'choices' is {short(choices)}; data.grader=choices needs a list of "
-            "two or more different texts, all that may be answered."
+            f"{where}: column 'choices' is {short(found)}; data.grader=choices needs a list of two "
+            "or more different texts, all that may be answered."
         )
-    return [choice.strip() for choice in choices]
+    return choices
 
 
 def find_choices(choices: Sequence[str], text: str) -> list[str]:
