@@ -117,8 +117,11 @@ SYSTEMS: Registry[Any] = Registry(
 BENCHMARKS: Registry[Any] = Registry(
     "benchmark", "evaluation.benchmarks", {"test": "rmas_train.evaluation.benchmark:test_rows"}
 )
+_GRADERS = "rmas_train.evaluation.graders"
 GRADERS: Registry[Any] = Registry(
-    "grader", "data.grader", {"pattern": "rmas_train.evaluation.graders:PatternGrader"}
+    "grader",
+    "data.grader",
+    {"pattern": f"{_GRADERS}:PatternGrader", "choices": f"{_GRADERS}:ChoicesGrader"},
 )
 ANALYSES: Registry[Any] = Registry(
     "analysis", "analyses", {"messages": "rmas_train.analysis.messages:MessageStatistics"}

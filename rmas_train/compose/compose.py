@@ -164,6 +164,7 @@ def _compose(asked: Typed, files: list[Given]) -> Config:
     import_plugins(options.get("plugins", []))
     config = to_config(options)
     _check_agents(config, typed, files)
+    _check_small(config)
     return apply_pins(config)
 
 
@@ -178,6 +179,16 @@ def _check_agents(config: Config, typed: Iterable[str], files: Iterable[Given]) 
                 f"{key}: topology '{config.topology.name}' has no agent '{name}'. "
                 f"{did_you_mean(name, config.topology.order)}"
             )
+
+
+def _check_small(config: Config) -> None:
+    """A folder that was given is one that agents come from."""
+    used = (Path(agent.model).parent for agent in config.agents.values())
+    if config.small is not None and Path(config.small) not in used:
+        raise ConfigError(
+            f"small={config.small}: no agent's model comes from there; choose agents=small or one "
+            "of its variants, or set agents.<name>.model."
+        )
 
 
 ABSENT = object()

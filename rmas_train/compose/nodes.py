@@ -14,12 +14,15 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rmas_train.compose.models import register
 from rmas_train.compose.quoting import how_to_type
 from rmas_train.compose.typed import groups
 from rmas_train.config import Config, describe, shown
 from rmas_train.errors import ConfigError, UserError, did_you_mean
 from rmas_train.support.output import check_values
 from rmas_train.support.reading import check_type
+
+register()
 
 
 def explain(

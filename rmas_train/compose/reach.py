@@ -36,10 +36,11 @@ STAGE = (
     "clip_norm clip_scope log_every save_every save_minutes keep"
 )
 # Numbers, and names that are looked up in our own tables. Other runs' folders, trackers and pins
-# are here because an evaluation uses none of them.
+# are here because an evaluation uses none of them; `small` is, because a saved config has the
+# models' own paths.
 FREE = (
     {"name", "stage", "rounds", "latent_length", "seed", "run_dir", "inner", "run", "resume"}
-    | {"pins", "analyses", "tracking"}
+    | {"pins", "analyses", "tracking", "small"}
     | _agent("revision dtype attention quantization adapter_revision template")
     | {f"topology.edges[i].{name}" for name in ("source", "target", "next_round")}
     | _keys(
@@ -81,7 +82,7 @@ RECIPE_FREE = _keys(
     data__recipe_options="train test dialect topology style rows dataset inner answers test_share "
     "valid_share ngram candidates dimensions values rounds repeats refinements sample_temperature "
     "temperature max_new_tokens max_prompt_tokens batch_size parallel timeout retries dtype "
-    "revision"
+    "revision facts asked planner_sees"
 )
 PLAIN = re.compile(r"[A-Za-z0-9][\w.,=@-]*")
 SHELL_SAFE = re.compile(r"[\w@%+=:,./\[\]-]+")  # with brackets, as they are typed everywhere here

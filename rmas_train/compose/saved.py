@@ -31,6 +31,11 @@ def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -
     chosen += [o.lstrip("+") for o in overrides if key_of(o) in groups()]
     if chosen:
         raise ConfigError(f"{chosen[0]}: stage=eval run=... takes its groups from the run itself.")
+    if any(key_of(o) == "small" for o in overrides) or any("small" in f.options for f in files):
+        raise ConfigError(
+            "small: stage=eval run=... takes its models from the run itself; for other folders set "
+            "agents.<name>.model."
+        )
     run = next(o.split("=", 1)[1] for o in overrides if key_of(o) == "run")
     typed = [f"run_dir={run}", *(_depths(o.lstrip("+")) for o in overrides)]
     given = [one.options for one in files]

@@ -192,6 +192,9 @@ class Config:
     resume: str | None = option(
         None, "auto: go on from the newest valid checkpoint of run_dir; or a checkpoint's folder"
     )
+    small: str | None = option(
+        None, "agents=small*: folder with qwen_coder, gemma3, smollm2, in place of their hub ids"
+    )
     pins: str = option(
         "pins.yaml", "hub commits that stage=pin found; used where no revision is given"
     )

@@ -216,7 +216,11 @@ class DataConfig:
         r"(?s)^\s*(?P<answer>\S(?:.*\S)?)\s*$",
         "regular expression whose group `answer` is compared exactly; the whole text, stripped",
     )
-    grader: str = option("pattern", "pattern: answer_pattern, compared exactly; or a plugin's")
+    grader: str = option(
+        "pattern",
+        "pattern: answer_pattern, compared exactly | choices: the first of the row's `choices`; or "
+        "a plugin's",
+    )
     max_length: int = option(4096, "tokens: longest prompt with its slots and answer")
 
     def __post_init__(self) -> None:

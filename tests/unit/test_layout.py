@@ -72,6 +72,7 @@ def test_no_module_imports_itself_by_way_of_others():
 
 HYDRA = {
     "rmas_train.compose.compose",
+    "rmas_train.compose.models",
     "rmas_train.compose.nodes",
     "rmas_train.command.launcher",
     "rmas_train.command.sweep",
