@@ -63,7 +63,7 @@ FREE = (
 # stays in the run folder.
 READ = _agent("model adapter") | _keys(data="folder prompts tasks", tools="search_index")
 # Files of `data.folder`, and of no other folder.
-INSIDE = _keys(data="train test valid inner_files")
+INSIDE = _keys(data="train test valid more_tests inner_files")
 # Walls around programs: a saved config may make them narrower than the default only.
 LIMITS = _keys(tools="python_seconds memory_mib processes file_mib")
 # Only what is typed counts; why.
@@ -150,7 +150,7 @@ def _reason(pattern: str, value: Any, default: Any) -> str | None:
     if pattern in LIMITS:
         return f"is more than a program gets by default, {default}" if value > default else None
     if pattern in INSIDE:
-        every = value.values() if isinstance(value, dict) else [value]
+        every = value.values() if isinstance(value, dict) else [value] if value else []
         out = any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in every)
         return "reads a file outside of data.folder" if out else None
     if pattern in FREE | READ | RECIPE:

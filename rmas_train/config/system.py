@@ -194,6 +194,9 @@ class DataConfig:
     valid: str | None = option(
         None, "validation rows, in folder; see training.outer.validate_every"
     )
+    more_tests: dict[str, str] = option(
+        {}, "name -> file in folder: further test rows, evaluated as <data.name>_<name>"
+    )
     allow_shared_rows: bool = option(
         False, "test rows may be training rows too; otherwise that is an error, docs/data.md"
     )

@@ -51,6 +51,17 @@ def test_rows(config: Config, loaded: Loaded) -> RowsBenchmark:
     return RowsBenchmark(config.data.name, rows, make_grader(config))
 
 
+def more_tests(config: Config, loaded: Loaded) -> list[Benchmark]:
+    """``data.more_tests``, where the test rows are asked for; as many rows of each."""
+    if "test" not in config.evaluation.benchmarks:
+        return []
+    most = config.evaluation.max_rows
+    return [
+        RowsBenchmark(f"{config.data.name}_{name}", table.rows[:most], make_grader(config))
+        for name, table in loaded.tables.more_tests.items()
+    ]
+
+
 def make_benchmarks(config: Config, loaded: Loaded) -> list[Benchmark]:
     """Those that ``evaluation.benchmarks`` names.
 
@@ -58,8 +69,10 @@ def make_benchmarks(config: Config, loaded: Loaded) -> list[Benchmark]:
         DataError: one has no rows, a row without an answer, or the name of another.
     """
     found: dict[str, Benchmark] = {}
-    for name in dict.fromkeys(config.evaluation.benchmarks):
-        benchmark: Benchmark = BENCHMARKS.get(name)(config, loaded)
+    named = dict.fromkeys(config.evaluation.benchmarks)
+    made: list[tuple[str, Benchmark]] = [(n, BENCHMARKS.get(n)(config, loaded)) for n in named]
+    made += [(f"test ({one.name})", one) for one in more_tests(config, loaded)]
+    for name, benchmark in made:
         if not benchmark.rows:
             raise DataError(f"evaluation.benchmarks={name}: it has no rows; leave it out.")
         for i, row in enumerate(benchmark.rows):

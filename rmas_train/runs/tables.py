@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +78,19 @@ class Tables:
         inner: agent -> rows of its inner link; the same as ``train`` unless
             ``data.inner_files`` names others.
         valid: rows of validations during training; None: there are none.
+        more_tests: name -> further test rows.
     """
 
     train: Table
     test: Table
     inner: dict[str, Table]
     valid: Table | None = None
+    more_tests: Mapping[str, Table] = field(default_factory=dict)
 
     def outer(self) -> list[Table]:
         """What goes through the whole system: rows to train, to test and to validate on."""
-        return [table for table in (self.train, self.test, self.valid) if table is not None]
+        every = (self.train, self.test, self.valid, *self.more_tests.values())
+        return [table for table in every if table is not None]
 
 
 def load_tables(
@@ -116,7 +119,8 @@ def load_tables(
         folder = Path(config.data.folder)
         train = read_table(folder / config.data.train)
         test = given or read_table(folder / config.data.test)
-    return Tables(train, test, inner_tables(config, train), valid_table(config))
+    more = more_tests(config) if given is None and rows is None else {}
+    return Tables(train, test, inner_tables(config, train), valid_table(config), more)
 
 
 def valid_table(config: Config) -> Table | None:
@@ -125,6 +129,14 @@ def valid_table(config: Config) -> Table | None:
     if not wanted or config.data.valid is None:
         return None
     return read_table(Path(config.data.folder) / config.data.valid)
+
+
+def more_tests(config: Config) -> dict[str, Table]:
+    """Further test rows, where there is an evaluation."""
+    if config.stage not in ("eval", "pipeline"):
+        return {}
+    folder = Path(config.data.folder)
+    return {name: read_table(folder / file) for name, file in config.data.more_tests.items()}
 
 
 def inner_tables(config: Config, train: Table) -> dict[str, Table]:

@@ -131,7 +131,7 @@ def check_golds(config: Config, tables: Tables) -> None:
     from rmas_train.evaluation.graders import make_grader
 
     grader = make_grader(config)
-    for table in (tables.train, tables.test):
+    for table in tables.outer():
         grader.check(table)
 
 

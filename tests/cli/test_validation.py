@@ -112,3 +112,18 @@ def test_validation_changes_no_training(typed, overrides, workspace, capsys):
 def test_what_cannot_work_is_one_line(typed, more, said, capsys):
     assert run(typed, *more) == 2
     assert said in capsys.readouterr().err
+
+
+def test_further_test_rows_are_benchmarks_of_their_own(overrides, workspace, capsys):
+    folder = next(Path(o.split("=", 1)[1]) for o in overrides if o.startswith("data.folder="))
+    write_rows(folder / "other.jsonl", 7, first=300)
+    more = ["data.more_tests={other: other.jsonl}", "evaluation.systems=[]", "rounds=1"]
+    assert run(overrides, *more) == 0
+    results = json.loads((workspace / "run" / "results.json").read_text())
+    counts = {row["task"]: row["n"] for row in results["rows"] if row["control"] is None}
+    assert counts == {"tiny": 6, "tiny_other": 7}
+
+
+def test_a_further_file_that_shares_rows_is_refused(overrides, workspace, capsys):
+    assert run(overrides, "data.more_tests={other: train.jsonl}") == 2
+    assert "rows are training rows too" in capsys.readouterr().err
