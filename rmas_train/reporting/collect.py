@@ -65,12 +65,14 @@ class Results(TypedDict):
     config: Seed
 
 
-class Line(TypedDict):
-    """Exact lines at one depth."""
+class Line(TypedDict, total=False):
+    """Exact lines at one depth; a recipe gives those that it knows."""
 
     ceiling: float
     stops: float
     best_guess: float
+    guess_shown: float
+    guess_any: float
 
 
 class MetricsLine(TypedDict):

@@ -113,6 +113,8 @@ EXACT = {
     "ceiling": (":", "ceiling (problems within reach)"),
     "stops": ("--", "exact: stops at its reach"),
     "best_guess": ("-.", "exact: best blind guess from there"),
+    "guess_shown": ("--", "exact: a guess among what is shown"),
+    "guess_any": ("-.", "exact: a guess among all answers"),
 }
 
 
@@ -124,9 +126,10 @@ def label_of(look: Look) -> str:
 def _reference_lines(panel: Axes, lines: dict[str, Any], rows: list[Row]) -> None:
     depths = sorted({r["rounds"] for r in rows} & {int(d) for d in lines})
     for name, (dashes, label) in EXACT.items():
-        values = [100 * lines[str(d)][name] for d in depths]
-        if values:
-            panel.plot(depths, values, dashes, **BLACK, label=label)
+        known = [d for d in depths if name in lines[str(d)]]
+        if known:
+            values = [100 * lines[str(d)][name] for d in known]
+            panel.plot(known, values, dashes, **BLACK, label=label)
 
 
 def _deepest(rows: list[Row]) -> list[Row]:

@@ -9,6 +9,7 @@ import pytest
 
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.reporting import pictures
+from rmas_train.reporting.collect import check_references
 from rmas_train.reporting.tables import percent, table_rows
 from rmas_train.runs.session import environment
 from rmas_train.systems.looks import looks_of
@@ -55,6 +56,16 @@ def test_each_task_has_bars_or_curves_of_its_own(drawn):
     accuracy([row for row in DEMO["rows"] if row["task"] == "relay" or row["rounds"] == 1])
     kinds = [len(panel.patches) for panel in drawn[0].axes]
     assert kinds == [0, 7, 7]
+
+
+@pytest.mark.parametrize("rounds", [{1, 2, 3}, {2}])
+def test_a_recipe_may_know_some_of_the_lines(drawn, rounds):
+    lines = {"1": {"guess_any": 0.1}, "2": {"guess_any": 0.1, "guess_shown": 0.25}, "3": {}}
+    check_references({"relay": lines})
+    accuracy([row for row in RELAY if row["rounds"] in rounds], {"relay": lines})
+    labels = [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()]
+    assert sum("a guess among" in label for label in labels) == 2
+    assert not any("ceiling" in label for label in labels)
 
 
 @pytest.mark.parametrize("rounds", [{1, 2, 3}, {2}])
