@@ -1,13 +1,14 @@
 """Write the notes' data files: a passage of facts, and a question about some of them.
 
     python build.py --out FOLDER [--seed 0] [--train 20000] [--test 1000] [--facts 4] [--asked 1]
-        [--planner_sees question | passage]
+        [--planner_sees question | passage] [--unseen 300] [--hops 0]
 
 Files: train, valid and test.jsonl; test_names.jsonl (names that are in no training row),
 test_words.jsonl (the same for the words asked for), test_both.jsonl; references.json.
 Columns: passage, question, lead (the beginning of a sentence that answers), answer (its end: the
 words asked for), note (what the planner should write), choices (every word of the closed set),
-kind.
+kind. With --hops R: the notes in hops, of up to R rounds (hops.py); train, valid, test and
+test_names.jsonl.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from math import comb, factorial, perm
 from pathlib import Path
 from typing import NoReturn
 
+import hops
 from closed_sets import HELD_OUT_NAMES, KINDS, MOST_ASKED, MOST_FACTS, NAMES, Kind
 
 Row = dict[str, str | list[str]]
@@ -114,8 +116,17 @@ def sources(facts: int, asked: int) -> dict[str, Source]:
 
 def most_test_rows(facts: int, asked: int) -> int:
     """Test and valid take no more than half of the problems that training draws from."""
-    every = sources(facts, asked)
-    return min(every["train"].size // 4, *(every[name].size for name in every if "_" in name))
+    return sources(facts, asked)["train"].size // 4
+
+
+def most_unseen_rows(facts: int, asked: int) -> int:
+    return min(source.size for name, source in sources(facts, asked).items() if "_" in name)
+
+
+def size_of(name: str, args: argparse.Namespace) -> int:
+    """Rows of a file."""
+    sizes: dict[str, int] = {"train": args.train, "test": args.test, "valid": args.test}
+    return sizes.get(name, args.unseen)
 
 
 def draw_all(args: argparse.Namespace) -> Iterator[tuple[str, list[Problem]]]:
@@ -124,7 +135,7 @@ def draw_all(args: argparse.Namespace) -> Iterator[tuple[str, list[Problem]]]:
     for name, source in sources(args.facts, args.asked).items():
         rng = random.Random(f"{args.seed}/{name}")
         problems: list[Problem] = []
-        while len(problems) < (args.train if name == "train" else args.test):
+        while len(problems) < size_of(name, args):
             problem = source.draw(rng)
             if problem.key in taken:
                 continue
@@ -159,7 +170,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--out", type=Path, required=True)
     add("--seed", type=int, default=0)
     add("--train", type=int, default=20000, help="rows")
-    add("--test", type=int, default=1000, help="rows, of each of the five other files")
+    add("--test", type=int, default=1000, help="rows, of test and of valid")
+    add("--unseen", type=int, default=300, help="rows, of each file with unseen names or words")
+    add("--hops", type=int, default=0, help="most rounds of the notes in hops; 0: the notes")
     add("--facts", type=int, default=4, help="facts in a passage")
     add("--asked", type=int, default=1, help="of how many persons the question asks")
     add("--planner_sees", "--planner-sees", choices=PLANNER_SEES, default="question")
@@ -169,24 +182,51 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     most = min(args.facts, MOST_ASKED)
     if not 1 <= args.asked <= most:
         parser.error(f"--asked {args.asked} of --facts {args.facts}: give 1 to {most}")
-    if args.train < 1 or args.test < 1:
-        parser.error(f"--train {args.train} --test {args.test}: give 1 or more rows")
+    if min(args.train, args.test, args.unseen) < 1:
+        parser.error(
+            f"--train {args.train} --test {args.test} --unseen {args.unseen}: give 1 or more rows"
+        )
+    if args.hops:
+        check_hops(parser, args)
+        return args
     if args.test > (most := most_test_rows(args.facts, args.asked)):
         parser.error(
             f"--test {args.test} with --facts {args.facts} and --asked {args.asked}: there are too "
             f"few different problems; give --test {most} or less"
         )
+    if args.unseen > (most := most_unseen_rows(args.facts, args.asked)):
+        parser.error(
+            f"--unseen {args.unseen} with --facts {args.facts} and --asked {args.asked}: there are "
+            f"too few different problems; give --unseen {most} or less"
+        )
     return args
+
+
+def check_hops(parser: Parser, args: argparse.Namespace) -> None:
+    """A circle has a person for each round and one more, so that no round leads back."""
+    most = min(max(hops.TIMES), args.facts - 1)
+    if not 1 <= args.hops <= most:
+        parser.error(
+            f"--hops {args.hops} with --facts {args.facts}: give 1 to {most}, as a circle of "
+            f"{args.facts} persons leads back to its start after {args.facts} rounds"
+        )
 
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, problems in draw_all(args):
+    if args.hops:
+        sizes = {name: size_of(name, args) for name in ("train", "valid", "test", "test_names")}
+        files = hops.draw_all(args.seed, sizes, args.facts, args.hops).items()
+        lines = hops.references(args.facts, args.hops)
+    else:
+        drawn = draw_all(args)
+        files = ((name, [p.row(args.planner_sees) for p in problems]) for name, problems in drawn)
+        lines = references(args)
+    for name, rows in files:
         with (args.out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-            for problem in problems:
-                file.write(json.dumps(problem.row(args.planner_sees)) + "\n")
-    (args.out / "references.json").write_text(json.dumps(references(args), indent=1) + "\n")
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    (args.out / "references.json").write_text(json.dumps(lines, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ class Table:
     def rounds_needed(self, index: int) -> int | None:
         return self.rows[index].get("rounds_needed")
 
+    def rounds_most(self, index: int) -> int | None:
+        return self.rows[index].get("rounds_most")
+
     def require(self, columns: Iterable[str], why: str) -> None:
         """Every row has these columns, as text.
 
@@ -68,6 +71,16 @@ class Table:
         self.require(["answer"], ANSWER)
         for i, row in enumerate(self.rows):
             check_answer(row, self.where(i))
+
+
+def is_within_reach(row: Mapping[str, Any], rounds: int) -> bool:
+    """Whether so many rounds can give the row's answer, as far as its columns say.
+
+    ``rounds_needed``: fewer are not enough. ``rounds_most``: more lead past the answer, where every
+    round goes on.
+    """
+    least, most = row.get("rounds_needed") or 1, row.get("rounds_most")
+    return least <= rounds and (most is None or rounds <= most)
 
 
 ANSWER = "what the decoder should write"
@@ -157,6 +170,12 @@ def _parse(path: Path, number: int, line: str) -> Row:
     if not isinstance(needed, int) or isinstance(needed, bool) or needed < 1:
         raise DataError(
             f"{where}: rounds_needed is {short(needed)}; give a whole number, 1 or more."
+        )
+    most = row.get("rounds_most", needed)
+    if not isinstance(most, int) or isinstance(most, bool) or most < needed:
+        raise DataError(
+            f"{where}: rounds_most is {short(most)}; give a whole number, {needed} or more "
+            "(rounds_needed)."
         )
     return row | {"_line": number}
 

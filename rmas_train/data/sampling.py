@@ -54,12 +54,14 @@ class Sampler:
         depths: rounds of each step.
         batch_size: rows per step.
         seed: the run's root seed.
+        rounds_most: one entry per row, as ``rounds_needed``; None: no row says it.
     """
 
     rounds_needed: list[int | None]
     depths: list[int]
     batch_size: int
     seed: int
+    rounds_most: list[int | None] | None = None
     _orders: dict[tuple[int, int], list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,11 +86,17 @@ class Sampler:
         return pool[self._orders[depth, epoch][place]]
 
     def _within_reach(self, depth: int) -> list[int]:
-        pool = [i for i, needed in enumerate(self.rounds_needed) if (needed or 1) <= depth]
+        most = self.rounds_most or [None] * len(self.rounds_needed)
+        pool = [
+            i
+            for i, (least, last) in enumerate(zip(self.rounds_needed, most, strict=True))
+            if (least or 1) <= depth and (last is None or depth <= last)
+        ]
         if not pool:
             raise DataError(
-                f"No training row has rounds_needed <= {depth}, so no step at this depth can "
-                "learn; add such rows, set training.outer.depth=fixed, or drop the column."
+                f"No training row has rounds_needed <= {depth} (and rounds_most >= {depth}, where "
+                "it is given), so no step at this depth can learn; add such rows, set "
+                "training.outer.depth=fixed, or drop the column."
             )
         return pool
 

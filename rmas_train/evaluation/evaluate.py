@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rmas_train.config import Config
+from rmas_train.data.rows import is_within_reach
 from rmas_train.errors import ConfigError
 from rmas_train.evaluation.benchmark import Benchmark
 from rmas_train.evaluation.graders import Grade
@@ -140,14 +141,15 @@ def score_of(
 ) -> dict[str, Any]:
     """Accuracy with its interval, and split by reach where the rows say ``rounds_needed``."""
     right = [grade.right for grade in grades]
-    needed = [row.get("rounds_needed") for row in rows]
-    pairs = [(n, is_right) for n, is_right in zip(needed, right, strict=True) if n is not None]
+    says = [row.get("rounds_needed") is not None for row in rows]
+    known = [(row, one) for row, one, known in zip(rows, right, says, strict=True) if known]
+    pairs = [(is_within_reach(row, depth), is_right) for row, is_right in known]
     return {
         "n": len(right),
         "unreadable": sum(not grade.readable for grade in grades),
         **_accuracy("", right),
-        **_accuracy("_within_reach", [is_right for n, is_right in pairs if n <= depth]),
-        **_accuracy("_beyond_reach", [is_right for n, is_right in pairs if n > depth]),
+        **_accuracy("_within_reach", [is_right for within, is_right in pairs if within]),
+        **_accuracy("_beyond_reach", [is_right for within, is_right in pairs if not within]),
     }
 
 

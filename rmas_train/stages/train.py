@@ -245,8 +245,10 @@ def outer_sampler(config: Config, loaded: Loaded) -> Sampler:
         depth_at(s, stage.steps, config.rounds, stage.depth, config.seed)
         for s in range(stage.steps)
     ]
-    needed = [loaded.train.rounds_needed(i) for i in range(len(loaded.train))]
-    return Sampler(needed, depths, stage.batch_size, config.seed)
+    every = range(len(loaded.train))
+    needed = [loaded.train.rounds_needed(i) for i in every]
+    most = [loaded.train.rounds_most(i) for i in every]
+    return Sampler(needed, depths, stage.batch_size, config.seed, most)
 
 
 def check_layout(config: Config, backend: str, placement: str) -> None:

@@ -17,7 +17,7 @@ import torch
 from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.channels import LatentChannel
 from rmas_train.config import Config
-from rmas_train.data.rows import Row
+from rmas_train.data.rows import Row, is_within_reach
 from rmas_train.engine.thoughts import ThoughtStore
 from rmas_train.evaluation.graders import make_grader
 from rmas_train.links.card import LinksCard
@@ -116,7 +116,7 @@ class Validation(Callback):
     @torch.no_grad()
     def _measure(self, depth: int) -> Sums:
         """At one depth, over the rows within its reach."""
-        rows = [row for row in self._rows if (row.get("rounds_needed") or 1) <= depth]
+        rows = [row for row in self._rows if is_within_reach(row, depth)]
         own = self._runtime.sum(torch.tensor(self._sums(rows, depth), dtype=torch.float64))
         loss, shuffled_loss, *counts = own.tolist()
         return (loss, shuffled_loss, *map(int, counts))

@@ -21,6 +21,8 @@ from rmas_train.evaluation.graders import PatternGrader
         (['{"question": "  "}'], "line 1: no question"),
         (['{"question": "a", "rounds_needed": 0}'], "rounds_needed is 0"),
         (['{"question": "a", "rounds_needed": "2"}'], "rounds_needed is '2'"),
+        (['{"question": "a", "rounds_needed": 2, "rounds_most": 1}'], "rounds_most is 1"),
+        (['{"question": "a", "rounds_most": true}'], "rounds_most is True"),
     ],
 )
 def test_bad_rows_are_named_by_file_and_line(tmp_path, lines, message):
@@ -157,3 +159,17 @@ def test_shares_are_consecutive_and_complete():
         pieces = [share(rows, parts, p) for p in range(parts)]
         assert sum(pieces, []) == rows
         assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+
+
+def test_rows_that_lead_on_are_drawn_and_counted_at_their_own_depth_only():
+    from rmas_train.data.rows import is_within_reach
+
+    least, most = [1, 2, 2, None], [1, 2, None, None]
+    s = Sampler(least, [1, 2, 3] * 8, batch_size=3, seed=0, rounds_most=most)
+    for step, depth in enumerate(s.depths):
+        for i in s.rows(step):
+            row = {"rounds_needed": least[i] or 1}
+            row |= {"rounds_most": most[i]} if most[i] else {}
+            assert is_within_reach(row, depth)
+    within = [[is_within_reach({"rounds_needed": 2, "rounds_most": 2}, r)] for r in (1, 2, 3)]
+    assert within == [[False], [True], [False]]

@@ -31,6 +31,7 @@ def load(name):
 
 
 sets = load("closed_sets")
+load("hops")
 with pytest.MonkeyPatch.context() as patch:  # other recipes have a build.py too
     patch.delitem(sys.modules, "build", raising=False)
     build = load("build")
@@ -64,7 +65,7 @@ def asked_of(row):
     ("facts", "asked", "test"), [(1, 1, 192), (2, 2, 60), (4, 1, 60), (12, 4, 60)]
 )
 def test_sizes_answers_and_splits(tmp_path, facts, asked, test):
-    options = ("--train", 300, "--test", test, "--facts", facts, "--asked", asked)
+    options = ("--train", 300, "--test", test, "--unseen", test, "--facts", facts, "--asked", asked)
     files = make(tmp_path, *options)
     assert {n: len(rows) for n, rows in files.items()} == dict.fromkeys(FILES, test) | {
         "train": 300
@@ -82,7 +83,7 @@ def test_sizes_answers_and_splits(tmp_path, facts, asked, test):
 
 
 def test_unseen_names_and_words_are_in_no_training_row(tmp_path):
-    files = make(tmp_path, "--train", 2000, "--test", 100, "--facts", 8)
+    files = make(tmp_path, "--train", 2000, "--test", 100, "--unseen", 100, "--facts", 8)
     names = {n: {name for row in files[n] for name, _ in facts_of(row)} for n in FILES}
     words = {n: {word for row in files[n] for _, word in facts_of(row)} for n in FILES}
     answers = {n: {word for row in files[n] for word in asked_of(row)} for n in FILES}
@@ -103,7 +104,7 @@ def test_words_and_names_are_one_word_each_and_stand_once():
 
 
 def test_the_seed_decides_and_the_sample_is_the_first_rows(tmp_path):
-    small = ("--train", 8, "--test", 5)
+    small = ("--train", 8, "--test", 5, "--unseen", 5)
     one, again, other = (
         make(tmp_path / n, *small, "--seed", s) for n, s in (("a", 0), ("b", 0), ("c", 1))
     )
@@ -116,13 +117,15 @@ def test_the_seed_decides_and_the_sample_is_the_first_rows(tmp_path):
 
 
 def test_the_other_form_notes_the_whole_passage(tmp_path):
-    rows = make(tmp_path, "--train", 5, "--test", 5, "--planner-sees", "passage")["train"]
+    rows = make(tmp_path, "--train", 5, "--test", 5, "--unseen", 5, "--planner-sees", "passage")[
+        "train"
+    ]
     assert all(row["note"] == f" {row['passage']}" for row in rows)
 
 
 @pytest.mark.parametrize("facts", [1, 2, 4, 8])
 def test_chance_lines(tmp_path, facts):
-    make(tmp_path, "--train", 1, "--test", 1, "--facts", facts)
+    make(tmp_path, "--train", 1, "--test", 1, "--unseen", 1, "--facts", facts)
     lines = json.loads((tmp_path / "references.json").read_text())
     assert lines["1"] == {"ceiling": 1, "guess_shown": 1 / facts, "guess_any": 1 / 16}
 
@@ -132,7 +135,7 @@ def test_sizes_are_counted_as_they_are():
     assert source.size == 12 * 4 * len(sets.KINDS)
     two = build.Source(2, 1, sets.NAMES)
     assert two.size == len(sets.KINDS) * math.comb(28, 2) * 12 * 11 * 2
-    assert build.most_test_rows(1, 1) == 192
+    assert build.most_test_rows(1, 1) == 336 and build.most_unseen_rows(1, 1) == 192
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,8 @@ def test_sizes_are_counted_as_they_are():
         (["--train", "0"], "--train 0"),
         (["--test", "0"], "--test 0"),
         (["--facts", "1"], "--test 1000 with --facts 1 and --asked 1: there are too few"),
+        (["--facts", "1", "--test", "9"], "--unseen 300 with --facts 1 and --asked 1"),
+        (["--unseen", "0"], "--unseen 0"),
         (["--planner_sees", "all"], "invalid choice: 'all'"),
         (["--fact", "3"], "unrecognized arguments: --fact 3"),
     ],
@@ -216,3 +221,40 @@ def test_a_saved_run_has_its_models_already(tmp_path):
     assert compose(typed).agents["solver"].model == "/models/gemma3"
     with pytest.raises(ConfigError, match=r"small: stage=eval run=\.\.\. takes its models from"):
         compose([*typed, "small=/other"])
+
+
+def test_hops_lead_from_note_to_note(tmp_path):
+    """Every row walked by reading the sentences alone; no row of one file is in another."""
+    build.main(["--out", str(tmp_path), "--hops", "3", "--train", "300", "--test", "40"])
+    seen = {}
+    for name in ("train", "valid", "test", "test_names"):
+        for row in read_table(tmp_path / f"{name}.jsonl").rows:
+            notes = {}
+            for column, verb in (
+                ("planner_notes", " lives in "),
+                ("critic_notes", " has a "),
+                ("solver_notes", " belongs to "),
+            ):
+                facts = [s.strip(" .").split(verb) for s in row[column].split(". ")]
+                notes |= {key.removeprefix("The "): value for key, value in facts}
+            here, people = row["start"], [row["start"]]
+            for _ in range(3 * row["rounds_needed"]):
+                here = notes[here]
+                people += [here] if here in row["choices"] else []
+            assert row["answer"] == f" {here}" and row["rounds_most"] == row["rounds_needed"]
+            assert len(set(people)) == len(people)  # no round leads back
+            known = sets.HELD_OUT_NAMES if name == "test_names" else sets.NAMES
+            assert set(people) <= set(known)
+            key = frozenset(notes.items()), row["start"], row["rounds_needed"]
+            seen.setdefault(name, set()).add(key)
+    assert not seen["train"] & (seen["test"] | seen["valid"])
+    assert len(seen["test"]) == 40 and not seen["test"] & seen["valid"]
+
+
+@pytest.mark.parametrize(
+    "options", [("--hops", "4"), ("--hops", "2", "--facts", "2"), ("--hops", "9")]
+)
+def test_more_rounds_than_a_circle_has_are_refused(options, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        build.main(["--out", str(tmp_path), *options])
+    assert stopped.value.code == 2 and "leads back to its start" in capsys.readouterr().err
