@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -78,7 +79,7 @@ def build(device: str, tiny: bool) -> tuple[Config, Team, LinkSet]:
         if tiny:
             shape.update(TINY | {"layer_types": ["full_attention"] * 2})
         agent = shape_agent(name, shape, config.agents[name], device=device)
-        agents[name] = type(agent)(name, agent.model, Words(), agent.source)
+        agents[name] = replace(agent, tokenizer=Words())
     tokens = dict.fromkeys(agents, Tokens(PROMPT, SUFFIX, TEXT))
     widths = {name: agent.width for name, agent in agents.items()}
     options = LinksConfig(init="default")

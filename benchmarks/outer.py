@@ -74,7 +74,19 @@ def released_loss(team: Team, links: LinkSet, row: Row, rounds: int, length: int
 
 
 def plain_loss(team: Team, links: LinkSet, row: Row, rounds: int, length: int) -> Tensor:
-    """A true rollout of one sample: the whole sequence again for each latent step."""
+    """The loss of a true rollout of one sample, see ``plain_unroll``."""
+    return plain_unroll(team, links, row, rounds, length)[1]
+
+
+def plain_unroll(
+    team: Team, links: LinkSet, row: Row, rounds: int, length: int
+) -> tuple[dict[tuple[int, str], Tensor], Tensor]:
+    """One sample, the whole sequence again for each latent step.
+
+    Returns:
+        messages by round and edge, (1, M, D) each; summed cross-entropy of the answer.
+    """
+    messages: dict[tuple[int, str], Tensor] = {}
     inbox: dict[str, Tensor] = {}
     for round_, name in team.topology.live_calls(rounds)[:-1]:
         agent = team.agents[name]
@@ -84,12 +96,13 @@ def plain_loss(team: Team, links: LinkSet, row: Row, rounds: int, length: int) -
             whole = torch.cat([whole, latents[-1][:, None].to(agent.dtype)], dim=1)
         (edge,) = team.topology.outgoing(name)
         inbox = {name: links.outer[edge.key](torch.stack(latents, dim=1))}
+        messages[round_, edge.key] = inbox[name]
     agent = team.agents[team.topology.decoder]
     (ids,) = tokenise_whole(agent, [row["answer"]])
     prompt = sequence(team, agent.name, row, rounds, inbox)
     whole = torch.cat([prompt, agent.embed(torch.tensor([ids], device=agent.device))], dim=1)
     logits = agent.model(inputs_embeds=whole, use_cache=False).logits[0, prompt.shape[1] - 1 : -1]
-    return answer_cross_entropy(logits, ids)
+    return messages, answer_cross_entropy(logits, ids)
 
 
 def answer_cross_entropy(logits_AV: Tensor, ids: list[int]) -> Tensor:

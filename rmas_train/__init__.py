@@ -52,7 +52,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """A public name, or the version, when it is first asked for."""
     if name == "__version__":
-        value: Any = _version()
+        from rmas_train.support.version import VERSION
+
+        value: Any = VERSION
     elif name in PUBLIC:
         value = getattr(import_module(PUBLIC[name]), name)
     else:
@@ -63,13 +65,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    """Of the installed distribution; of a bare source tree it cannot be known."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("rmas_train")
-    except PackageNotFoundError:
-        return "0+unknown"

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from rmas_train.runs.load import prompt_texts
 from rmas_train.runs.session import stage_folder
 from rmas_train.support.contained import check_contained
 from rmas_train.support.files import check_writable, locked
+from rmas_train.support.version import VERSION
 from rmas_train.topology import Topology, build_topology
 
 # Link options of the released files: the module, its scale, and the input of an edge's link.
@@ -137,7 +137,7 @@ def make_card(
         latent_length=config.latent_length,
         max_new_tokens=config.evaluation.max_new_tokens,
         data_fingerprint="",
-        package_version=version("rmas_train"),
+        package_version=VERSION,
         prompts_hash=hashed,
         released={"task": released.task, "files": files},
     )

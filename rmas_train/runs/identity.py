@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from rmas_train.links.folder import check_agents
 from rmas_train.links.modules import LinkSet
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts
 from rmas_train.support.compare import why_other
+from rmas_train.support.version import VERSION
 
 Identity = dict[str, Any]
 # Options of a stage that change no number but by rounding.
@@ -93,7 +93,7 @@ def outer_identity(loaded: Loaded, inner: str, objective: str | None = None) -> 
 def common(loaded: Loaded) -> Identity:
     """What every stage depends on: seed, code, agents, prompts."""
     return {
-        "version": version("rmas_train"),
+        "version": VERSION,
         "seed": loaded.config.seed,
         "agents": {n: {k: a.get(k) for k in AGENT} for n, a in loaded.agents.items()},
         "prompts": hash_of(prompt_texts(loaded.config, loaded.agents)),
@@ -148,7 +148,7 @@ def make_card(
         latent_length=config.latent_length if is_outer else None,
         max_new_tokens=config.evaluation.max_new_tokens,
         data_fingerprint=loaded.train.fingerprint,
-        package_version=version("rmas_train"),
+        package_version=VERSION,
         prompts_hash=hash_of(prompts),
         options_hash=hash_of(identity),
         alignment=dict(alignment),

@@ -173,7 +173,7 @@ def test_what_decides_the_numbers_is_compared(
     stop(None)
     more = [change] if "=" in change else []
     if change == "version":
-        monkeypatch.setattr("rmas_train.runs.identity.version", lambda _: "9.9.9")
+        monkeypatch.setattr("rmas_train.runs.identity.VERSION", "9.9.9")
     if change == "prompt":
         path = workspace / "prompts" / "critic.yaml"
         path.write_text(path.read_text().replace("note", "so"))

@@ -4,10 +4,12 @@ import ast
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, packages_distributions
 
 import yaml
 from launching import ROOT
+
+from rmas_train.support import version
 
 SHIPPED = ("rmas_train", "data_recipes")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -90,3 +92,15 @@ def test_the_dockerfile_copies_what_there_is():
     copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
     names_of_files = {name for line in copied for name in line.split()}
     assert names_of_files == kept and all((ROOT / name).exists() for name in kept)
+
+
+def test_a_source_tree_that_is_not_installed_has_a_version(monkeypatch):
+    """A run there writes it into its files; one place asks, so that no other one fails."""
+
+    def not_installed(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(version, "version", not_installed)
+    assert version.installed_version() == "0+unknown"
+    asking = {p.name for p in FILES if re.search(r"""version\(["']rmas.train""", p.read_text())}
+    assert asking == {"version.py"}
