@@ -4,7 +4,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTHON := $(VENV)/bin/python
 
-.PHONY: setup demo replicas test test-slow bench bench-full check format clean
+.PHONY: setup demo real replicas test test-slow bench bench-full check format clean
 
 # A comma in the text of a call would end its argument there.
 EXTRAS := [dev,track,deepspeed,slurm,endpoint,tools,adapters,gguf,quantised]
@@ -32,6 +32,12 @@ $(VENV)/.stamp-all: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 
 demo: $(VENV)/.stamp-core  ## the relay in its three settings: outputs/demo
 	$(PYTHON) -m rmas_train -m experiment=relay,relay_scrambled,relay_dialect run_dir=outputs/demo
+
+# Between published models; SMALL=<folder with them>, else from the hub. RUN: an experiment.
+RUN ?= notes
+real: $(VENV)/.stamp-core  ## notes from model to model: outputs/real/<RUN>; RUN=notes_hops and others
+	$(PYTHON) -m rmas_train experiment=$(RUN) run_dir=outputs/real/$(RUN) resume=auto \
+		$(if $(SMALL),small=$(SMALL))
 
 replicas: $(VENV)/.stamp-core  ## the five published systems, tiny: outputs/replicas
 	OMP_NUM_THREADS=2 $(PYTHON) scripts/replicas.py

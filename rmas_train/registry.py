@@ -124,5 +124,10 @@ GRADERS: Registry[Any] = Registry(
     {"pattern": f"{_GRADERS}:PatternGrader", "choices": f"{_GRADERS}:ChoicesGrader"},
 )
 ANALYSES: Registry[Any] = Registry(
-    "analysis", "analyses", {"messages": "rmas_train.analysis.messages:MessageStatistics"}
+    "analysis",
+    "analyses",
+    {
+        "messages": "rmas_train.analysis.messages:MessageStatistics",
+        "confidence": "rmas_train.analysis.confidence:Confidence",
+    },
 )

@@ -201,7 +201,9 @@ class Config:
     allow_code_execution: bool = option(
         False, "run the Python that the decoder writes (tools.names=[python]); docs/tools.md"
     )
-    analyses: list[str] = option(["messages"], "stage=analyse: messages; or a plugin's")
+    analyses: list[str] = option(
+        ["messages"], "stage=analyse: messages | confidence; or a plugin's"
+    )
     plugins: list[str] = option(
         [],
         "Python modules to import before the config is checked; what they register can be named "

@@ -8,8 +8,10 @@ import torch
 from test_outer import table, two_agents
 from tiny import in_float64, make_agent, make_links, make_rows, make_team
 
-from rmas_train.config import LinksConfig
+from rmas_train.analysis.confidence import Confidence
+from rmas_train.config import Config, LinksConfig
 from rmas_train.links import readout as module
+from rmas_train.links.modules import make_link
 from rmas_train.links.readout import Readout, bind_readouts, own_table, shared_ids, shared_readout
 from rmas_train.links.start import silence_branches
 from rmas_train.links.vocabulary import is_ordinary, token_bytes
@@ -139,6 +141,29 @@ def test_agents_that_are_elsewhere_get_no_readout(agents64):
     bind_readouts(links, here, team.topology, LinksConfig(**VOCABULARY))
     assert links.inner["planner"].bound_readout is not None
     assert links.outer["planner-critic"].bound_readout is None
+
+
+def test_gradient_norms_and_entropy_are_those_of_the_whole_jacobian(pair):
+    """The analysis sends random vectors back; naively, the Jacobian is written out for them."""
+    source, target = pair
+    torch.manual_seed(0)
+    link = make_link(source.width, target.width, outer=True, norm="none", has_readout=True).double()
+    link.bound_readout = shared_readout(source, target, shared_ids(source, target))
+    hidden = torch.cat([torch.randn(2, source.width), 30 * torch.randn(2, source.width)]).double()
+    found = Confidence(Config(seed=5)).measure(link, hidden)
+    probes = Confidence(Config(seed=5))._generator
+    for name, function in (
+        ("readout", lambda h: naive_expected(source, target, h)),
+        ("link", lambda h: link(h[None])[0]),
+    ):
+        v = [torch.randn(4, target.width, generator=probes).double() for _ in range(8)]
+        for row in range(4):
+            jacobian = torch.autograd.functional.jacobian(function, hidden[row])
+            back = [jacobian.T @ (x[row] / x[row].norm()) for x in v]
+            stated = torch.stack([b.pow(2).sum() for b in back]).mean().sqrt()
+            assert found[name][row].item() == pytest.approx(stated.item(), rel=1e-5)
+    assert (found["entropy"][2:] < found["entropy"][:2]).all()
+    assert (found["readout"][2:] < found["readout"][:2]).all(), "certain text passes less"
 
 
 def bound(team: Team, options):
