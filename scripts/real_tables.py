@@ -1,0 +1,92 @@
+"""The tables of docs/real.md, from docs/results/real/*.json.
+
+python scripts/real_tables.py [--check docs/real.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rmas_train.systems.looks import BUILTIN, system_name
+
+RESULTS = Path("docs/results/real")
+
+
+def percent(row: dict[str, Any]) -> str:
+    """Accuracy and its interval, within reach where the rows have one."""
+    suffix = "" if row["accuracy_within_reach"] is None else "_within_reach"
+    low, high = row[f"ci95{suffix}"]
+    accuracy = row[f"accuracy{suffix}"]
+    return f"{100 * accuracy:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def results_table(path: Path) -> Iterator[str]:
+    """Systems down, tasks and depths across."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    columns = list(dict.fromkeys((row["task"], row["rounds"]) for row in found["rows"]))
+    counts = {
+        (row["task"], row["rounds"]): row["n_within_reach"] or row["n"] for row in found["rows"]
+    }
+    depths = {depth for _, depth in columns}
+    heads = [f"{t}, R = {r}" if len(depths) > 1 else t for t, r in columns]
+    heads = [f"{head} (n = {counts[key]})" for head, key in zip(heads, columns, strict=True)]
+    yield f"| {path.stem} | " + " | ".join(heads) + " |"
+    yield "|---|" + "---|" * len(columns)
+    names = dict.fromkeys(system_name(row) for row in found["rows"])
+    for name in names:
+        own = {
+            (row["task"], row["rounds"]): percent(row)
+            for row in found["rows"]
+            if system_name(row) == name
+        }
+        label = BUILTIN[name].label if name in BUILTIN else name
+        yield f"| {label} | " + " | ".join(own.get(key, "") for key in columns) + " |"
+
+
+def starts_table(path: Path) -> Iterator[str]:
+    """Starts down; accuracy by steps across."""
+    starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+    steps = sorted({point["steps"] for one in starts.values() for point in one["curve"]})
+    yield "| start | options | steps to 90% | " + " | ".join(map(str, steps)) + " |"
+    yield "|---|---|---|" + "---|" * len(steps)
+    for name, one in starts.items():
+        own = {point["steps"]: f"{100 * point['accuracy']:.0f}" for point in one["curve"]}
+        reached = "not in these" if one["steps_to_90"] is None else one["steps_to_90"]
+        cells = " | ".join(own.get(step, "") for step in steps)
+        yield f"| {name} | `{' '.join(one['options'])}` | {reached} | {cells} |"
+
+
+def tables() -> dict[str, str]:
+    """File -> its table."""
+    found = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "rows" in content:
+            found[path.name] = "\n".join(results_table(path))
+        if "starts" in content:
+            found[path.name] = "\n".join(starts_table(path))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", type=Path, help="a document that has to hold every table")
+    args = parser.parse_args()
+    if args.check:
+        text = args.check.read_text(encoding="utf-8")
+        if missing := [name for name, table in tables().items() if table not in text]:
+            sys.exit(
+                f"error: {args.check} lacks the table of {', '.join(missing)}; run without --check."
+            )
+        return
+    for name, table in tables().items():
+        print(f"\n{name}\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()
