@@ -37,6 +37,9 @@ class EvaluationConfig:
         "plain", "plain | static: the library's static cache, whose step is compiled on a GPU"
     )
     max_rows: int | None = option(None, "evaluate the first rows only")
+    beyond_reach: bool = option(
+        True, "evaluate at each depth also the rows that need another one (rounds_needed)"
+    )
     benchmarks: list[str] = option(["test"], "test: the data's test rows; or a plugin's")
     systems: list[str | None] = option(list(SYSTEMS_BESIDE), "evaluated beside the trained system")
 

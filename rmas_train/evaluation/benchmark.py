@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from rmas_train.config import Config
-from rmas_train.data.rows import check_answer
+from rmas_train.data.rows import check_answer, is_within_reach
 from rmas_train.errors import DataError
 from rmas_train.evaluation.graders import Grade, Grader, make_grader
 from rmas_train.registry import BENCHMARKS
@@ -43,6 +44,25 @@ class RowsBenchmark:
 
     def grade(self, row: Row, text: str) -> Grade:
         return self.grader.grade(row, text)
+
+
+@dataclass(frozen=True)
+class WithinReach:
+    """The rows of a benchmark that so many rounds can answer."""
+
+    benchmark: Benchmark
+    depth: int
+
+    @property
+    def name(self) -> str:
+        return self.benchmark.name
+
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        return [row for row in self.benchmark.rows if is_within_reach(row, self.depth)]
+
+    def grade(self, row: Row, text: str) -> Grade:
+        return self.benchmark.grade(row, text)
 
 
 def test_rows(config: Config, loaded: Loaded) -> RowsBenchmark:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rmas_train.config import Config
 from rmas_train.data.rows import is_within_reach
 from rmas_train.errors import ConfigError
-from rmas_train.evaluation.benchmark import Benchmark
+from rmas_train.evaluation.benchmark import Benchmark, WithinReach
 from rmas_train.evaluation.graders import Grade
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.links.modules import LinkSet
@@ -66,17 +66,31 @@ def plan_trials(
     entries = [SYSTEMS.get(str(name)) for name in ("latent", *config.evaluation.systems)]
     entries = sorted(dict.fromkeys(entries), key=lambda entry: entry.look.order)
     trials = []
-    for benchmark in benchmarks:
+    for benchmark, depths in asked(config, benchmarks):
         ingredients = Ingredients(config, team, links, benchmark.rows, tools)
         built = [(entry, entry.build(ingredients)) for entry in entries]
         for entry, system in built:
             if system is not None and not system.uses_rounds:
-                trials.append(Trial(benchmark, entry, system, tuple(config.eval_rounds)))
-        for depth in config.eval_rounds:
+                trials.append(Trial(benchmark, entry, system, tuple(depths)))
+        for depth in depths:
             for entry, system in built:
                 if system is not None and system.uses_rounds:
                     trials.append(Trial(benchmark, entry, system, (depth,)))
     return trials
+
+
+def asked(
+    config: Config, benchmarks: Sequence[Benchmark]
+) -> Iterator[tuple[Benchmark, Sequence[int]]]:
+    """What is asked at which depths: everything at each, or what is within its reach alone."""
+    for benchmark in benchmarks:
+        if config.evaluation.beyond_reach:
+            yield benchmark, config.eval_rounds
+            continue
+        for depth in config.eval_rounds:
+            within = WithinReach(benchmark, depth)
+            if within.rows:
+                yield within, [depth]
 
 
 def run_trial(trial: Trial) -> list[Outcome]:

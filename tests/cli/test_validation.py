@@ -124,6 +124,19 @@ def test_further_test_rows_are_benchmarks_of_their_own(overrides, workspace, cap
     assert counts == {"tiny": 6, "tiny_other": 7}
 
 
+def test_rows_that_need_another_depth_can_be_left_out(overrides, workspace, capsys):
+    more = ["evaluation.beyond_reach=false", "evaluation.systems=[shuffled, decoder_alone]"]
+    assert run(overrides, *more) == 0
+    results = json.loads((workspace / "run" / "results.json").read_text())
+    rows = [row for row in results["rows"] if row["system"] == "latent"]
+    assert {row["rounds"]: (row["n"], row["n_beyond_reach"]) for row in rows} == {
+        1: (3, 0),
+        2: (6, 0),
+    }
+    alone = [row for row in results["rows"] if row["system"] == "decoder_alone"]
+    assert [row["n"] for row in alone] == [3, 6]
+
+
 def test_a_further_file_that_shares_rows_is_refused(overrides, workspace, capsys):
     assert run(overrides, "data.more_tests={other: train.jsonl}") == 2
     assert "rows are training rows too" in capsys.readouterr().err
