@@ -212,6 +212,11 @@ def make_link(
     """
     link: Link = LINK_VARIANTS.get(variant)(d_source, d_target, **options)
     link.variant = variant
+    if link.has_readout and (link.post_ln is not None or link.main_path is not None):
+        raise ConfigError(
+            f"links.variant={variant} keeps a main path or a closing LayerNorm beside a read-out, "
+            "which stands in their place; use links.readout=hidden."
+        )
     if link.norm == "layernorm" and link.post_ln is None:
         raise ConfigError(
             f"links.norm=layernorm needs a closing LayerNorm, which links.variant={variant} has "

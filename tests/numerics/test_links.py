@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rmas_train.errors import LowRankWarning
+from rmas_train.errors import ConfigError, LowRankWarning
 from rmas_train.links import start
 from rmas_train.links.modules import Link, make_link
 from rmas_train.links.start import Moments, Pairs, align_outer, held_out_cosine, ridge
+from rmas_train.registry import LINK_VARIANTS
 
 VARIANTS = ["ln_res_2layer", "linear", "linear_res", "2layer", "res_2layer"]
 
@@ -149,3 +150,22 @@ def test_an_aligned_inner_link_starts_as_the_identity(variant):
     x = torch.randn(5, 8)
     expected = F.layer_norm(x, (8,)) if variant == "ln_res_2layer" else x
     torch.testing.assert_close(link(x), expected)
+
+
+def test_a_variant_that_keeps_its_main_path_cannot_have_a_readout(monkeypatch):
+    class Keeps(Link):
+        def __init__(self, d_source, d_target, **options):
+            super().__init__(d_source, d_target, **options)
+            self.whole = torch.nn.Linear(d_source, d_target)
+
+        def body(self, x):
+            return self.whole(x)
+
+        @property
+        def main_path(self):
+            return self.whole
+
+    monkeypatch.setitem(LINK_VARIANTS._found, "keeps", Keeps)
+    assert make_link(4, 4, outer=True, variant="keeps", norm="none").variant == "keeps"
+    with pytest.raises(ConfigError, match="variant=keeps keeps a main path"):
+        make_link(4, 4, outer=True, variant="keeps", norm="none", has_readout=True)
