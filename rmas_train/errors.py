@@ -129,6 +129,10 @@ class LowRankWarning(UserWarning):
     """An aligned start is fitted on too few pairs to fill its map."""
 
 
+class SilentChannelWarning(UserWarning):
+    """Validation rows do as well with the messages of other rows: the channel carries nothing."""
+
+
 class DeprecatedOptionWarning(UserWarning):
     """An option under a name that it had before; the message says the new one."""
 

@@ -104,7 +104,9 @@ class OuterConfig(TrainingConfig):
         "steps between validations on data.valid, before the first and after the last; 0: none",
     )
     validate_rows: int = option(100, "rows of data.valid that are used")
-    select: str = option("last", "links that the stage ends with: last | best (validation loss)")
+    select: str = option(
+        "last", "links that the stage ends with: last | best (validation accuracy, then loss)"
+    )
     clip_message: float = option(
         0.0, "largest gradient norm of a row's loss at each of its messages; 0: no limit"
     )

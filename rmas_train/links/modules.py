@@ -38,7 +38,7 @@ class Link(nn.Module, ABC):
         outer: an outer link, on an edge; else an inner link, inside an agent, d to d.
         norm: ``match_embedding``: the output has the target's embedding norm; ``layernorm`` and
             ``none``: as the variant gives it.
-        target_norm: norm of the target's embeddings; used by ``match_embedding``.
+        target_norm: norm of the target's embeddings; used by ``match_embedding`` and read-outs.
         has_readout: an expected embedding (``links.readout``) stands in place of the residual path
             and of the closing LayerNorm.
 
@@ -69,7 +69,8 @@ class Link(nn.Module, ABC):
         self.has_readout = has_readout
         self.bound_readout: Callable[[Tensor], Tensor] | None = None
         self.pre_ln = self.post_ln = None
-        scale = target_norm / math.sqrt(d_target) if norm == "match_embedding" else 1.0
+        is_scaled = has_readout or norm == "match_embedding"
+        scale = target_norm / math.sqrt(d_target) if is_scaled else 1.0
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     @torch.autocast("cpu", enabled=False)
@@ -78,8 +79,8 @@ class Link(nn.Module, ABC):
         """(..., d_source) of any dtype -> (..., d_target) in the link's own dtype."""
         x = x.to(self.scale.dtype)
         body = self.body(x)
-        if self.has_readout:
-            body = body + self.readout(x).to(body.dtype)
+        if self.has_readout:  # the branch is as loud as the target's embeddings, not as 1
+            body = body + self.readout(x).to(body.dtype) / self.scale
         return self.finish(body)
 
     @abstractmethod

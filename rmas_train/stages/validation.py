@@ -7,6 +7,7 @@ how an answer looks lower it too. *Shuffled minus own* is what the messages' con
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from rmas_train.channels import LatentChannel
 from rmas_train.config import Config
 from rmas_train.data.rows import Row, is_within_reach
 from rmas_train.engine.thoughts import ThoughtStore
+from rmas_train.errors import SilentChannelWarning
 from rmas_train.evaluation.graders import make_grader
 from rmas_train.links.card import LinksCard
 from rmas_train.links.folder import load_tensors, save_links
@@ -33,11 +35,14 @@ from rmas_train.systems.controls import shuffled
 from rmas_train.training.callbacks import Callback, Step
 
 # Summed over ranks: loss with own and with shuffled messages, answer tokens, right answers, rows.
+SILENT = 0.02  # share of the loss that messages have to bring
 Sums = tuple[float, float, int, int, int]
 
 
 class Validation(Callback):
-    """``validation.jsonl``, and ``best/``: the links with the lowest loss so far.
+    """``validation.jsonl``, and ``best/``: the links with the highest accuracy so far, and among
+    equals the lowest loss. (Loss alone would choose links that have learnt the format and lost the
+    content.)
 
     Args:
         config, loaded, runtime: of the run; rows are shared out over its ranks.
@@ -64,13 +69,13 @@ class Validation(Callback):
         self._links, self._card, self._folder = links, card, folder
         self._grader = make_grader(config)
         self._thoughts = ThoughtStore()
-        self._best: float | None = None
+        self._best: list[float] | None = None  # accuracy and loss, means over depths
 
     def load(self, state: Any) -> None:
-        check_type(state, float | None, "Validation")
+        check_type(state, list[float] | None, "Validation")
         self._best = state
 
-    def state(self) -> float | None:
+    def state(self) -> list[float] | None:
         return self._best
 
     def begin(self, step: int) -> None:
@@ -96,10 +101,12 @@ class Validation(Callback):
         depths = range(1, self._config.rounds + 1)
         found = {depth: self._measure(depth) for depth in depths}
         by_depth = {depth: _figures(sums) for depth, sums in found.items() if sums[4]}
-        losses = [figures["loss"] for figures in by_depth.values()]
-        mean = sum(losses) / len(losses)
-        is_best = self._best is None or mean < self._best
-        self._best = mean if is_best else self._best
+        loss, accuracy = (
+            sum(figures[key] for figures in by_depth.values()) / len(by_depth)
+            for key in ("loss", "accuracy")
+        )
+        is_best = self._best is None or (-accuracy, loss) < (-self._best[0], self._best[1])
+        self._best = [accuracy, loss] if is_best else self._best
         if not self._runtime.is_main:
             return
         for depth, f in by_depth.items():
@@ -107,7 +114,9 @@ class Validation(Callback):
                 f"validation after {done} steps, rounds {depth}: loss {f['loss']:.3f} (shuffled "
                 f"{f['shuffled_loss']:.3f}), right {f['accuracy']:.1%} of {f['n']}"
             )
-        line = {"steps": done, "loss": mean, "best": is_best, "by_depth": by_depth}
+            warn_of_silence(depth, f)
+        line = {"steps": done, "loss": loss, "accuracy": accuracy, "best": is_best}
+        line |= {"by_depth": by_depth}
         append_line(self._folder / "validation.jsonl", json.dumps(line))
         if is_best:
             identity = self._card.identity | {"step": done}
@@ -141,6 +150,19 @@ class Validation(Callback):
         other = float(call.answer_loss(answers))
         right = sum(grade.right for grade in grades)
         return loss, other, sum(map(len, answers)), right, len(rows)
+
+
+def warn_of_silence(depth: int, figures: dict[str, Any]) -> None:
+    """Warn where the loss is the same with another row's messages: they say nothing of the row."""
+    own, other = figures["loss"], figures["shuffled_loss"]
+    if figures["n"] > 1 and other - own < SILENT * own:
+        warnings.warn(
+            f"at rounds={depth} the validation loss is {own:.4f} with a row's own messages and "
+            f"{other:.4f} with those of another row: so far the channel brings nothing. If this "
+            "stays so, try a smaller training.outer.lr, or links=vocabulary.",
+            SilentChannelWarning,
+            stacklevel=2,
+        )
 
 
 def take_best(validation: Validation, links: LinkSet) -> None:

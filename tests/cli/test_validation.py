@@ -10,16 +10,19 @@ from tiny import write_rows
 from rmas_train.__main__ import main
 from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.compose import compose
+from rmas_train.errors import SilentChannelWarning
 from rmas_train.links.restore import restore_links
 from rmas_train.recursion import last_call
 from rmas_train.runs.evaluated import read_links
 from rmas_train.runs.load import load_run
 from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.validation import warn_of_silence
 from rmas_train.support.output import stop_log
 from rmas_train.systems.controls import derangement
 from rmas_train.systems.latent import System
 
+pytestmark = pytest.mark.filterwarnings("ignore:at rounds=")  # three steps teach nothing
 MORE = ["training.outer.validate_every=2", "training.outer.validate_rows=5", "data.valid=v.jsonl"]
 
 
@@ -79,13 +82,21 @@ def naive_losses(config, loaded, links, rows, depth):
 def test_the_best_links_are_kept_and_chosen(typed, workspace, capsys):
     assert run(typed, "training.outer.select=best", "training.outer.lr=0.5") == 0
     found = lines(workspace)
-    best = min(found, key=lambda line: line["loss"])
+    best = min(found, key=lambda line: (-line["accuracy"], line["loss"]))
     assert [line["steps"] for line in found if line["best"]][-1] == best["steps"]
     card, _, kept = restore_links(workspace / "run" / "outer" / "best")
     assert card.identity["step"] == best["steps"]
     _, _, final = restore_links(workspace / "run" / "outer" / "links")
     for a, b in zip(kept.parameters(), final.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_channel_that_brings_nothing_is_told():
+    with pytest.warns(SilentChannelWarning, match="rounds=2.*0.7140 with a row's own.*0.7139"):
+        warn_of_silence(2, {"loss": 0.714, "shuffled_loss": 0.7139, "n": 29})
+    warn_of_silence(2, {"loss": 0.714, "shuffled_loss": 0.9, "n": 29})
+    warn_of_silence(2, {"loss": 0.714, "shuffled_loss": 0.714, "n": 1})
 
 
 def test_validation_changes_no_training(typed, overrides, workspace, capsys):

@@ -121,9 +121,23 @@ def test_the_start_is_soft_text_and_the_branch_learns():
     silence_branches(links)
     link = links.outer["planner-solver"]
     hidden = torch.randn(5, link.d_source, dtype=torch.float64)
-    assert torch.equal(link(hidden), link.bound_readout(hidden))
+    torch.testing.assert_close(link(hidden), link.bound_readout(hidden), rtol=1e-12, atol=0)
     link(hidden).pow(2).sum().backward()
     assert link.proj2.weight.grad.abs().sum() > 0
+
+
+def test_the_branch_is_as_loud_as_the_targets_embeddings():
+    """As seen: one step of Adam on a branch of scale 1 drowned embeddings of norm 0.5."""
+    torch.manual_seed(0)
+    quiet, loud = (
+        make_link(8, 8, outer=True, norm="none", has_readout=True, target_norm=norm)
+        for norm in (0.5, 25.0)
+    )
+    loud.load_state_dict({**quiet.state_dict(), "scale": loud.scale})
+    x = torch.randn(4, 8)
+    for link in (quiet, loud):
+        link.bound_readout = torch.zeros_like
+    torch.testing.assert_close(loud(x), 50 * quiet(x))
 
 
 def test_copies_of_links_share_their_agents():
@@ -181,7 +195,9 @@ def restate(team, links, kind):
             self.outer = {e.key: self.message(e) for e in team.topology.edges}
 
         def branch(self, link, x):
-            return link.proj2(torch.nn.functional.gelu(link.proj1(link.pre_ln(x))))
+            hidden = torch.nn.functional.gelu(link.proj1(link.pre_ln(x)))
+            scale = torch.tensor(link.d_target**-0.5).double()  # a float32; the target norm is 1
+            return link.proj2(hidden) * scale
 
         def thought(self, name):
             agent, link = team.agents[name], links.inner[name]
