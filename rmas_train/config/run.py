@@ -200,8 +200,8 @@ class Config:
     )
     allow_code_execution: bool = option(
         False,
-        "run the Python that the decoder writes (tools.names=[python], some scorers of reasoning-gym); "
-        "docs/tools.md",
+        "run the Python that the decoder writes (tools.names=[python], some scorers of "
+        "reasoning-gym); docs/tools.md",
     )
     analyses: list[str] = option(
         ["messages"], "stage=analyse: messages | confidence; or a plugin's"
