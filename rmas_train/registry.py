@@ -121,7 +121,11 @@ _GRADERS = "rmas_train.evaluation.graders"
 GRADERS: Registry[Any] = Registry(
     "grader",
     "data.grader",
-    {"pattern": f"{_GRADERS}:PatternGrader", "choices": f"{_GRADERS}:ChoicesGrader"},
+    {
+        "pattern": f"{_GRADERS}:PatternGrader",
+        "choices": f"{_GRADERS}:ChoicesGrader",
+        "reasoning_gym": "rmas_train.evaluation.reasoning:ReasoningGrader",
+    },
 )
 ANALYSES: Registry[Any] = Registry(
     "analysis",

@@ -83,7 +83,7 @@ RECIPE_FREE = _keys(
     data__recipe_options="train test dialect topology style rows dataset inner answers test_share "
     "valid_share ngram candidates dimensions values rounds repeats refinements sample_temperature "
     "temperature max_new_tokens max_prompt_tokens batch_size parallel timeout retries dtype "
-    "revision facts asked planner_sees unseen hops"
+    "revision facts asked planner_sees unseen hops objects settings"
 )
 PLAIN = re.compile(r"[A-Za-z0-9][\w.,=@-]*")
 SHELL_SAFE = re.compile(r"[\w@%+=:,./\[\]-]+")  # with brackets, as they are typed everywhere here

@@ -202,7 +202,9 @@ class Config:
         "pins.yaml", "hub commits that stage=pin found; used where no revision is given"
     )
     allow_code_execution: bool = option(
-        False, "run the Python that the decoder writes (tools.names=[python]); docs/tools.md"
+        False,
+        "run the Python that the decoder writes (tools.names=[python], some scorers of "
+        "reasoning-gym); docs/tools.md",
     )
     analyses: list[str] = option(
         ["messages"], "stage=analyse: messages | confidence; or a plugin's"

@@ -221,7 +221,8 @@ class DataConfig:
     )
     grader: str = option(
         "pattern",
-        "pattern: answer_pattern, compared exactly | choices: the first of the row's `choices`; or "
+        "pattern: answer_pattern, compared exactly | choices: the first of the row's `choices` | "
+        "reasoning_gym: that library's scorer; or "
         "a plugin's",
     )
     max_length: int = option(4096, "tokens: longest prompt with its slots and answer")

@@ -52,10 +52,15 @@ class Parser(argparse.ArgumentParser):
         return args
 
 
-def add_split_options(parser: Parser) -> None:
+def add_share_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--test_share", type=float, default=0.1, help="part of the questions held out as test")
     add("--valid_share", type=float, default=0.05, help="part held out as valid")
+
+
+def add_split_options(parser: Parser) -> None:
+    add_share_options(parser)
+    add = parser.add_argument
     add("--ngram", type=int, default=NGRAM, help="words in a row that count as contamination")
     add("--evaluation", help="evaluation sets: files[:column] and hub ids, with commas; none")
 

@@ -32,9 +32,12 @@ def question_key(question: str) -> str:
 
 
 def split_rows(
-    rows: Sequence[Row], seed: int, test_share: float, valid_share: float
+    rows: Sequence[Row], seed: int, test_share: float, valid_share: float, by: str = "question"
 ) -> dict[str, list[Row]]:
     """Rows by split; the split of a question depends only on the seed and its text.
+
+    Args:
+        by: the column that no two splits share, such as a passage with several questions.
 
     Raises:
         ConfigError: shares that leave no rows to train on.
@@ -46,13 +49,11 @@ def split_rows(
             "that leave rows to train on."
         )
     keys = sorted(
-        {question_key(r["question"]) for r in rows},
+        {question_key(r[by]) for r in rows},
         key=lambda k: hashlib.sha256(f"{seed}/{k}".encode()).digest(),
     )
     if len(keys) < 2:
-        raise DataError(
-            f"{len(keys)} question(s) left, too few for train and test; give more rows."
-        )
+        raise DataError(f"{len(keys)} {by}(s) left, too few for train and test; give more rows.")
     test = min(max(1, round(test_share * len(keys))), len(keys) - 1)
     valid = min(round(valid_share * len(keys)), len(keys) - 1 - test)
     if valid == 0 < valid_share and len(keys) > 2:
@@ -61,12 +62,17 @@ def split_rows(
     place |= dict.fromkeys(keys[:test], "test") | dict.fromkeys(keys[test : test + valid], "valid")
     splits: dict[str, list[Row]] = {"train": [], "valid": [], "test": []}
     for row in rows:
-        splits[place[question_key(row["question"])]].append(row)
+        splits[place[question_key(row[by])]].append(row)
     return splits
 
 
 def write_data(
-    out: Path, rows: Sequence[Row], facts: Mapping[str, Any], seed: int, shares: tuple[float, float]
+    out: Path,
+    rows: Sequence[Row],
+    facts: Mapping[str, Any],
+    seed: int,
+    shares: tuple[float, float],
+    by: str = "question",
 ) -> None:
     """Write train, valid, test and sample files and the manifest; all of them or none.
 
@@ -76,12 +82,13 @@ def write_data(
         facts: what the manifest says in addition to counts, hashes and versions.
         seed: seed of the split.
         shares: shares of test and of valid.
+        by: the column that no two splits share.
 
     Raises:
         DataError: too few rows, or the folder holds files that no build made.
     """
     check_out(out)
-    splits = split_rows(rows, seed, *shares)
+    splits = split_rows(rows, seed, *shares, by)
     with new_folder(out) as folder:
         for name, part in (*splits.items(), ("sample", splits["train"][:SAMPLE])):
             if part:

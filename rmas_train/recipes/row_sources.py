@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,26 +129,31 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def parse_lines(lines: Iterable[str], name: str) -> Iterator[Placed]:
+    """Rows of JSON lines; ``name`` is that of their file, for messages."""
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{name}, line {number}"
+            yield where, check_row(parse_text(where, line), where)
+
+
 def _jsonl(path: Path) -> Iterator[Placed]:
     try:
         with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    where = f"{path}, line {number}"
-                    yield where, _row(_parse(where, line), where)
+            yield from parse_lines(lines, str(path))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert the file.") from error
 
 
 def _json(path: Path) -> Iterator[Placed]:
     try:
-        value = _parse(str(path), path.read_text(encoding="utf-8-sig"))
+        value = parse_text(str(path), path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert the file.") from error
     if not isinstance(value, list):
         raise DataError(f"{path}: a {type(value).__name__}, not a list of rows; write a list.")
     for number, row in enumerate(value):
-        yield f"{path}, row {number}", _row(row, f"{path}, row {number}")
+        yield f"{path}, row {number}", check_row(row, f"{path}, row {number}")
 
 
 def _parquet(path: Path) -> Iterator[Placed]:
@@ -163,7 +168,12 @@ def _parquet(path: Path) -> Iterator[Placed]:
         raise DataError(f"{path}: not Parquet ({one_line(error)}); check the file.") from error
 
 
-def _parse(where: str, text: str) -> Any:
+def parse_text(where: str, text: str) -> Any:
+    """JSON.
+
+    Raises:
+        DataError: it is none; names the place.
+    """
     try:
         return parse_json(text)
     except ValueError as error:
@@ -173,7 +183,12 @@ def _parse(where: str, text: str) -> Any:
         raise DataError(f"{where}: not JSON ({reason}); write one JSON object per line.") from error
 
 
-def _row(value: Any, where: str) -> dict[str, Any]:
+def check_row(value: Any, where: str) -> dict[str, Any]:
+    """An object with named columns.
+
+    Raises:
+        DataError: something else; names the place.
+    """
     if not isinstance(value, dict):
         raise DataError(
             f"{where}: a {type(value).__name__}, not an object with named columns; fix the row."

@@ -88,6 +88,7 @@ HYDRA = {
         ("torch.distributed", {"rmas_train.runtime.placement"}),
         ("deepspeed", {"rmas_train.runtime.zero"}),
         ("openai", {"rmas_train.recipes.endpoint"}),
+        ("reasoning_gym", set()),  # by name, in rmas_train.evaluation.reasoning
         ("datasets", {"rmas_train.recipes.row_sources"}),
         ("pickle", set()),
         (
