@@ -34,6 +34,7 @@ COMMON = [
     *("training.outer.log_every=5", "training.outer.select=last", "runtime.threads=1"),
 ]
 GOAL = 0.9
+MACHINE = ("python", "machine", "cpus", "threads", "gpu", "versions")
 
 
 def run(name: str, small: str, folder: Path) -> None:
@@ -71,7 +72,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "curve": curve,
         "alignment": card["alignment"],
         "seconds_per_step": seconds[len(seconds) // 2],
-        "environment": about.get("environment", about),
+        "environment": {key: about[key] for key in MACHINE},
     }
 
 
