@@ -22,19 +22,18 @@ NOTES = ROOT / "data_recipes" / "notes"
 FILES = ("train", "valid", "test", "test_names", "test_words", "test_both")
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, NOTES / f"{name}.py")
+def load(name, known_as=None):
+    known_as = known_as or name
+    spec = importlib.util.spec_from_file_location(known_as, NOTES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[known_as] = module
     spec.loader.exec_module(module)
     return module
 
 
 sets = load("closed_sets")
 load("hops")
-with pytest.MonkeyPatch.context() as patch:  # other recipes have a build.py too
-    patch.delitem(sys.modules, "build", raising=False)
-    build = load("build")
+build = load("build", "notes_build")  # other recipes have a build.py too
 
 
 def make(out, *options):
