@@ -149,4 +149,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"Did you mean '{near[0]}'?"
     if not known:
         return "There is none."
-    return "Known: " + ", ".join(known) + "." if len(known) <= 20 else "See --help."
+    return "Known: " + ", ".join(known) + "." if len(known) <= 40 else "See --help."

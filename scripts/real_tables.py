@@ -1,6 +1,6 @@
-"""The tables of docs/real.md, from docs/results/real/*.json.
+"""The tables of docs/real.md and of the README, from docs/results/real/*.json.
 
-python scripts/real_tables.py [--check docs/real.md]
+python scripts/real_tables.py [--check docs/real.md | README.md]
 """
 
 from __future__ import annotations
@@ -61,6 +61,34 @@ def starts_table(path: Path) -> Iterator[str]:
         yield f"| {name} | `{' '.join(one['options'])}` | {reached} | {cells} |"
 
 
+# The README's columns: head, file, task, rounds.
+SUMMARY = (
+    ("notes", "notes_4", "notes", 1),
+    ("new names and words", "notes_4", "notes_new_both", 1),
+    ("in hops, R = 1", "notes_hops", "notes_hops", 1),
+    ("R = 2", "notes_hops", "notes_hops", 2),
+    ("R = 3", "notes_hops", "notes_hops", 3),
+)
+SHOWN = ("latent", "latent start", "text", "latent null", "latent shuffled", "decoder_alone")
+
+
+def summary_table() -> Iterator[str]:
+    """The README's table: systems down, tasks across."""
+    names = {file for _, file, _, _ in SUMMARY}
+    paths = {name: RESULTS / f"{name}.json" for name in names}
+    rows = {n: json.loads(p.read_text(encoding="utf-8"))["rows"] for n, p in paths.items()}
+    yield "| accuracy, % (95% interval) | " + " | ".join(head for head, *_ in SUMMARY) + " |"
+    yield "|---|" + "---|" * len(SUMMARY)
+    for name in SHOWN:
+        cells = [
+            percent(row)
+            for _, file, task, rounds in SUMMARY
+            for row in rows[file]
+            if (row["task"], row["rounds"], system_name(row)) == (task, rounds, name)
+        ]
+        yield f"| {BUILTIN[name].label} | " + " | ".join(cells) + " |"
+
+
 def tables() -> dict[str, str]:
     """File -> its table."""
     found = {}
@@ -79,13 +107,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.check:
         text = args.check.read_text(encoding="utf-8")
-        if missing := [name for name, table in tables().items() if table not in text]:
+        wanted = tables()
+        if args.check.name == "README.md":
+            wanted = {"the summary": "\n".join(summary_table())}
+        if missing := [name for name, table in wanted.items() if table not in text]:
             sys.exit(
                 f"error: {args.check} lacks the table of {', '.join(missing)}; run without --check."
             )
         return
     for name, table in tables().items():
         print(f"\n{name}\n\n{table}")
+    print("\nREADME.md\n\n" + "\n".join(summary_table()))
 
 
 if __name__ == "__main__":

@@ -203,6 +203,7 @@ def parse_card(path: Path, values: Any) -> LinksCard:
             f"{path}: format {short(seen)}, this version reads {FORMAT}; use a matching version."
         )
     check_names(path, values)
+    values = with_later_options(values)
     try:
         check_type(values, MoreFields, "")
         _check_card(values)
@@ -211,6 +212,16 @@ def parse_card(path: Path, values: Any) -> LinksCard:
         raise LinksError(
             f"{path}: {error}; the file is damaged, train or copy it again."
         ) from error
+
+
+# Options of links that older folders do not name, and what these links were made with.
+LATER_OPTIONS = {"readout": "hidden", "temperature": 1.0, "top_k": None, "start_pairs": "seen"}
+
+
+def with_later_options(values: dict[str, Any]) -> dict[str, Any]:
+    """The card of an older folder with the options that came later."""
+    links = values.get("links")
+    return values | {"links": LATER_OPTIONS | links} if isinstance(links, dict) else values
 
 
 def read_values(folder: Path) -> Any:

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 from unrolling import unroll
 
+from rmas_train.config import LinksConfig
 from rmas_train.errors import ConfigError
 from rmas_train.objectives.outer import Backward
 from rmas_train.runs.starting_links import place_links
@@ -54,7 +55,7 @@ def test_links_are_placed_with_their_agents(agents):
     team = make_team(agents)
     links = make_links(team)
     team.agents["critic"].model.to("meta")
-    place_links(links, team)
+    place_links(links, team, LinksConfig())
     where = {n: {p.device.type for p in link.parameters()} for n, link in links.links().items()}
     there = {n for n, devices in where.items() if devices == {"meta"}}
     assert there == {"inner.critic", "outer.critic-solver"}

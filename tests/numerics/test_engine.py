@@ -17,7 +17,8 @@ from rmas_train.objectives.outer import Backward, OuterObjective
 from rmas_train.systems.latent import System
 
 ROWS = [0, 1, 2, 3, 4]
-EXACT = {torch.float64: 1e-10, torch.float32: 1e-5}
+# float32 by rounding alone: CPUs with other matrix kernels were seen at 1.2e-5.
+EXACT = {torch.float64: 1e-10, torch.float32: 5e-5}
 
 
 def team_in(dtype: torch.dtype, blocks: bool):
