@@ -4,7 +4,7 @@
         [--out docs/results/real/starts.json]
 
 One run per start, all of the same pair, rows and schedule, and no other difference than the named
-options. Runs that are finished are not made again. Test rows are not looked at.
+options; then an evaluation on words that no training row has. What is finished is not made again.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ COMMON = [
     *("training.outer.log_every=5", "training.outer.select=last", "runtime.threads=1"),
 ]
 GOAL = 0.9
+NEW_WORDS = 200  # test rows
 MACHINE = ("python", "machine", "cpus", "threads", "gpu", "versions")
 
 
@@ -50,6 +51,29 @@ def run(name: str, small: str, folder: Path) -> None:
     for stage in ("inner", "outer"):
         command = [sys.executable, "-m", "rmas_train", *typed, *steps, f"stage={stage}"]
         subprocess.run(command, check=True)
+
+
+def ask_new_words(folder: Path) -> None:
+    """Evaluate on words that the links never carried, unless that is done."""
+    if results_of(folder).is_file():
+        return
+    asked = [f"run={folder}", f"run_dir={folder / 'new_words'}", "data.test=test_words.jsonl"]
+    how = [f"evaluation.max_rows={NEW_WORDS}", "evaluation.systems=[shuffled]", "runtime.threads=1"]
+    command = [sys.executable, "-m", "rmas_train", "stage=eval", *asked, *how]
+    subprocess.run(command, check=True)
+
+
+def results_of(folder: Path) -> Path:
+    return folder / "new_words" / "eval" / "results.json"
+
+
+def new_words(folder: Path) -> dict[str, dict[str, Any]]:
+    """System -> accuracy, interval and number of rows; nothing if it was not asked."""
+    if not results_of(folder).is_file():
+        return {}
+    rows = json.loads(results_of(folder).read_text(encoding="utf-8"))["rows"]
+    keys = ("accuracy", "ci95", "n")
+    return {row["control"] or "trained": {key: row[key] for key in keys} for row in rows}
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -70,6 +94,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "options": STARTS[folder.name],
         "steps_to_90": reached[0] if reached else None,
         "curve": curve,
+        "new_words": new_words(folder),
         "alignment": card["alignment"],
         "seconds_per_step": seconds[len(seconds) // 2],
         "environment": {key: about[key] for key in MACHINE},
@@ -86,6 +111,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.only:
         run(name, args.small, args.work / name)
+        ask_new_words(args.work / name)
     done = [n for n in STARTS if (args.work / n / "outer" / "links" / "links.json").is_file()]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     starts = {name: describe(args.work / name) for name in done}

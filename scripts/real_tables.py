@@ -52,13 +52,16 @@ def starts_table(path: Path) -> Iterator[str]:
     """Starts down; accuracy by steps across."""
     starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
     steps = sorted({point["steps"] for one in starts.values() for point in one["curve"]})
-    yield "| start | options | steps to 90% | " + " | ".join(map(str, steps)) + " |"
-    yield "|---|---|---|" + "---|" * len(steps)
+    heads = ["start", "options", "steps to 90%", *map(str, steps), "new words, trained"]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|---" * len(heads) + "|"
     for name, one in starts.items():
         own = {point["steps"]: f"{100 * point['accuracy']:.0f}" for point in one["curve"]}
         reached = "not in these" if one["steps_to_90"] is None else one["steps_to_90"]
         cells = " | ".join(own.get(step, "") for step in steps)
-        yield f"| {name} | `{' '.join(one['options'])}` | {reached} | {cells} |"
+        new = one["new_words"].get("trained")
+        carried = percent(new | {"accuracy_within_reach": None}) if new else ""
+        yield f"| {name} | `{' '.join(one['options'])}` | {reached} | {cells} | {carried} |"
 
 
 # The README's columns: head, file, task, rounds.
@@ -89,13 +92,25 @@ def summary_table() -> Iterator[str]:
         yield f"| {BUILTIN[name].label} | " + " | ".join(cells) + " |"
 
 
+def confidence_table(path: Path) -> Iterator[str]:
+    """Bins of entropy down, with median gradient norms."""
+    yield "| entropy, nats | vectors | through the read-out | through the whole link |"
+    yield "|---|---|---|---|"
+    for one in json.loads(path.read_text(encoding="utf-8"))["result"]["bins"]:
+        most = "" if one["below"] is None else f" to {one['below']:g}"
+        norms = [f"{one[key]:.2g}" if key in one else "" for key in ("readout", "link")]
+        yield f"| {one['least']:g}{most or ' and more'} | {one['vectors']} | {' | '.join(norms)} |"
+
+
 def tables() -> dict[str, str]:
     """File -> its table."""
     found = {}
     for path in sorted(RESULTS.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if "rows" in content:
+        if "systems" in content:
             found[path.name] = "\n".join(results_table(path))
+        if "result" in content:
+            found[path.name] = "\n".join(confidence_table(path))
         if "starts" in content:
             found[path.name] = "\n".join(starts_table(path))
     return found

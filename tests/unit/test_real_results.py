@@ -23,6 +23,6 @@ def test_documents_hold_the_tables_of_the_files(document):
 def test_a_file_says_what_its_models_are_and_no_path_of_a_machine(path):
     text = path.read_text(encoding="utf-8")
     found = json.loads(text)
-    if "rows" in found or "starts" in found:
+    if "systems" in found or "starts" in found:
         assert "4-bit" in found["note"]
     assert "/tmp/" not in text and "/home/" not in text and "/work/" not in text
