@@ -71,6 +71,7 @@ def options(system: str, folder: Path, short: bool) -> list[str]:
         "data.recipe_options.evaluation=none",
         "rounds=2",
         "latent_length=4",
+        "links.start_pairs=seen",  # these agents know the words of their rows alone
         f"training.inner.steps={inner}",
         f"training.outer.steps={outer}",
         "training.inner.batch_size=8",
