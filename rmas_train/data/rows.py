@@ -79,8 +79,12 @@ def is_within_reach(row: Mapping[str, Any], rounds: int) -> bool:
     ``rounds_needed``: fewer are not enough. ``rounds_most``: more lead past the answer, where every
     round goes on.
     """
-    least, most = row.get("rounds_needed") or 1, row.get("rounds_most")
-    return least <= rounds and (most is None or rounds <= most)
+    return is_between(row.get("rounds_needed"), row.get("rounds_most"), rounds)
+
+
+def is_between(least: int | None, most: int | None, rounds: int) -> bool:
+    """Whether a depth is in these bounds; None: there is no bound."""
+    return (least or 1) <= rounds and (most is None or rounds <= most)
 
 
 ANSWER = "what the decoder should write"

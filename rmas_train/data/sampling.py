@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from rmas_train.data.rows import is_between
 from rmas_train.errors import DataError
 
 
@@ -90,7 +91,7 @@ class Sampler:
         pool = [
             i
             for i, (least, last) in enumerate(zip(self.rounds_needed, most, strict=True))
-            if (least or 1) <= depth and (last is None or depth <= last)
+            if is_between(least, last, depth)
         ]
         if not pool:
             raise DataError(

@@ -131,9 +131,12 @@ def bind_readouts(
     if options.readout == "hidden":
         return
     how: dict[str, Any] = {"temperature": options.temperature, "top_k": options.top_k}
+    own: dict[int, Tensor] = {}  # by model: roles that share its weights share the table too
     for name, agent in agents.items():
         if name in links.inner:
-            _bind(links.inner[name], Readout(agent, own_table(agent), None, **how))
+            if id(agent.model) not in own:
+                own[id(agent.model)] = own_table(agent)
+            _bind(links.inner[name], Readout(agent, own[id(agent.model)], None, **how))
     for edge in topology.edges:
         both = edge.source in agents and edge.target in agents
         if options.readout == "vocabulary" and edge.key in links.outer and both:

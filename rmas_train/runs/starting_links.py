@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -123,7 +124,8 @@ def starting_links(
     if config.links.readout == "vocabulary":
         silence_branches(links)
         return place_links(links, team, config.links), {}
-    pairs = {edge.key: edge_pairs(loaded, edge) for edge in team.topology.edges}
+    texts = cache(lambda name: agent_texts(loaded, team.agents[name]))  # tokenised once, if at all
+    pairs = {e.key: edge_pairs(team, e, config.links, texts) for e in team.topology.edges}
     report = align_links(links, pairs, config.links, stream_seed(config.seed, "start_noise"))
     return place_links(links, team, config.links), report
 
@@ -139,15 +141,19 @@ def place_links(links: LinkSet, team: Team, options: LinksConfig) -> LinkSet:
     return links
 
 
-def edge_pairs(loaded: Loaded, edge: Edge) -> Pairs:
-    """Source embeddings, or the states that predict a shared token, beside target embeddings."""
-    team, options = loaded.team, loaded.config.links
+def edge_pairs(
+    team: Team, edge: Edge, options: LinksConfig, texts: Callable[[str], list[list[int]]]
+) -> Pairs:
+    """Source embeddings, or the states that predict a shared token, beside target embeddings.
+
+    ``texts``: agent -> token sequences of the data as it sees them.
+    """
     source, target = team.agents[edge.source], team.agents[edge.target]
     shared = shared_tokens(source.tokenizer, target.tokenizer)
     if options.start_pairs == "seen":
-        shared = seen_of(shared, seen_in(loaded, source), seen_in(loaded, target))
+        shared = seen_of(shared, *(seen_ids(texts(name)) for name in (edge.source, edge.target)))
     if options.edge_input == "hidden":
-        states = states_before(source, agent_texts(loaded, source))
+        states = states_before(source, texts(edge.source))
         shared = [(a, b) for a, b in shared if a in states]
         found = [states[a] for a, _ in shared]
         left = torch.stack(found) if found else torch.zeros(0, source.width)
@@ -156,10 +162,6 @@ def edge_pairs(loaded: Loaded, edge: Edge) -> Pairs:
     right = token_embeddings(target, [b for _, b in shared])
     index = trained_rows(left) & trained_rows(right)
     return Pairs(left[index], right[index], same=source.model is target.model)
-
-
-def seen_in(loaded: Loaded, agent: Agent) -> set[int]:
-    return seen_ids(agent_texts(loaded, agent))
 
 
 def seen_of(shared: list[tuple[int, int]], *seen: set[int]) -> list[tuple[int, int]]:

@@ -264,6 +264,12 @@ def check_layout(config: Config, backend: str, placement: str) -> None:
             "runtime.placement=sharded: if only one rank finds a prefix, the others wait "
             "for ever; set training.outer.prefix_cache_gib=0."
         )
+    if backend == "zero3" and stage.validate_every:
+        raise ConfigError(
+            f"training.outer.validate_every={stage.validate_every} with runtime.backend=zero3, "
+            "which shards links between forward passes, so that no validation can read them; use "
+            "runtime=zero2, or validate_every=0."
+        )
     if backend == "zero3" and (stage.recompute == "agent" or stage.gradient == "parallel"):
         raise ConfigError(
             "runtime.backend=zero3 shards links between forward passes, which "

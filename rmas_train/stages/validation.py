@@ -20,7 +20,7 @@ from rmas_train.channels import LatentChannel
 from rmas_train.config import Config
 from rmas_train.data.rows import Row, is_within_reach
 from rmas_train.engine.thoughts import ThoughtStore
-from rmas_train.errors import SilentChannelWarning
+from rmas_train.errors import DataError, SilentChannelWarning
 from rmas_train.evaluation.graders import make_grader
 from rmas_train.links.card import LinksCard
 from rmas_train.links.folder import load_tensors, save_links
@@ -34,8 +34,8 @@ from rmas_train.support.reading import check_type, parse_json
 from rmas_train.systems.controls import shuffled
 from rmas_train.training.callbacks import Callback, Step
 
-# Summed over ranks: loss with own and with shuffled messages, answer tokens, right answers, rows.
 SILENT = 0.02  # share of the loss that messages have to bring
+# Summed over ranks: loss with own and with shuffled messages, answer tokens, right answers, rows.
 Sums = tuple[float, float, int, int, int]
 
 
@@ -45,10 +45,14 @@ class Validation(Callback):
     content.)
 
     Args:
-        config, loaded, runtime: of the run; rows are shared out over its ranks.
+        config, loaded, runtime: of the run; rows are shared out over its ranks, unless these work
+            in step: then each has all of them, since they must run equally many forward passes.
         links: that are trained.
         card: of the best links.
         folder: of the stage.
+
+    Raises:
+        DataError: no row is within reach of the run's rounds.
     """
 
     def __init__(
@@ -60,10 +64,17 @@ class Validation(Callback):
         card: LinksCard,
         folder: Path,
     ) -> None:
-        options = config.training.outer
-        assert loaded.tables.valid is not None
-        rows = loaded.tables.valid.rows[: options.validate_rows]
-        self._rows = rows[runtime.rank :: runtime.world]
+        options, table = config.training.outer, loaded.tables.valid
+        assert table is not None
+        rows = table.rows[: options.validate_rows]
+        self._depths = range(1, config.rounds + 1)
+        if not any(is_within_reach(row, depth) for row in rows for depth in self._depths):
+            raise DataError(
+                f"{table.path}: none of its first {len(rows)} rows is within reach of rounds="
+                f"{config.rounds}; raise training.outer.validate_rows or rounds, or mend its "
+                "columns rounds_needed and rounds_most."
+            )
+        self._rows = rows if runtime.in_step else rows[runtime.rank :: runtime.world]
         self._every, self._steps = options.validate_every, options.steps
         self._config, self._loaded, self._runtime = config, loaded, runtime
         self._links, self._card, self._folder = links, card, folder
@@ -98,8 +109,7 @@ class Validation(Callback):
 
     def _validate(self, done: int) -> None:
         """Measure, write the line, keep the best links; ``done``: steps that have been made."""
-        depths = range(1, self._config.rounds + 1)
-        found = {depth: self._measure(depth) for depth in depths}
+        found = {depth: self._measure(depth) for depth in self._depths}
         by_depth = {depth: _figures(sums) for depth, sums in found.items() if sums[4]}
         loss, accuracy = (
             sum(figures[key] for figures in by_depth.values()) / len(by_depth)
@@ -126,8 +136,10 @@ class Validation(Callback):
     def _measure(self, depth: int) -> Sums:
         """At one depth, over the rows within its reach."""
         rows = [row for row in self._rows if is_within_reach(row, depth)]
-        own = self._runtime.sum(torch.tensor(self._sums(rows, depth), dtype=torch.float64))
-        loss, shuffled_loss, *counts = own.tolist()
+        sums = torch.tensor(self._sums(rows, depth), dtype=torch.float64)
+        if not self._runtime.in_step:
+            sums = self._runtime.sum(sums)
+        loss, shuffled_loss, *counts = sums.tolist()
         return (loss, shuffled_loss, *map(int, counts))
 
     def _sums(self, rows: Sequence[Row], depth: int) -> Sums:

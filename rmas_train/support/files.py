@@ -60,7 +60,7 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # torch and safetensors raise types of their own for a full disk
         reason = write_failure(error)
         if reason is None:
             raise
@@ -158,7 +158,7 @@ def _writing_inside(path: Path, work: Path) -> Iterator[None]:
     """What fills a new folder also reads: errors of reading elsewhere stay what they are."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # as above; whatever it is, it is raised again
         is_write = not isinstance(error, OSError) or error.errno in FULL
         name = getattr(error, "filename", None)
         if is_write or (name is not None and Path(os.fsdecode(name)).is_relative_to(work)):

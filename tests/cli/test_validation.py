@@ -10,13 +10,14 @@ from tiny import write_rows
 from rmas_train.__main__ import main
 from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.compose import compose
-from rmas_train.errors import SilentChannelWarning
+from rmas_train.errors import ConfigError, SilentChannelWarning
 from rmas_train.links.restore import restore_links
 from rmas_train.recursion import last_call
 from rmas_train.runs.evaluated import read_links
 from rmas_train.runs.load import load_run
 from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
+from rmas_train.stages.train import check_layout
 from rmas_train.stages.validation import warn_of_silence
 from rmas_train.support.output import stop_log
 from rmas_train.systems.controls import derangement
@@ -97,6 +98,22 @@ def test_a_channel_that_brings_nothing_is_told():
         warn_of_silence(2, {"loss": 0.714, "shuffled_loss": 0.7139, "n": 29})
     warn_of_silence(2, {"loss": 0.714, "shuffled_loss": 0.9, "n": 29})
     warn_of_silence(2, {"loss": 0.714, "shuffled_loss": 0.714, "n": 1})
+
+
+def test_validation_is_refused_where_links_are_sharded():
+    config = compose(["training.outer.validate_every=2", "data.valid=v.jsonl"])
+    with pytest.raises(ConfigError, match="validate_every=2 with runtime.backend=zero3"):
+        check_layout(config, "zero3", "replicate")
+    check_layout(config, "zero2", "replicate")
+
+
+def test_rows_out_of_reach_are_told(typed, workspace, capsys):
+    folder = next(Path(o.split("=", 1)[1]) for o in typed if o.startswith("data.folder="))
+    rows = [json.loads(line) for line in (folder / "v.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps(row | {"rounds_needed": 9}) + "\n" for row in rows)
+    (folder / "v.jsonl").write_text(text)
+    assert run(typed) == 2
+    assert "none of its first 5 rows is within reach of rounds=2" in capsys.readouterr().err
 
 
 def test_validation_changes_no_training(typed, overrides, workspace, capsys):

@@ -8,8 +8,9 @@ from rmas_train.compose import compose
 from rmas_train.config import OuterConfig
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.planning.plan import make_plan
-from rmas_train.planning.shapes import Tokens
+from rmas_train.planning.shapes import Tokens, read_shape, shape_agent, shape_links
 from rmas_train.registry import OBJECTIVES
+from rmas_train.topology import build_topology
 
 # Options that change memory or operations of a step -> values at which they do.
 COSTS = {
@@ -107,4 +108,12 @@ def test_a_vocabulary_read_out_costs_its_products_and_its_tables(config):
     tokens = dict.fromkeys(config.topology.order, Tokens(12, 3, 3))
     vocabulary = make_plan(replace(config, links=links), tokens, 2)
     assert sum(vocabulary.flops.values()) > sum(plain.flops.values())
-    assert vocabulary.activations > 0
+    shapes = {n: read_shape(n, config.agents[n]) for n in config.topology.order}
+    topology = build_topology(config.topology, config.agents)
+    agents = {n: shape_agent(n, shapes[n], config.agents[n]) for n in topology.agents}
+    parameters = sum(p.numel() * 4 for p in shape_links(links, topology, agents).parameters())
+    held = sum(
+        min(agents[e.source].rows, agents[e.target].rows) * agents[e.target].width * 4
+        for e in topology.edges
+    )
+    assert vocabulary.links == parameters + held
