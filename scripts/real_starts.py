@@ -4,7 +4,8 @@
         [--out docs/results/real/starts.json]
 
 One run per start, all of the same pair, rows and schedule, and no other difference than the named
-options; then an evaluation on words that no training row has. What is finished is not made again.
+options; then an evaluation on words that no training row has. What is finished is not made again,
+and what an earlier call wrote of other starts is kept.
 """
 
 from __future__ import annotations
@@ -114,8 +115,11 @@ def main() -> None:
         ask_new_words(args.work / name)
     done = [n for n in STARTS if (args.work / n / "outer" / "links" / "links.json").is_file()]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    starts = {name: describe(args.work / name) for name in done}
-    write_json(args.out, {"note": args.note, "goal": GOAL, "starts": starts})
+    earlier = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
+    starts = earlier.get("starts", {}) | {name: describe(args.work / name) for name in done}
+    starts = {name: starts[name] for name in STARTS if name in starts}
+    note = args.note or earlier.get("note", "")
+    write_json(args.out, {"note": note, "goal": GOAL, "starts": starts})
     print(args.out)
 
 

@@ -14,6 +14,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -33,13 +34,17 @@ BLOCK = 8192  # pairs at a time
 class Pairs:
     """Embeddings of shared token strings: inputs and targets of an outer link's regression.
 
-    ``source`` (pairs, d_source) and ``target`` (pairs, d_target). ``same``: both are the embeddings
-    of one model, so that the identity is the exact map.
+    ``source`` (pairs, d_source) and ``target`` (pairs, d_target).
     """
 
     source: Tensor
     target: Tensor
-    same: bool = False
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether both are of one model, loaded once or twice: the identity is the exact map."""
+        x, y = self.source, self.target
+        return x.dtype == y.dtype and torch.equal(x, y)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -50,7 +55,7 @@ class Pairs:
             yield _at_least_float32(x), _at_least_float32(y)
 
     def take(self, index: Tensor) -> Pairs:
-        return Pairs(self.source[index], self.target[index], self.same)
+        return Pairs(self.source[index], self.target[index])
 
 
 @dataclass(frozen=True)

@@ -160,8 +160,10 @@ def edge_pairs(
         return Pairs(left, token_embeddings(target, [b for _, b in shared]))
     left = token_embeddings(source, [a for a, _ in shared])
     right = token_embeddings(target, [b for _, b in shared])
-    index = trained_rows(left) & trained_rows(right)
-    return Pairs(left[index], right[index], same=source.model is target.model)
+    if options.start_pairs == "all":
+        index = trained_rows(left) & trained_rows(right)
+        left, right = left[index], right[index]
+    return Pairs(left, right)
 
 
 def seen_of(shared: list[tuple[int, int]], *seen: set[int]) -> list[tuple[int, int]]:

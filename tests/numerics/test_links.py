@@ -119,9 +119,9 @@ def test_one_model_at_both_ends_starts_with_the_identity():
     torch.manual_seed(0)
     embeds = torch.randn(40, 64)  # fewer pairs than directions: a fit would miss most of them
     link = make_link(64, 64, outer=True, target_norm=8.0)
-    align_outer(link, Pairs(embeds, embeds, same=True), 1e-2)
+    align_outer(link, Pairs(embeds, embeds), 1e-2)
     assert torch.equal(link.residual_proj.weight, torch.eye(64))
-    assert held_out_cosine(Pairs(embeds, embeds, same=True), link, 1e-2) > 0.97
+    assert held_out_cosine(Pairs(embeds, embeds), link, 1e-2) > 0.97
 
 
 def test_too_few_pairs_for_the_width_are_told():
