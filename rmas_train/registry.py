@@ -112,6 +112,7 @@ SYSTEMS: Registry[Any] = Registry(
         "shuffled": "rmas_train.systems.controls:SHUFFLED",
         "text": "rmas_train.systems.text:TEXT",
         "decoder_alone": "rmas_train.systems.alone:DECODER_ALONE",
+        "single": "rmas_train.systems.alone:single_agents",
     },
 )
 BENCHMARKS: Registry[Any] = Registry(

@@ -44,7 +44,7 @@ def results_table(path: Path) -> Iterator[str]:
             for row in found["rows"]
             if system_name(row) == name
         }
-        label = BUILTIN[name].label if name in BUILTIN else name
+        label = found["systems"][name]["label"]
         yield f"| {label} | " + " | ".join(own.get(key, "") for key in columns) + " |"
 
 

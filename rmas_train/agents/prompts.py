@@ -23,6 +23,7 @@ from rmas_train.agents.agent import Agent
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.support.reading import parse_yaml, short
 
+SINGLE = "single"  # prompt file of an agent that answers without the others
 TASK_MARK = re.compile(r"<<task:(?P<key>[A-Za-z_][A-Za-z0-9_]*)>>")
 
 

@@ -41,7 +41,9 @@ class EvaluationConfig:
         True, "evaluate at each depth also the rows that need another one (rounds_needed)"
     )
     benchmarks: list[str] = option(["test"], "test: the data's test rows; or a plugin's")
-    systems: list[str | None] = option(list(SYSTEMS_BESIDE), "evaluated beside the trained system")
+    systems: list[str | None] = option(
+        list(SYSTEMS_BESIDE), "evaluated beside the trained system; single: each agent, given all"
+    )
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "max_rows"):

@@ -53,6 +53,7 @@ def plan_trials(
     links: Mapping[str, LinkSet],
     benchmarks: Sequence[Benchmark],
     tools: Toolbox | None = None,
+    single_prompt: Mapping[str, Any] | None = None,
 ) -> list[Trial]:
     """Everything that ``evaluation.systems`` and ``evaluation.benchmarks`` ask for.
 
@@ -62,12 +63,14 @@ def plan_trials(
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
         benchmarks: what is asked.
         tools: what the decoder may call, the same for every system.
+        single_prompt: see ``Ingredients``.
     """
-    entries = [SYSTEMS.get(str(name)) for name in ("latent", *config.evaluation.systems)]
+    names = dict.fromkeys(("latent", *config.evaluation.systems))
+    entries = [entry for name in names for entry in named(name, team)]
     entries = sorted(dict.fromkeys(entries), key=lambda entry: entry.look.order)
     trials = []
     for benchmark, depths in asked(config, benchmarks):
-        ingredients = Ingredients(config, team, links, benchmark.rows, tools)
+        ingredients = Ingredients(config, team, links, benchmark.rows, tools, single_prompt)
         built = [(entry, entry.build(ingredients)) for entry in entries]
         for entry, system in built:
             if system is not None and not system.uses_rounds:
@@ -77,6 +80,12 @@ def plan_trials(
                 if system is not None and system.uses_rounds:
                     trials.append(Trial(benchmark, entry, system, (depth,)))
     return trials
+
+
+def named(name: str | None, team: Team) -> list[SystemEntry]:
+    """The systems of a name in ``evaluation.systems``."""
+    found = SYSTEMS.get(str(name))
+    return [found] if isinstance(found, SystemEntry) else found(team)
 
 
 def asked(

@@ -76,4 +76,6 @@ def eval_identity(
         "references": hash_of(references),
         "evaluated": dict(links),
     }
+    if loaded.single_prompt is not None:
+        own["single_prompt"] = loaded.single_prompt
     return as_read(common(loaded) | own)

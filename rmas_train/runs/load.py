@@ -12,15 +12,22 @@ from typing import Any
 import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen, decoder_layers
-from rmas_train.agents.prompts import make_prompt, read_prompt, split_marks
+from rmas_train.agents.prompts import SINGLE, make_prompt, read_prompt, split_marks
 from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
 from rmas_train.engine.loading import load_agent
 from rmas_train.engine.prompt_batch import Agree, PrefixStore
-from rmas_train.errors import ConfigError
+from rmas_train.errors import ConfigError, DataError
 from rmas_train.recursion import Team
-from rmas_train.runs.tables import Tables, check_columns, check_rows, check_shared, load_tables
+from rmas_train.runs.tables import (
+    Tables,
+    check_columns,
+    check_rows,
+    check_shared,
+    check_single,
+    load_tables,
+)
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import find_path
 from rmas_train.topology import build_topology
@@ -37,6 +44,7 @@ class Loaded:
         fingerprints: of what this process holds of each agent of its own.
         agree: see ``PrefixStore``.
         rendered: agent -> its prompt as its chat template writes it, of all agents.
+        single_prompt: texts for an agent that answers alone, where an evaluation asks for such.
     """
 
     config: Config
@@ -46,6 +54,7 @@ class Loaded:
     fingerprints: dict[str, str]
     agree: Agree = bool
     rendered: dict[str, dict[str, str]] = field(default_factory=dict)
+    single_prompt: dict[str, Any] | None = None
 
     @property
     def train(self) -> Table:
@@ -85,6 +94,9 @@ def load_run(
     own = list(topology.agents) if names is None else list(names)
     texts = prompt_texts(config, topology.agents)
     check_columns(config, topology, texts, tables)
+    single = single_prompt(config)
+    if single is not None:
+        check_single(config, single, tables)
     agents, described = load_agents(config, runtime, own)
     prompts = {
         n: make_prompt(agents[n], texts[n], f"{config.data.prompts}/{n}.yaml", topology.sources(n))
@@ -98,7 +110,7 @@ def load_run(
     about = {n: described[n] for n in topology.agents}
     rendered = runtime.gather_dict(rendered_prompts(team))
     rendered = {n: rendered[n] for n in topology.agents}
-    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree, rendered)
+    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree, rendered, single)
     check_rows(config, team, tables)
     check_shared(config, shown_columns(prompt_texts(config, topology.agents)), tables)
     return loaded
@@ -157,6 +169,23 @@ def prompt_texts(config: Config, names: Iterable[str]) -> dict[str, dict[str, An
     """The prompt files of these agents, with what ``data.task`` adds."""
     folder, tasks = prompts_folder(config), find_path(config.data.tasks)
     return {n: read_prompt(folder, n, tasks, config.data.task) for n in names}
+
+
+def single_prompt(config: Config) -> dict[str, Any] | None:
+    """The prompt of an agent that answers alone; None: this stage evaluates none.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if SINGLE not in config.evaluation.systems or config.stage not in ("pipeline", "eval"):
+        return None
+    path = prompts_folder(config) / f"{SINGLE}.yaml"
+    if not path.is_file():
+        raise DataError(
+            f"evaluation.systems=[{SINGLE}]: no file {path}; write the prompt of an agent that is "
+            f"given everything and answers alone, or take {SINGLE} out."
+        )
+    return prompt_texts(config, [SINGLE])[SINGLE]
 
 
 def shown_columns(prompts: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -36,7 +36,8 @@ def run_eval(
     folder = links_of(config)
     links = read_all_links(loaded, folder)
     identity = identity_of_eval(config, loaded)
-    trials = plan_trials(config, loaded.team, links, make_benchmarks(config, loaded), tools)
+    benchmarks = make_benchmarks(config, loaded)
+    trials = plan_trials(config, loaded.team, links, benchmarks, tools, loaded.single_prompt)
     outcomes = run_trials(trials, runtime)
     loaded.assert_unchanged()
     if runtime.is_main:

@@ -61,6 +61,7 @@ class Ingredients:
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
         rows: that it will answer.
         tools: what the decoder may call in its final text; None: nothing.
+        single_prompt: texts of the prompt of an agent that answers alone; None: not asked for.
         thoughts: that the latent systems of an evaluation share.
     """
 
@@ -69,12 +70,13 @@ class Ingredients:
     links: Mapping[str, LinkSet]
     rows: Rows
     tools: Toolbox | None = None
+    single_prompt: Mapping[str, Any] | None = None
     thoughts: ThoughtStore = field(default_factory=ThoughtStore)
 
 
 @dataclass(frozen=True)
 class SystemEntry:
-    """A system in the registry.
+    """A system in the registry; or there is a function there, from a team to several of these.
 
     Attributes:
         system, control: its columns in result files.

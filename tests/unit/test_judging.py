@@ -12,7 +12,7 @@ from rmas_train.registry import SYSTEMS, Registry
 from rmas_train.reporting.collect import check_looks
 from rmas_train.reporting.tables import table_rows
 from rmas_train.systems import alone
-from rmas_train.systems.alone import DecoderAlone
+from rmas_train.systems.alone import Alone
 from rmas_train.systems.base import Answer
 from rmas_train.systems.looks import Look, looks_of
 
@@ -44,8 +44,8 @@ def test_an_evaluation_is_systems_times_benchmarks_with_a_record_for_each_questi
 
 def test_the_decoder_alone_answers_once_for_all_depths(team, monkeypatch):
     asked = []
-    plain = DecoderAlone.answer
-    monkeypatch.setattr(DecoderAlone, "answer", lambda self, *a: asked.append(1) or plain(self, *a))
+    plain = Alone.answer
+    monkeypatch.setattr(Alone, "answer", lambda self, *a: asked.append(1) or plain(self, *a))
     trials = trials_of(team, config(systems=["decoder_alone"]))
     rows = [o.row for t in trials for o in run_trial(t) if o.row["system"] == "decoder_alone"]
     assert [row["rounds"] for row in rows] == [1, 2, 3] and len(asked) == 1

@@ -24,7 +24,7 @@ from rmas_train.evaluation.evaluate import Trial, run_trial
 from rmas_train.evaluation.graders import PatternGrader
 from rmas_train.registry import SYSTEMS
 from rmas_train.support.output import stop_log
-from rmas_train.systems.alone import DecoderAlone
+from rmas_train.systems.alone import Alone
 from rmas_train.systems.base import answers_of, open_sessions
 from rmas_train.systems.latent import LatentSystem, System
 from rmas_train.tools.calls import Session, Toolbox, cut, find_call
@@ -318,7 +318,7 @@ def test_results_count_calls_and_answers_keep_them(calling_team, table):
         "seconds": 0,
         "refused": False,
     }
-    alone = DecoderAlone(team, 40, 2, tools=BOX).answer(graded.rows)
+    alone = Alone(team.prompts["solver"], 40, 2, tools=BOX).answer(graded.rows)
     assert len(alone) == 5 and any(answer.calls for answer in alone)
 
 
