@@ -1,4 +1,4 @@
-"""The config of a finished run, which ``stage=eval run=<folder>`` goes by."""
+"""The config of a finished run, which ``stage=eval run=<folder>`` goes by, and ``stage=analyse``."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from rmas_train.topology import build_topology
 def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -> Config:
     """A finished run's config with files and what was typed on top; ``rounds=1,2,5`` are depths."""
     plain = read_saved(saved, overrides, files)
+    stage = next(o.split("=", 1)[1] for o in overrides if key_of(o) == "stage")
     chosen = [f"{group}={choice}" for one in files for group, choice in one.choices.items()]
     chosen += [o.lstrip("+") for o in overrides if key_of(o) in groups()]
     if chosen:
-        raise ConfigError(f"{chosen[0]}: stage=eval run=... takes its groups from the run itself.")
+        raise ConfigError(f"{chosen[0]}: stage={stage} run=... takes its groups from the run itself.")
     if any(key_of(o) == "small" for o in overrides) or any("small" in f.options for f in files):
         raise ConfigError(
-            "small: stage=eval run=... takes its models from the run itself; for other folders set "
+            f"small: stage={stage} run=... takes its models from the run itself; for other folders set "
             "agents.<name>.model."
         )
     run = next(o.split("=", 1)[1] for o in overrides if key_of(o) == "run")
-    typed = [f"run_dir={run}", *(_depths(o.lstrip("+")) for o in overrides)]
+    typed = [f"run_dir={run}", *(_depths(o.lstrip("+"), stage) for o in overrides)]
     given = [one.options for one in files]
     try:
         config, keys = to_config(merge_typed(plain, given, typed)), typed_keys(typed)
@@ -47,10 +48,10 @@ def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -
     return config
 
 
-def _depths(override: str) -> str:
+def _depths(override: str, stage: str) -> str:
     """Several rounds are the depths of an evaluation, not a sweep."""
     key, value = override.split("=", 1)
-    if key != "rounds":
+    if key != "rounds" or stage != "eval":
         return override
     depths = [d for d in value.split(",") if d.strip().isdigit()]
     if len(depths) != len(value.split(",")) or "0" in depths:

@@ -232,9 +232,12 @@ def _check(override: str) -> None:
 
 
 def saved_run(overrides: list[str]) -> Path | None:
-    """With ``stage=eval run=<folder>``: the config that this run was trained with, if any."""
+    """With ``stage=eval run=<folder>``: the config that this run was trained with, if any.
+
+    The same with ``stage=analyse``.
+    """
     typed = dict(o.lstrip("+").split("=", 1) for o in overrides)
-    if typed.get("stage") != "eval" or not typed.get("run"):
+    if typed.get("stage") not in ("eval", "analyse") or not typed.get("run"):
         return None
     folder = Path(typed["run"])
     if not folder.is_dir():

@@ -193,7 +193,7 @@ class Config:
     seed: int = option(0, "root of every random number")
     run_dir: str = option("outputs/relay", "run folder; one sub-folder per stage")
     inner: str | None = option(None, "stage=outer, pipeline: folder with trained inner links")
-    run: str | None = option(None, "stage=eval: run folder, or links folder, to evaluate")
+    run: str | None = option(None, "stage=eval, analyse: run folder, or links folder")
     resume: str | None = option(
         None, "auto: go on from the newest valid checkpoint of run_dir; or a checkpoint's folder"
     )

@@ -188,6 +188,14 @@ def test_a_finished_run_is_evaluated_with_its_own_config(finished, capsys):
     }
 
 
+def test_a_finished_run_is_analysed_with_its_own_config(finished):
+    """Before, the relay's own config was taken, and its links did not fit."""
+    assert main(["stage=analyse", f"run={finished}", "evaluation.max_rows=4", "rounds=1"]) == 0
+    stop_log()
+    found = json.loads((finished / "analyse" / "messages.json").read_text())
+    assert found["rows"] == 4 and found["rounds"] == 1
+
+
 def test_the_readmes_command_for_own_agents_and_data(workspace, agent_folders, capsys):
     argv = ["experiment=none", "data=jsonl", "data.folder=data", "data.prompts=prompts"]
     argv += [f"agents.{name}.model={folder}" for name, folder in agent_folders.items()]
