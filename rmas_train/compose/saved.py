@@ -1,4 +1,4 @@
-"""The config of a finished run, which ``stage=eval run=<folder>`` goes by, and ``stage=analyse``."""
+"""The config of a finished run, which ``stage=eval`` and ``analyse`` go by."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -
     chosen = [f"{group}={choice}" for one in files for group, choice in one.choices.items()]
     chosen += [o.lstrip("+") for o in overrides if key_of(o) in groups()]
     if chosen:
-        raise ConfigError(f"{chosen[0]}: stage={stage} run=... takes its groups from the run itself.")
+        raise ConfigError(
+            f"{chosen[0]}: stage={stage} run=... takes its groups from the run itself."
+        )
     if any(key_of(o) == "small" for o in overrides) or any("small" in f.options for f in files):
         raise ConfigError(
-            f"small: stage={stage} run=... takes its models from the run itself; for other folders set "
-            "agents.<name>.model."
+            f"small: stage={stage} run=... takes its models from the run itself; for other folders "
+            "set agents.<name>.model."
         )
     run = next(o.split("=", 1)[1] for o in overrides if key_of(o) == "run")
     typed = [f"run_dir={run}", *(_depths(o.lstrip("+"), stage) for o in overrides)]

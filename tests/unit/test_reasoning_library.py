@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_its_own_answers_are_right_and_those_of_other_rows_are_not(dataset, tmp_
     rows = read_table(tmp_path / "rows" / "train.jsonl").rows
     grader = make_grader(Config(data=DataConfig(grader="reasoning_gym")))
     assert len(rows) > 30
-    for row, other in zip(rows, rows[1:], strict=False):
+    for row, other in pairwise(rows):
         assert grader.grade(row, row["answer"]).right
         if other["answer"] != row["answer"]:
             assert not grader.grade(row, other["answer"]).right
