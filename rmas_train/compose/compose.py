@@ -23,7 +23,15 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from rmas_train.compose.files import Given, apply_pins, choices_of, given, import_plugins, read_file
-from rmas_train.compose.nodes import REFUSALS, explain, leaves, to_config, to_dict, with_defaults
+from rmas_train.compose.nodes import (
+    REFUSALS,
+    empty,
+    explain,
+    leaves,
+    to_config,
+    to_dict,
+    with_defaults,
+)
 from rmas_train.compose.saved import compose_on, saved_values
 from rmas_train.compose.typed import (
     Typed,
@@ -91,6 +99,7 @@ def composed(
     ):
         node = hydra_compose("config", overrides=[*overrides, *own], return_hydra_config=True)
     choices = dict(node.hydra.runtime.choices)
+    empty(node, overrides)
     plain = cast(dict[str, Any], OmegaConf.to_container(node))
     del plain["hydra"]
     ours = {k: str(v) for k, v in choices.items() if "/" not in k and not k.startswith(GROUP)}

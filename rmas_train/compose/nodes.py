@@ -11,7 +11,7 @@ from typing import Any, cast
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rmas_train.compose.models import register
@@ -161,8 +161,25 @@ def merge_typed(
     """Options with those of files and then of ``key=value`` on top, unchecked."""
     merged = OmegaConf.merge(OmegaConf.structured(Config), plain, *files)
     own = OmegaConf.to_container(OmegaConf.from_dotlist(typed))
-    merged = OmegaConf.merge(merged, shaped(cast(dict[str, Any], own)))
+    merged = cast(DictConfig, OmegaConf.merge(merged, shaped(cast(dict[str, Any], own))))
+    empty(merged, typed)
     return cast(dict[str, Any], OmegaConf.to_container(merged))
+
+
+def empty(node: DictConfig, typed: Sequence[str]) -> None:
+    """``key={}`` empties a dict, in place; merging alone would leave in it what it had."""
+    plain = [override.lstrip("+") for override in typed]
+    for i, override in enumerate(plain):
+        key, _, value = override.partition("=")
+        if value.replace(" ", "") != "{}" or not isinstance(
+            OmegaConf.select(node, key), DictConfig
+        ):
+            continue
+        OmegaConf.update(node, key, {}, merge=False)
+        later = [o for o in plain[i + 1 :] if o.startswith(f"{key}.")]
+        own = OmegaConf.select(OmegaConf.from_dotlist(later), key)
+        if own is not None:
+            OmegaConf.update(node, key, own, merge=True, force_add=True)
 
 
 def typed_keys(typed: Sequence[str]) -> set[str]:

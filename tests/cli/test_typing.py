@@ -3,12 +3,13 @@
 import shlex
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rmas_train.__main__ import main
 from rmas_train.command.sweep import expand
 from rmas_train.compose import compose, config_from
-from rmas_train.compose.nodes import unreadable
+from rmas_train.compose.nodes import to_dict, unreadable
 from rmas_train.errors import ConfigError
 
 
@@ -137,3 +138,27 @@ def test_a_sweep_over_an_interval_is_told_what_to_write(capsys):
 @pytest.mark.parametrize("value", ["[1]", "[ddp]", "[]", "[[1]]"])
 def test_a_list_is_no_choice_of_a_group(value):
     assert f"runtime={value}: no such choice" in refusal([f"runtime={value}"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        (["data.more_tests={}"], {}),
+        (["data.more_tests={}", "data.more_tests.mine=test.jsonl"], {"mine": "test.jsonl"}),
+        (["data.more_tests.mine=x.jsonl", "data.more_tests={}"], {}),
+    ],
+)
+def test_an_empty_dict_empties(typed, left):
+    """Before, what the experiment had put in stayed there."""
+    config = compose(["experiment=notes", *typed])
+    assert config.data.more_tests == left
+    assert len(compose(["experiment=notes"]).data.more_tests) == 3
+
+
+def test_an_empty_dict_on_a_finished_run_empties(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    saved = to_dict(compose(["experiment=notes", "stage=outer"]))
+    (folder / "config.yaml").write_text(yaml.safe_dump(saved))
+    typed = ["stage=eval", f"run={folder}", "data.more_tests={}"]
+    assert compose(typed).data.more_tests == {}
