@@ -160,9 +160,7 @@ def package_parser(description: str | None) -> Parser:
     parser = Parser(description)
     add = parser.add_argument
     add("--source", help="the set's file, a folder with it, or the package; README.md says which")
-    add(
-        "--planner_sees", choices=PLANNER_SEES, default="passage", help="question: with the passage"
-    )
+    add("--planner_sees", choices=PLANNER_SEES, default="question", help="passage: it alone")
     add_share_options(parser)
     return parser
 

@@ -54,6 +54,9 @@ def write(path, text):
     return path
 
 
+PASSAGE = ("--planner_sees", "passage")
+
+
 def built(name, out, source, *options):
     BUILDS[name].run(["--out", str(out), "--source", str(source), *map(str, options)])
     check_manifest(out)
@@ -101,11 +104,11 @@ def test_file_folder_and_package_give_the_same_rows(name, tmp_path):
 
 def test_what_becomes_of_a_word_problem(tmp_path):
     source = write(tmp_path / "set.jsonl", file_of(ASDIV))
-    every = [r for rows in built(ASDIV, tmp_path / "a", source).values() for r in rows]
+    every = [r for rows in built(ASDIV, tmp_path / "a", source, *PASSAGE).values() for r in rows]
     row = next(r for r in every if r["source_row"] == 3)
     assert (row["answer"], row["unit"], row["note"]) == (" 8.3", "meters", f" {row['passage']}")
     assert {r["answer"] for r in every} >= {" 15", " -5"}
-    both = built(ASDIV, tmp_path / "b", source, "--planner_sees", "question")
+    both = built(ASDIV, tmp_path / "b", source)
     assert all(r["note"] == r["answer"] for rows in both.values() for r in rows)
     counts = json.loads((tmp_path / "a" / "manifest.json").read_text())["counts"]
     assert counts == {"read": 8, "kept": 7, "dropped": {"no_single_number": 1}}
@@ -113,7 +116,7 @@ def test_what_becomes_of_a_word_problem(tmp_path):
 
 def test_what_becomes_of_a_story(tmp_path):
     source = write(tmp_path / "task.json", file_of(TRACKING))
-    rows = [r for part in built(TRACKING, tmp_path / "a", source).values() for r in part]
+    rows = [r for part in built(TRACKING, tmp_path / "a", source, *PASSAGE).values() for r in part]
     row = next(r for r in rows if r["source_row"] == 1)
     assert row["passage"].endswith("Pia and Omar trade lamps.") and "\n" not in row["passage"]
     assert row["question"] == "In the evening, Omar has the" and row["answer"] == " tin lamp"
@@ -194,7 +197,7 @@ def test_the_experiments_build_from_a_source(experiment, name, sees, tmp_path, m
     typed = [f"experiment={experiment}", "small=/models", "seed=3"]
     typed += [f"data.recipe_options.planner_sees={sees}"]
     config = compose([*typed, f"data.recipe_options.source={source}"])
-    assert config.agents["solver"].model == "/models/gemma3" and config.latent_length == 8
+    assert config.agents["solver"].model == "/models/gemma3" and config.latent_length == 4
     assert config.data.folder.endswith(f"{sees}_seed3") and config.links.readout == "vocabulary"
     rows = built(name, tmp_path / "out", source, "--planner_sees", sees)["train"]
     prompts = {n: read_prompt(ROOT / config.data.prompts, n, None, None) for n in config.agents}
