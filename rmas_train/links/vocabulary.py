@@ -13,19 +13,23 @@ from typing import Any
 RESERVED = re.compile(
     r"[<\[]\|?(?:unused|reserved|extra|pad|unk|mask|sep|cls|bos|eos|s|/s)[^ ]*[>\]]", re.IGNORECASE
 )
+FALLBACK = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
 def token_bytes(tokenizer: Any) -> dict[bytes, int]:
-    """Decoded bytes of every ordinary token -> its id; the lowest id if two tokens are equal.
+    """Decoded bytes of every token but marks -> its id; the lowest id if two tokens are equal.
 
     Covers byte-level (GPT-2's alphabet) and sentencepiece (visible space, ``<0x41>``) vocabularies.
+    A token ``<0x41>`` counts only where no other one is an A: no text ever has it, so its embedding
+    was not trained.
     """
     vocab = tokenizer.get_vocab()
-    special = set(tokenizer.get_added_vocab())
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     byte_level = _is_byte_level(tokenizer)
+    in_order = sorted(vocab.items(), key=lambda item: (_is_fallback(item[0]), item[1]))
     found: dict[bytes, int] = {}
-    for token, index in sorted(vocab.items(), key=lambda item: item[1]):
-        if token not in special:
+    for token, index in in_order:
+        if index not in special:
             found.setdefault(_decode(token, byte_level), index)
     return found
 
@@ -65,9 +69,14 @@ def _byte_alphabet() -> dict[str, int]:
 _ALPHABET = _byte_alphabet()
 
 
+def _is_fallback(token: str) -> bool:
+    """One byte, as a sentencepiece vocabulary writes what it has no token for."""
+    return FALLBACK.fullmatch(token) is not None
+
+
 def _decode(token: str, byte_level: bool) -> bytes:
     if byte_level and all(c in _ALPHABET for c in token):
         return bytes(_ALPHABET[c] for c in token)
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+    if _is_fallback(token):
         return bytes([int(token[3:5], 16)])
     return token.replace("\u2581", " ").encode()
