@@ -279,18 +279,24 @@ def tokenise(agent: Agent, texts: list[str], plain: bool = False) -> list[list[i
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def tokenise_whole(agent: Agent, texts: list[str]) -> list[list[int]]:
+def tokenise_whole(agent: Agent, texts: list[str], ended: bool = True) -> list[list[int]]:
     """Ids of an agent's own texts, from the end of its prompt to the end of its turn.
 
     They are what its chat template writes there, as in the release's training: what it puts before
     and after the text (``<|im_end|>`` and a new line, say), without the white space that it strips.
     Where it marks no end, the end-of-text token stands there.
+
+    Args:
+        agent: whose texts they are.
+        texts: without what the template puts around them.
+        ended: with what ends the turn; False: up to the last token of the text.
     """
     frame = agent.chat.answer
-    before, after = ([Part("text", x)] if x else [] for x in (frame.before, frame.after))
+    around = (frame.before, frame.after if ended else "")
+    before, after = ([Part("text", x)] if x else [] for x in around)
     stripped = [frame.strips.from_left(frame.strips.from_right(text)) for text in texts]
     rows = [[*before, Part("column", text), *after] for text in stripped]
-    end = [] if agent.ends_in_template else [agent.end_id]
+    end = [] if agent.ends_in_template or not ended else [agent.end_id]
     return [ids + end for ids in tokenise_parts(agent, rows)]
 
 

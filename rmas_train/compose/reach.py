@@ -50,7 +50,7 @@ FREE = (
         data="name allow_shared_rows task role_texts feedback_texts translations answer_pattern "
         "grader max_length",
         training__inner=f"{STAGE} inner_states",
-        training__outer=f"{STAGE} depth train_inner recompute latents feedback gradient "
+        training__outer=f"{STAGE} depth train_inner end_token recompute latents feedback gradient "
         "gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every validate_rows "
         "select",
         evaluation="rounds batch_size max_new_tokens decoding max_rows beyond_reach benchmarks "

@@ -75,6 +75,11 @@ class OuterConfig(TrainingConfig):
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )
     train_inner: bool = option(False, "train the inner links too")
+    end_token: bool = option(
+        True,
+        "the loss counts what ends the answer too; false: only its text, where a decoder that "
+        "writes on does no harm",
+    )
     recompute: str = option(
         "none",
         "none | agent: run each call again in backward, so memory hardly grows with rounds | auto",

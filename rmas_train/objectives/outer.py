@@ -64,6 +64,7 @@ class OuterObjective(Objective):
         prefixes: keeps frozen prefixes over steps.
         role_texts: agent -> column with the text that it reads instead of rolling out (the
             release's teacher forcing); its first ``latent_length`` tokens are sent.
+        end_token: whether the loss counts what ends the decoder's turn.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class OuterObjective(Objective):
         backward: Backward = EXACT,
         prefixes: PrefixStore | None = None,
         role_texts: Mapping[str, str] | None = None,
+        end_token: bool = True,
     ) -> None:
         super().__init__(links)
         self.team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
+        self._end_token = end_token
         self._clip = MessageClip(clip_message) if clip_message else None
         self._backward = backward
         self._prefixes = prefixes or PrefixStore()
@@ -124,6 +127,7 @@ class OuterObjective(Objective):
             backward=backward_of(options),
             prefixes=loaded.prefix_store(int(options.prefix_cache_gib * 2**30)),
             role_texts=role_text_columns(config, loaded),
+            end_token=options.end_token,
         )
 
     def expected_links(self, rounds: int) -> set[str]:
@@ -153,9 +157,10 @@ class OuterObjective(Objective):
         )
 
     def answers(self, rows: Sequence[int]) -> list[list[int]]:
-        """Answer token ids with the end token, per row."""
+        """Answer token ids of each row, as the loss counts them."""
         decoder = self.team.agents[self.team.topology.decoder]
-        return tokenise_whole(decoder, [str(self._table.rows[i]["answer"]) for i in rows])
+        texts = [str(self._table.rows[i]["answer"]) for i in rows]
+        return tokenise_whole(decoder, texts, self._end_token)
 
     def bounded(self, loss: Tensor) -> Tensor:
         """The loss itself, whose gradient at each message will keep ``clip_message``."""

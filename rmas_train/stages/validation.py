@@ -151,12 +151,13 @@ class Validation(Callback):
         )
         recursion = Recursion(team, channel)
         decoder = team.agents[team.topology.decoder]
-        answers = tokenise_whole(decoder, [str(row["answer"]) for row in rows])
+        texts = [str(row["answer"]) for row in rows]
+        answers = tokenise_whole(decoder, texts, config.training.outer.end_token)
         chunk = config.evaluation.batch_size
         call = last_call(recursion.unroll(rows, depth, chunk=chunk))
         loss = float(call.answer_loss(answers))
-        texts = call.write(config.evaluation.max_new_tokens)
-        grades = [self._grader.grade(r, t.text) for r, t in zip(rows, texts, strict=True)]
+        written = call.write(config.evaluation.max_new_tokens)
+        grades = [self._grader.grade(r, t.text) for r, t in zip(rows, written, strict=True)]
         change = [shuffled(len(rows), config.seed)] if len(rows) > 1 else []
         call = last_call(recursion.unroll(rows, depth, chunk=chunk, interventions=change))
         other = float(call.answer_loss(answers))

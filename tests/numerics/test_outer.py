@@ -92,16 +92,19 @@ def test_the_gradient_is_exact_by_finite_differences(variant, edge_input):
         )
 
 
-def test_the_loss_is_the_naive_one(agents64):
-    """Answer tokens one by one, each row by itself."""
+@pytest.mark.parametrize("end_token", [True, False])
+def test_the_loss_is_the_naive_one(agents64, end_token):
+    """Answer tokens one by one, each row by itself, with what ends the answer or without."""
     team = make_team(agents64)
     links = make_links(team).double()
     rows = make_rows(3)
-    objective = OuterObjective(team, links, table(rows), 2, 3)
+    objective = OuterObjective(team, links, table(rows), 2, 3, end_token=end_token)
     decoder, total, count = team.agents["solver"], 0.0, 0
     for row in rows:
         result = unroll(team, links, [row], 2, 3)
         ids = own_text(decoder, row["answer"])
+        assert ids[-1] == decoder.end_id
+        ids = ids if end_token else ids[:-1]
         for t, token in enumerate(ids):
             prompts = result.decoder.prompts
             batch = embed_prompts(decoder, prompts.prompts, prompts.slots, [ids[:t]])

@@ -28,7 +28,15 @@ COSTS = {
 FREE = [
     *("steps", "batch_size", "micro_batch_size", "lr", "warmup_steps", "weight_decay", "betas"),
     *("eps", "clip_norm", "clip_scope", "log_every", "save_every", "save_minutes", "keep"),
-    *("depth", "clip_message", "callbacks", "validate_every", "validate_rows", "select"),
+    *(
+        "depth",
+        "end_token",
+        "clip_message",
+        "callbacks",
+        "validate_every",
+        "validate_rows",
+        "select",
+    ),
 ]
 
 
