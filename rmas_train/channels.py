@@ -159,18 +159,21 @@ class TextChannel:
         max_new_tokens: longest message.
         decoding: see ``engine.answer.write``.
         translations: "source-target" -> word for word dictionary for what crosses that edge.
+        most: tokens of a message, as its target counts them; None: as many as were written.
     """
 
     max_new_tokens: int
     decoding: str = "plain"
     translations: Translations = field(default_factory=dict)
+    most: int | None = None
 
     def send(self, call: Call) -> Sent:
         written = call.write(self.max_new_tokens, self.decoding)
         messages = {}
         for edge in call.edges:
             words = self.translations.get(edge.key, {})
-            messages[edge.key] = TextMessage([translate(text.text, words) for text in written])
+            texts = [translate(text.text, words) for text in written]
+            messages[edge.key] = TextMessage(texts, self.most)
         return Sent(messages, tokens=[text.tokens for text in written])
 
 

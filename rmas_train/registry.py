@@ -111,6 +111,7 @@ SYSTEMS: Registry[Any] = Registry(
         "null": "rmas_train.systems.controls:NULL",
         "shuffled": "rmas_train.systems.controls:SHUFFLED",
         "text": "rmas_train.systems.text:TEXT",
+        "text_capped": "rmas_train.systems.text:TEXT_CAPPED",
         "decoder_alone": "rmas_train.systems.alone:DECODER_ALONE",
         "single": "rmas_train.systems.alone:single_agents",
     },

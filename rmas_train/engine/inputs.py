@@ -232,15 +232,20 @@ class LatentMessage:
 
 @dataclass(frozen=True)
 class TextMessage:
-    """Text, one per row; its target reads it as plain text, with its own tokenizer."""
+    """Text, one per row; its target reads it as plain text, with its own tokenizer.
+
+    Attributes:
+        most: tokens of the target, at most; None: all of the text.
+    """
 
     texts: Sequence[str]
+    most: int | None = None
 
     def rows(self, index: Sequence[int]) -> TextMessage:
-        return TextMessage([self.texts[i] for i in index])
+        return TextMessage([self.texts[i] for i in index], self.most)
 
     def slot(self, agent: Agent) -> Slot:
-        ids = tokenise(agent, list(self.texts), plain=True)
+        ids = [row[: self.most] for row in tokenise(agent, list(self.texts), plain=True)]
         return Slot([len(row) for row in ids], ids=ids)
 
     def tensors(self) -> Sequence[Tensor]:

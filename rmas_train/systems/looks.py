@@ -14,7 +14,7 @@ from typing import Any
 from rmas_train.support.reading import short
 
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-MARKERS = tuple("os^vxD+*PXd<>.h")
+MARKERS = tuple("os^vxD+*PXd<>.hp")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ BUILTIN = {
     "latent null": Look("latent, null slots", "#999999", "x", 3),
     "latent shuffled": Look("latent, shuffled slots", "#D55E00", "D", 4),
     "text": Look("text recursion", "#009E73", "s", 5),
+    "text_capped": Look("text recursion, capped", "#44AA99", "p", 5),
     "decoder_alone": Look("decoder alone", "#56B4E9", "+", 6),
 }
 

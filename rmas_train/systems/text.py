@@ -1,4 +1,7 @@
-"""Text recursion: the same agents, prompts, rounds and batching, passing text, not vectors."""
+"""Text recursion: the same agents, prompts, rounds and batching, passing text, not vectors.
+
+``text_capped`` cuts each message to as many tokens as a latent message has vectors.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ class TextSystem:
         translations: "source-target" -> word for word dictionary for what crosses that edge.
         decoding: see ``engine.answer.write``.
         tools: of the decoder's final text alone.
+        most: tokens of a message, as its target counts them; None: as many as were written.
     """
 
     team: Team
@@ -39,6 +43,7 @@ class TextSystem:
     tools: Toolbox | None = None
     latent_length: int = 0
     uses_rounds: bool = True
+    most: int | None = None
 
     @torch.no_grad()
     def answer(self, rows: Rows, rounds: int) -> list[Answer]:
@@ -49,7 +54,7 @@ class TextSystem:
         return answers
 
     def _answer(self, rows: Rows, rounds: int) -> list[Answer]:
-        channel = TextChannel(self.max_new_tokens, self.decoding, self.translations)
+        channel = TextChannel(self.max_new_tokens, self.decoding, self.translations, self.most)
         before = [0] * len(rows)
         for call in Recursion(self.team, channel).unroll(rows, rounds):
             if call.edges:
@@ -60,7 +65,7 @@ class TextSystem:
         return answers_of(texts, 0, sessions)
 
 
-def _build(ingredients: Ingredients) -> TextSystem:
+def _build(ingredients: Ingredients, most: int | None = None) -> TextSystem:
     options = ingredients.config.evaluation
     return TextSystem(
         ingredients.team,
@@ -69,7 +74,15 @@ def _build(ingredients: Ingredients) -> TextSystem:
         ingredients.config.data.translations,
         options.decoding,
         ingredients.tools,
+        most=most,
     )
 
 
+def _capped(ingredients: Ingredients) -> TextSystem | None:
+    """As many tokens per message as the latent system has vectors; None: it sends none."""
+    length = ingredients.config.latent_length
+    return _build(ingredients, length) if length else None
+
+
 TEXT = SystemEntry("text", None, _build, BUILTIN["text"])
+TEXT_CAPPED = SystemEntry("text_capped", None, _capped, BUILTIN["text_capped"])

@@ -5,6 +5,7 @@ from tiny import make_rows, make_tokenizer
 from unrolling import answer_in_text
 
 from rmas_train.channels import translate
+from rmas_train.engine.inputs import TextMessage
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.links.vocabulary import shared_tokens, token_bytes
 from rmas_train.systems.controls import derangement
@@ -53,6 +54,21 @@ def test_text_recursion_counts_every_agents_tokens(team):
     two = answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=3)
     assert all(3 <= t.tokens <= 12 for t in one)
     assert all(b.tokens > a.tokens for a, b in zip(one, two, strict=True))
+
+
+def test_capped_text_is_counted_by_who_reads_it(team):
+    """``one two three`` has other tokens for sender and receiver; the cap is the receiver's."""
+    for name in ("critic", "solver"):
+        agent = team.agents[name]
+        whole = agent.tokenizer("one two three", add_special_tokens=False)["input_ids"]
+        message = TextMessage(["one two three", "one"], most=2).rows([1, 0])
+        assert message.slot(agent).ids[1] == whole[:2] and len(whole) > 2
+        assert message.slot(agent).counts[1] == 2
+    rows = make_rows(3)
+    capped = answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=2, most=1)
+    free = answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=2, most=100)
+    plain = answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=2)
+    assert [a.text for a in free] == [a.text for a in plain] != [a.text for a in capped]
 
 
 def test_translation_is_word_for_word():
