@@ -1,8 +1,11 @@
 """Keep what documents quote of a run with real models: one JSON out of its run folder.
 
     python scripts/real_results.py outputs/real/notes docs/results/real/notes_4.json [--note TEXT]
+    python scripts/real_results.py outputs/real/asdiv_* docs/results/real/asdiv.json
 
 Rows of results.json, the validations, seconds per step, versions and the config; docs/results.md.
+Of several run folders (one task, several seeds) the questions are pooled, and each seed's accuracy
+stands beside.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rmas_train.evaluation.statistics import wilson
 from rmas_train.support.files import write_json
 
+WHO = ("task", "system", "control", "rounds")
 KEPT = ("schema", "rows", "systems", "references")
 
 
@@ -49,14 +54,31 @@ def collect(folder: Path, note: str) -> dict[str, Any]:
     }
 
 
+def pooled(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several seeds in one: rows over all questions, with ``accuracy_by_seed``."""
+    seeds = [one["config"]["seed"] for one in found]
+    rows: list[dict[str, Any]] = []
+    for row in found[0]["rows"]:
+        same = [r for one in found for r in one["rows"] if all(r[k] == row[k] for k in WHO)]
+        n, right = sum(r["n"] for r in same), sum(round(r["n"] * r["accuracy"]) for r in same)
+        numbers = {"n": n, "accuracy": right / n, "ci95": wilson(right, n)}
+        by_seed = {"accuracy_by_seed": [r["accuracy"] for r in same]}
+        reach = {"accuracy_within_reach": None, "n_within_reach": 0}
+        rows.append({k: row[k] for k in WHO} | numbers | by_seed | reach)
+    each = ("command", "validation", "seconds_per_step")
+    kept = {k: v for k, v in found[0].items() if k not in (*each, "rows")}
+    return kept | {"seeds": seeds, "rows": rows} | {k: [one[k] for one in found] for k in each}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folder; one for each seed")
     parser.add_argument("out", type=Path)
     parser.add_argument("--note", default="", help="what a reader has to know of the models")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(args.out, collect(args.run, args.note))
+    found = [collect(run, args.note) for run in args.runs]
+    write_json(args.out, found[0] if len(found) == 1 else pooled(found))
     print(args.out)
 
 

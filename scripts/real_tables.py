@@ -22,7 +22,9 @@ def percent(row: dict[str, Any]) -> str:
     suffix = "" if row["accuracy_within_reach"] is None else "_within_reach"
     low, high = row[f"ci95{suffix}"]
     accuracy = row[f"accuracy{suffix}"]
-    return f"{100 * accuracy:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    seeds = ", ".join(f"{100 * one:.0f}" for one in row.get("accuracy_by_seed", []))
+    whole = f"{100 * accuracy:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{whole}; {seeds}" if seeds else whole
 
 
 def results_table(path: Path) -> Iterator[str]:
