@@ -41,6 +41,7 @@ LATER = {
     "validate_every": (0,),
     "validate_rows": (100,),
     "select": ("last",),
+    "end_token": (True,),
 }
 # What inner links depend on.
 INNER_LINKS = ("variant", "norm", "init", "readout", "temperature", "top_k")
