@@ -5,17 +5,19 @@
 
 Rows of results.json, the validations, seconds per step, versions and the config; docs/results.md.
 Of several run folders (one task, several seeds) the questions are pooled, and each seed's accuracy
-stands beside.
+stands beside. ``comparisons``: the trained system against every other one, question by question.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rmas_train.evaluation.paired import compare, holm
 from rmas_train.evaluation.statistics import wilson
 from rmas_train.support.files import write_json
 
@@ -70,6 +72,24 @@ def pooled(found: list[dict[str, Any]]) -> dict[str, Any]:
     return kept | {"seeds": seeds, "rows": rows} | {k: [one[k] for one in found] for k in each}
 
 
+def paired(runs: list[Path]) -> list[dict[str, Any]]:
+    """The trained system against every other one, on the same questions of all runs."""
+    scores: dict[tuple[Any, ...], dict[tuple[int, int], float]] = {}
+    for i, run in enumerate(runs):
+        for record in read_lines(run / "eval" / "answers.jsonl"):
+            who = tuple(record[key] for key in WHO)
+            scores.setdefault(who, {})[i, record["line"]] = float(record["right"])
+    found = []
+    for (task, system, control, rounds), own in scores.items():
+        trained = scores[task, "latent", None, rounds]
+        if (system, control) != ("latent", None):
+            result = compare([trained[key] for key in own], list(own.values()))
+            who: dict[str, Any] = dict(zip(WHO, (task, system, control, rounds), strict=True))
+            found.append(who | asdict(result))
+    adjusted = holm([one["p"] for one in found])
+    return [one | {"p_holm": p} for one, p in zip(found, adjusted, strict=True)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="run folder; one for each seed")
@@ -78,7 +98,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found = [collect(run, args.note) for run in args.runs]
-    write_json(args.out, found[0] if len(found) == 1 else pooled(found))
+    whole = found[0] if len(found) == 1 else pooled(found)
+    write_json(args.out, whole | {"comparisons": paired(args.runs)})
     print(args.out)
 
 

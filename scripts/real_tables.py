@@ -50,6 +50,20 @@ def results_table(path: Path) -> Iterator[str]:
         yield f"| {label} | " + " | ".join(own.get(key, "") for key in columns) + " |"
 
 
+def pairs_table(path: Path) -> Iterator[str]:
+    """The trained system against every other one; in points."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    yield "| latent, trained, against | points (95% interval) | p (Holm) | questions show |"
+    yield "|---|---|---|---|"
+    for one in content["comparisons"]:
+        name = system_name(one)
+        label = content["systems"][name]["label"] if name in content["systems"] else name
+        low, high = (100 * end for end in one["ci95"])
+        points = f"{100 * one['difference']:+.1f} ({low:.1f} to {high:.1f})"
+        p = "< 0.001" if one["p_holm"] < 0.001 else f"{one['p_holm']:.3f}"
+        yield f"| {label} | {points} | {p} | {100 * one['detectable']:.1f} |"
+
+
 def starts_table(path: Path) -> Iterator[str]:
     """Starts down; accuracy by steps across."""
     starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
@@ -111,6 +125,8 @@ def tables() -> dict[str, str]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "systems" in content:
             found[path.name] = "\n".join(results_table(path))
+        if "comparisons" in content:
+            found[path.name] += "\n\n" + "\n".join(pairs_table(path))
         if "result" in content:
             found[path.name] = "\n".join(confidence_table(path))
         if "starts" in content:
