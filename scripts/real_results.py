@@ -84,8 +84,8 @@ def paired(runs: list[Path]) -> list[dict[str, Any]]:
         trained = scores[task, "latent", None, rounds]
         if (system, control) != ("latent", None):
             result = compare([trained[key] for key in own], list(own.values()))
-            who: dict[str, Any] = dict(zip(WHO, (task, system, control, rounds), strict=True))
-            found.append(who | asdict(result))
+            about: dict[str, Any] = dict(zip(WHO, (task, system, control, rounds), strict=True))
+            found.append(about | asdict(result))
     adjusted = holm([one["p"] for one in found])
     return [one | {"p_holm": p} for one, p in zip(found, adjusted, strict=True)]
 
