@@ -160,5 +160,5 @@ def test_an_empty_dict_on_a_finished_run_empties(tmp_path):
     folder.mkdir()
     saved = to_dict(compose(["experiment=notes", "stage=outer"]))
     (folder / "config.yaml").write_text(yaml.safe_dump(saved))
-    typed = ["stage=eval", f"run={folder}", "data.more_tests={}"]
+    typed = ["stage=eval", f"run={folder}", "data.recipe=null", "data.more_tests={}"]
     assert compose(typed).data.more_tests == {}
