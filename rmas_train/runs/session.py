@@ -42,8 +42,8 @@ from rmas_train.support.reading import check_type, parse_json
 
 EARLIER, MARK = "earlier", ".starting_over.json"
 PARTS = {  # what a stage and those after it leave
-    "inner": ("report", "results.json", "eval", "analyse", "outer", "inner"),
-    "outer": ("report", "results.json", "eval", "analyse", "outer"),
+    "inner": ("report", "results.json", "eval", "eval_records", "analyse", "outer", "inner"),
+    "outer": ("report", "results.json", "eval", "eval_records", "analyse", "outer"),
     "eval": ("report", "results.json", "eval"),
 }
 FOLDERS = ("inner", "inner/checkpoints", "outer", "outer/checkpoints", "eval", "analyse", "plan")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from rmas_train.compose import to_dict
 from rmas_train.config import Config
 from rmas_train.errors import DataError
 from rmas_train.evaluation.benchmark import make_benchmarks
-from rmas_train.evaluation.evaluate import Outcome, Trial, plan_trials, run_trial
+from rmas_train.evaluation.evaluate import Judge
+from rmas_train.evaluation.parts import Part, parts_of
+from rmas_train.evaluation.records import Record, Records, read_records, row_hash
+from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.links.card import read_card
 from rmas_train.links.folder import find_links
 from rmas_train.links.modules import LinkSet
@@ -23,10 +27,13 @@ from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import describe, environment, set_aside
 from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
-from rmas_train.support.files import new_folder, write_json, write_text
+from rmas_train.support.files import new_folder, remove, write_json, write_text
 from rmas_train.support.output import say
 from rmas_train.support.reading import parse_json
+from rmas_train.systems.looks import system_name
 from rmas_train.tools.calls import Toolbox
+
+RECORDS = "eval_records"  # in a run folder, while its evaluation is not finished
 
 
 def run_eval(
@@ -36,15 +43,17 @@ def run_eval(
     folder = links_of(config)
     links = read_all_links(loaded, folder)
     identity = identity_of_eval(config, loaded)
-    benchmarks = make_benchmarks(config, loaded)
-    trials = plan_trials(config, loaded.team, links, benchmarks, tools, loaded.single_prompt)
-    outcomes = run_trials(trials, runtime)
+    judge = Judge(config, loaded.team, links, tools, loaded.single_prompt)
+    parts = parts_of(config, make_benchmarks(config, loaded))
+    records = open_records(config, runtime, identity)
+    answer_parts(judge, parts, records, runtime)
     loaded.assert_unchanged()
     if runtime.is_main:
+        answers = answers_to(judge, parts, records)
         results = {
             "schema": 1,
-            "rows": [outcome.row for outcome in outcomes],
-            "systems": describe_systems(trials),
+            "rows": rows_of(parts, answers),
+            "systems": describe_systems(judge, answers),
             "references": {config.data.name: references(config)},
             "links": str(folder),
             "trained_rounds": read_card(folder).rounds,
@@ -52,8 +61,82 @@ def run_eval(
             "config": to_dict(config),
             "identity": identity,
         }
-        write_results(config, loaded, results, outcomes)
+        write_results(config, loaded, results, answers)
+        remove(Path(config.run_dir) / RECORDS)
     runtime.barrier()
+
+
+def open_records(config: Config, runtime: Runtime, identity: Identity) -> Records:
+    """What an evaluation that was stopped has left, and what a finished one has of these links."""
+    run_dir = Path(config.run_dir)
+    base, earlier = base_of(identity), list[Record]()
+    there = identity_there(run_dir / "eval")
+    if isinstance(there, dict) and base_of(there) == base:
+        earlier = list(read_records(run_dir / "eval" / "answers.jsonl"))
+    records = Records(run_dir / RECORDS, base, runtime.rank, earlier)
+    runtime.barrier()
+    records.load()
+    return records
+
+
+def base_of(identity: Mapping[str, Any]) -> Identity:
+    """What single records depend on: all but which rows, systems and depths there are."""
+    mine = {k: v for k, v in identity.items() if k not in ("rows", "references", "rounds")}
+    free = ("rounds", "max_rows", "systems", "benchmarks", "beyond_reach", "batch_size")
+    options = identity.get("evaluation")
+    kept = {k: v for k, v in options.items() if k not in free} if isinstance(options, dict) else {}
+    return mine | {"evaluation": kept}
+
+
+def answer_parts(judge: Judge, parts: Sequence[Part], records: Records, runtime: Runtime) -> None:
+    """Every part on one rank; each record is on disk as soon as it is there."""
+    mine = range(runtime.rank, len(parts), runtime.world)
+    shared = runtime.placement == "sharded"  # all ranks run the same forwards, or they wait
+    if shared:
+        mine = range(len(parts))
+    began = time.monotonic()
+    for done, i in enumerate(mine):
+        for found in judge.answer(parts[i], records):
+            records.add(found if runtime.is_main or not shared else [])
+        left = (time.monotonic() - began) / (done + 1) * (len(mine) - done - 1)
+        say(f"eval part {i + 1} of {len(parts)}, {parts[i].benchmark.name}  ETA {left:.0f}s")
+    runtime.barrier()
+    records.load()
+
+
+def answers_to(judge: Judge, parts: Sequence[Part], records: Records) -> list[Record]:
+    """All records of what is asked, by benchmark, depth, system and row."""
+    order = {(entry.system, entry.control): i for i, entry in enumerate(judge.entries())}
+    tasks = list(dict.fromkeys(part.benchmark.name for part in parts))
+    asked = {
+        (part.benchmark.name, depth, part.first + i): row_hash(row)
+        for part in parts
+        for depth in part.depths
+        for i, row in enumerate(part.rows)
+    }
+    found = [
+        record
+        for record in records.every()
+        if (record["system"], record["control"]) in order
+        and asked.get((record["task"], record["rounds"], record["index"])) == record["hash"]
+    ]
+
+    def place(record: Record) -> tuple[int, ...]:
+        who = order[record["system"], record["control"]]
+        return tasks.index(record["task"]), record["rounds"], who, record["index"]
+
+    return sorted(found, key=place)
+
+
+def rows_of(parts: Sequence[Part], answers: Sequence[Record]) -> list[dict[str, Any]]:
+    """The table: one row for each benchmark, depth and system."""
+    rows = {(p.benchmark.name, depth): p.benchmark.rows for p in parts for depth in p.depths}
+    found = []
+    for who, own in by_system(answers).items():
+        row = result_row(who, own, rows[own[0]["task"], own[0]["rounds"]])
+        say(describe_row(row))
+        found.append(row)
+    return found
 
 
 def links_of(config: Config) -> Path:
@@ -83,7 +166,7 @@ def identity_there(folder: Path) -> Any:
 
 
 def write_results(
-    config: Config, loaded: Loaded, results: dict[str, Any], outcomes: Sequence[Outcome]
+    config: Config, loaded: Loaded, results: dict[str, Any], answers: Sequence[Record]
 ) -> None:
     """``run_dir/eval``, all of it at once; an earlier evaluation of other things is set aside."""
     run_dir = Path(config.run_dir)
@@ -93,7 +176,7 @@ def write_results(
         say(f"the evaluation before, and its report, are in {place}")
     with new_folder(run_dir / "eval") as work:
         describe(work, config, loaded.agents)
-        write_answers(work / "answers.jsonl", outcomes)
+        write_answers(work / "answers.jsonl", answers)
         write_json(work / "results.json", results)
     say(f"full config: {run_dir / 'eval' / 'config.yaml'}")
 
@@ -111,30 +194,10 @@ def read_all_links(loaded: Loaded, folder: Path) -> dict[str, LinkSet]:
     return links
 
 
-def run_trials(trials: Sequence[Trial], runtime: Runtime) -> list[Outcome]:
-    """All trials over ranks; rank 0 has all outcomes, by benchmark, depth and system."""
-    mine = range(runtime.rank, len(trials), runtime.world)
-    if runtime.placement == "sharded":  # all ranks run the same forwards, or they wait for ever
-        mine = range(len(trials))
-    done = []
-    for i in mine:
-        for outcome in run_trial(trials[i]):
-            say(describe_row(outcome.row))
-            place = (outcome.row["task"], outcome.row["rounds"], trials[i].entry.look.order, i)
-            done.append((place, outcome))
-    is_double = runtime.placement == "sharded" and not runtime.is_main
-    every = runtime.gather([] if is_double else done)
-    own = {place for place, _ in done}
-    for place, outcome in every:
-        if runtime.is_main and place not in own:
-            say(describe_row(outcome.row))
-    return [outcome for _, outcome in sorted(every, key=lambda pair: pair[0])]
-
-
-def describe_systems(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+def describe_systems(judge: Judge, answers: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Name -> how tables and pictures show it; the report knows no registry."""
-    entries = {trial.entry.name: trial.entry for trial in trials}
-    return {name: asdict(entry.look) for name, entry in entries.items()}
+    there = {system_name(record) for record in answers}
+    return {e.name: asdict(e.look) for e in judge.entries() if e.name in there}
 
 
 def references(config: Config) -> dict[str, Any]:
@@ -150,9 +213,9 @@ def references(config: Config) -> dict[str, Any]:
     return lines
 
 
-def write_answers(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """One record per question and system, for inspection."""
-    lines = [json.dumps(r, ensure_ascii=False) for of in outcomes for r in of.records]
+def write_answers(path: Path, answers: Sequence[Record]) -> None:
+    """One record per question and system, to be read and to be used again."""
+    lines = [json.dumps(record, ensure_ascii=False) for record in answers]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 

@@ -40,6 +40,8 @@ class AnsweringSystem(Protocol):
     Attributes:
         latent_length: vectors per message; 0 where none are sent.
         uses_rounds: whether answers depend on the depth; if not, it answers once for all depths.
+        mixes_rows: optional; true where an answer depends on the rows beside its own, so that all
+            rows of a part have to be answered together.
     """
 
     @property
@@ -59,7 +61,8 @@ class Ingredients:
 
     Attributes:
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
-        rows: that it will answer.
+        rows: that it will answer, all of a part or some of them.
+        first: index of the first of these rows in the benchmark.
         tools: what the decoder may call in its final text; None: nothing.
         single_prompt: texts of the prompt of an agent that answers alone; None: not asked for.
         thoughts: that the latent systems of an evaluation share.
@@ -71,6 +74,7 @@ class Ingredients:
     rows: Rows
     tools: Toolbox | None = None
     single_prompt: Mapping[str, Any] | None = None
+    first: int = 0
     thoughts: ThoughtStore = field(default_factory=ThoughtStore)
 
 

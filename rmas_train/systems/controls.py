@@ -12,22 +12,42 @@ from rmas_train.systems.latent import latent_system
 from rmas_train.systems.looks import BUILTIN
 from rmas_train.topology import Edge
 
+GROUP = 100  # rows among which messages are mixed
 
-def derangement(count: int, seed: int) -> list[int]:
-    """A permutation without a fixed point: a seeded cyclic order, each row to the next one's place.
 
-    With a single row there is none, and the row keeps its own message.
+def derangement(count: int, seed: int, first: int = 0) -> list[int]:
+    """A permutation without a fixed point, within each group of ``GROUP`` rows.
+
+    In a group: a seeded cyclic order, each row to the next one's place. A single row at the end
+    joins the group before it; where there is one row in all, it keeps its own message. More rows
+    after these leave the groups before the last as they are.
+
+    Args:
+        count: rows.
+        seed: of the orders.
+        first: index of the first row, a multiple of ``GROUP``.
     """
-    order = permutation(count, seed, "shuffled")
     result = [0] * count
-    for here, there in zip(order, order[1:] + order[:1], strict=True):
-        result[here] = there
+    for begin, end in stretches(count, GROUP):
+        group = (first + begin) // GROUP
+        stream = f"shuffled {group}" if group else "shuffled"
+        order = [begin + i for i in permutation(end - begin, seed, stream)]
+        for here, there in zip(order, order[1:] + order[:1], strict=True):
+            result[here] = there
     return result
 
 
-def shuffled(count: int, seed: int) -> Intervention:
-    """Each row gets another row's message, over the whole test set, in every slot and round."""
-    index = derangement(count, seed)
+def stretches(count: int, size: int) -> list[tuple[int, int]]:
+    """(begin, end) of runs of ``size`` rows; a single row at the end joins the run before it."""
+    begins = list(range(0, count, size))
+    if len(begins) > 1 and count - begins[-1] == 1:
+        begins.pop()
+    return list(zip(begins, [*begins[1:], count], strict=True)) if count else []
+
+
+def shuffled(count: int, seed: int, first: int = 0) -> Intervention:
+    """Each row gets another row's message, in every slot and round; see ``derangement``."""
+    index = derangement(count, seed, first)
 
     def shuffle(message: Message, edge: Edge, round_: int) -> Message:  # noqa: ARG001
         return message.rows(index)
@@ -37,8 +57,10 @@ def shuffled(count: int, seed: int) -> Intervention:
 
 def _shuffled(ingredients: Ingredients) -> AnsweringSystem | None:
     count = len(ingredients.rows)
-    change = shuffled(count, ingredients.config.seed)
-    return latent_system(ingredients, interventions=[change]) if count > 1 else None
+    change = shuffled(count, ingredients.config.seed, ingredients.first)
+    if count < 2:
+        return None
+    return latent_system(ingredients, interventions=[change], mixes_rows=True)
 
 
 def _entry(control: str, build: Callable[[Ingredients], AnsweringSystem | None]) -> SystemEntry:

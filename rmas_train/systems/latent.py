@@ -184,6 +184,7 @@ class LatentSystem:
     batch_size: int
     interventions: tuple[Intervention, ...] = ()
     uses_rounds: bool = True
+    mixes_rows: bool = False
 
     @property
     def latent_length(self) -> int:
@@ -200,6 +201,7 @@ def latent_system(
     links: str = "trained",
     latent_length: int | None = None,
     interventions: Sequence[Intervention] = (),
+    mixes_rows: bool = False,
 ) -> AnsweringSystem | None:
     """The latent system with these links; None where there are none of that name."""
     if links not in ingredients.links:
@@ -215,7 +217,8 @@ def latent_system(
         ingredients.tools,
         ingredients.thoughts,
     )
-    return LatentSystem(system, config.evaluation.batch_size, tuple(interventions))
+    changes = tuple(interventions)
+    return LatentSystem(system, config.evaluation.batch_size, changes, mixes_rows=mixes_rows)
 
 
 TRAINED = SystemEntry("latent", None, latent_system, BUILTIN["latent"])

@@ -6,14 +6,17 @@ from tiny import make_links, make_rows
 from rmas_train.config import Config, DataConfig, EvaluationConfig
 from rmas_train.errors import ConfigError
 from rmas_train.evaluation.benchmark import RowsBenchmark
-from rmas_train.evaluation.evaluate import plan_trials, run_trial
+from rmas_train.evaluation.evaluate import Judge, Trial, run_trial
 from rmas_train.evaluation.graders import PatternGrader
+from rmas_train.evaluation.parts import parts_of
+from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.registry import SYSTEMS, Registry
 from rmas_train.reporting.collect import check_looks
 from rmas_train.reporting.tables import table_rows
 from rmas_train.systems import alone
 from rmas_train.systems.alone import Alone
-from rmas_train.systems.base import Answer
+from rmas_train.systems.base import Answer, Ingredients
+from rmas_train.systems.latent import TRAINED
 from rmas_train.systems.looks import Look, looks_of
 
 
@@ -23,31 +26,40 @@ def config(**evaluation):
     return Config(rounds=3, data=data, evaluation=EvaluationConfig(**options))
 
 
-def trials_of(team, config, rows=None):
+def judge_of(team, config):
     links = make_links(team).requires_grad_(False)
+    return Judge(config, team, {"trained": links, "untrained": links})
+
+
+def records_of(team, config, rows=None):
+    """Records by system, and the rows that they are of."""
     benchmark = RowsBenchmark("tiny", rows or make_rows(6), PatternGrader(config))
-    return plan_trials(config, team, {"trained": links, "untrained": links}, [benchmark])
+    judge = judge_of(team, config)
+    found = [
+        r for part in parts_of(config, [benchmark]) for some in judge.answer(part) for r in some
+    ]
+    return by_system(found), benchmark.rows
 
 
 def test_an_evaluation_is_systems_times_benchmarks_with_a_record_for_each_question(team):
-    trials = trials_of(team, config())
-    outcomes = [outcome for trial in trials for outcome in run_trial(trial)]
-    names = {(o.row["system"], o.row["control"]) for o in outcomes}
+    found, rows = records_of(team, config())
+    names = {(system, control) for _, system, control, *_ in found}
     assert ("latent", "start") not in names, "there are no start links here"
-    assert len(outcomes) == 3 * len(names) == 3 * 6
-    for outcome in outcomes:
-        assert len(outcome.records) == outcome.row["n"] == 6
-        right = sum(record["right"] for record in outcome.records)
-        assert right / 6 == outcome.row["accuracy"]
-        assert {r["rounds"] for r in outcome.records} == {outcome.row["rounds"]}
+    assert len(found) == 3 * len(names) == 3 * 6
+    for who, records in found.items():
+        row = result_row(who, records, rows)
+        assert len(records) == row["n"] == 6
+        assert [record["index"] for record in records] == list(range(6))
+        assert sum(record["right"] for record in records) / 6 == row["accuracy"]
+        assert {record["rounds"] for record in records} == {row["rounds"]}
 
 
 def test_the_decoder_alone_answers_once_for_all_depths(team, monkeypatch):
     asked = []
     plain = Alone.answer
     monkeypatch.setattr(Alone, "answer", lambda self, *a: asked.append(1) or plain(self, *a))
-    trials = trials_of(team, config(systems=["decoder_alone"]))
-    rows = [o.row for t in trials for o in run_trial(t) if o.row["system"] == "decoder_alone"]
+    found, benchmark = records_of(team, config(systems=["decoder_alone"]))
+    rows = [result_row(w, r, benchmark) for w, r in found.items() if w[1] == "decoder_alone"]
     assert [row["rounds"] for row in rows] == [1, 2, 3] and len(asked) == 1
     assert len({row["accuracy"] for row in rows}) == 1
     assert rows[0]["n_within_reach"] == 3 and rows[2]["n_within_reach"] == 6
@@ -60,18 +72,15 @@ def test_the_decoder_alone_decodes_as_asked(team, monkeypatch, decoding):
     monkeypatch.setattr(
         alone, "write", lambda a, e, n, way, i: ways.append(way) or write(a, e, n, way, i)
     )
-    (trial,) = (
-        t
-        for t in trials_of(team, config(systems=["decoder_alone"], decoding=decoding))
-        if t.entry.name == "decoder_alone"
-    )
-    run_trial(trial)
+    asked = config(systems=["decoder_alone"], decoding=decoding)
+    ingredients = Ingredients(asked, team, {}, make_rows(2))
+    alone.DECODER_ALONE.build(ingredients).answer(make_rows(2))
     assert set(ways) == {decoding}
 
 
 def test_no_table_is_cut_in_place(team):
     rows = make_rows(6)
-    trials_of(team, config(max_rows=2), rows)
+    records_of(team, config(max_rows=2, systems=[]), rows)
     assert len(rows) == 6
 
 
@@ -85,11 +94,12 @@ class Silent:
 
 
 def test_what_cannot_be_read_is_wrong_and_counted(team):
-    trial, *_ = trials_of(team, config(systems=[]))
-    silent = type(trial)(trial.benchmark, trial.entry, Silent(), (1,))
-    (outcome,) = run_trial(silent)
-    assert outcome.row["unreadable"] == 6 and outcome.row["accuracy"] == 0
-    assert all(r["read"] is None and not r["right"] for r in outcome.records)
+    part = parts_of(config(), [RowsBenchmark("tiny", make_rows(6), PatternGrader(config()))])[0]
+    records = run_trial(Trial(part, TRAINED, Silent(), (1,)), range(6))
+    (who, own), *_ = by_system(records).items()
+    row = result_row(who, own, part.rows)
+    assert row["unreadable"] == 6 and row["accuracy"] == 0
+    assert all(r["read"] is None and not r["right"] for r in records)
 
 
 def result(system, control, **values):

@@ -22,6 +22,8 @@ from rmas_train.errors import ConfigError, DataError
 from rmas_train.evaluation.benchmark import RowsBenchmark
 from rmas_train.evaluation.evaluate import Trial, run_trial
 from rmas_train.evaluation.graders import PatternGrader
+from rmas_train.evaluation.parts import Part
+from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.registry import SYSTEMS
 from rmas_train.support.output import stop_log
 from rmas_train.systems.alone import Alone
@@ -305,11 +307,12 @@ def test_results_count_calls_and_answers_keep_them(calling_team, table):
     graded = table([row | {"answer": "go"} for row in rows])
     config = Config(data=DataConfig(name="calls"))
     benchmark = RowsBenchmark("calls", graded.rows, PatternGrader(config))
-    trial = Trial(benchmark, SYSTEMS.get("latent"), LatentSystem(system, 250), (2,))
-    (outcome,) = run_trial(trial)
-    assert outcome.row["tool_calls"] == 4 / 5
-    assert outcome.row["accuracy"] == 1 / 5, "calls and results are no part of what is graded"
-    kept = outcome.records
+    part = Part(benchmark, 0, graded.rows, (2,))
+    kept = run_trial(Trial(part, SYSTEMS.get("latent"), LatentSystem(system, 250), (2,)), range(5))
+    ((who, own),) = by_system(kept).items()
+    row = result_row(who, own, graded.rows)
+    assert row["tool_calls"] == 4 / 5
+    assert row["accuracy"] == 1 / 5, "calls and results are no part of what is graded"
     assert "calls" not in kept[0] and json.dumps(kept)
     assert kept[2]["calls"][1] | {"seconds": 0} == {
         "name": "python",

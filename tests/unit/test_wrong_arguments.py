@@ -12,6 +12,7 @@ from rmas_train.errors import ConfigError, DataError, UserError
 from rmas_train.evaluation.benchmark import RowsBenchmark
 from rmas_train.evaluation.evaluate import Trial, run_trial
 from rmas_train.evaluation.graders import PatternGrader
+from rmas_train.evaluation.parts import Part
 from rmas_train.recursion import Recursion, Sent
 from rmas_train.systems.base import SystemEntry
 from rmas_train.systems.latent import System
@@ -123,9 +124,10 @@ def test_a_system_that_answers_other_rows(system):
             return system.answer([row["question"] for row in rows][1:])
 
     benchmark = RowsBenchmark("own", make_rows(3), PatternGrader(Config()))
-    trial = Trial(benchmark, SystemEntry("short", None, Short, Look("short")), Short(), (1,))
+    part = Part(benchmark, 0, benchmark.rows, (1,))
+    trial = Trial(part, SystemEntry("short", None, Short, Look("short")), Short(), (1,))
     with pytest.raises(ConfigError, match="systems=short: gave 2 answers for 3 rows"):
-        run_trial(trial)
+        run_trial(trial, range(3))
 
 
 @pytest.mark.parametrize(
