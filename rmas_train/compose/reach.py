@@ -48,7 +48,7 @@ FREE = (
         links="variant norm edge_input readout temperature top_k init start_pairs ridge "
         "start_noise",
         data="name allow_shared_rows task role_texts feedback_texts translations answer_pattern "
-        "grader max_length",
+        "grader source_column max_length",
         training__inner=f"{STAGE} inner_states",
         training__outer=f"{STAGE} depth train_inner end_token recompute latents feedback gradient "
         "gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every validate_rows "

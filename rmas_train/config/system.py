@@ -219,6 +219,11 @@ class DataConfig:
         r"(?s)^\s*(?P<answer>\S(?:.*\S)?)\s*$",
         "regular expression whose group `answer` is compared exactly; the whole text, stripped",
     )
+    source_column: str | None = option(
+        None,
+        "column with what a question comes from (a passage, a template); questions that "
+        "share one are no independent ones to the statistics",
+    )
     grader: str = option(
         "pattern",
         "pattern: answer_pattern, compared exactly | choices: the first of the row's `choices` | "

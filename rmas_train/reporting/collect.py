@@ -54,6 +54,14 @@ class SystemLook(TypedDict):
     order: int
 
 
+class Verdict(TypedDict):
+    """Of ``verdicts`` in ``results.json``."""
+
+    task: str
+    rounds: int
+    line: str
+
+
 class Results(TypedDict):
     """Types of ``eval/results.json``; ``systems`` is missing in those of version 0.1."""
 
@@ -95,6 +103,8 @@ def read_json(path: Path) -> dict[str, Any]:
         check_type(value, Results, "")
         check_references(value["references"])
         check_looks(value.get("systems", {}))
+        check_type(value.get("verdicts", []), list[Verdict], "verdicts")
+        check_type(value.get("comparisons", []), list[dict[str, Any]], "comparisons")
         if not value["rows"]:
             raise ValueError("no rows in it")
         for row in value["rows"]:
@@ -154,6 +164,7 @@ def collect(folder: Path) -> dict[str, Any]:
     references: dict[str, Any] = {}
     runs: dict[str, Any] = {}
     systems: dict[str, Any] = {}
+    compared: dict[str, list[Any]] = {"comparisons": [], "verdicts": []}
     for path in files:
         found = read_json(path)
         name = str(path.parent.parent.relative_to(folder))
@@ -161,8 +172,10 @@ def collect(folder: Path) -> dict[str, Any]:
         rows += [row | extra for row in found["rows"]]
         references |= found["references"]
         systems |= found.get("systems", {})
+        for key, own in compared.items():
+            own += [one | {"run": name} for one in found.get(key, [])]
         runs[name] = {k: found[k] for k in ("environment", "config", "links")}
-    found = {"schema": 1, "rows": rows, "systems": systems}
+    found = {"schema": 1, "rows": rows, "systems": systems, **compared}
     return found | {"references": references, "runs": runs}
 
 

@@ -60,7 +60,18 @@ def write_report(folder: Path) -> None:
     Console(width=None if Console().is_terminal else 140).print(
         terminal_table(results["rows"], results["systems"])
     )
+    for line in verdict_lines(results):
+        print(line)
     print(f"results: {folder / 'results.json'}   report: {out / 'index.html'}")
+
+
+def verdict_lines(results: dict[str, Any]) -> list[str]:
+    """What each run's evaluation says of its channel, by task and depth."""
+    lines = []
+    for one in results["verdicts"]:
+        run = f"{one['run']}: " if len(results["runs"]) > 1 else ""
+        lines.append(clean(f"{run}{one['task']}, rounds {one['rounds']}: {one['line']}"))
+    return lines
 
 
 def is_stale(run: Path) -> bool:
@@ -99,6 +110,8 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
         f'<p><img src="{escape(name)}" alt="{escape(caption)}"><br>{escape(caption)}</p>'
         for name, caption in pictures
     )
+    lines = "".join(f"<li>{_text(line)}</li>" for line in verdict_lines(results))
+    said = f"<h2>Verdicts</h2><ul>{lines}</ul>" if lines else ""
     runs = "".join(
         f"<li><b>{_text(name)}</b>: <code>{_text(run['environment']['command'])}</code>, seed "
         f"{_text(run['config']['seed'])}, {_text(run['environment']['versions'])}, "
@@ -113,7 +126,7 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
         f"<p>Accuracies in percent. <i>Within reach</i>: problems that this depth can solve at "
         f"best, where the data say so. Controls: <i>start</i> = links as the outer stage began, "
         f"<i>untrained</i> = freshly drawn links, <i>null</i> = empty slots, <i>shuffled</i> = "
-        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table><h2>Runs</h2>"
+        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table>{said}<h2>Runs</h2>"
         f"<ul>{runs}</ul></html>\n"
     )
 

@@ -171,6 +171,9 @@ def check_columns(config: Config, topology: Topology, texts: Texts, tables: Tabl
         check_texts(name, own, file, topology.sources(name))
         for table in tables.outer():
             table.require(columns_of(own), f"named in {file}")
+    if config.data.source_column is not None and config.stage in ("eval", "pipeline"):
+        for table in (tables.test, *tables.more_tests.values()):
+            table.require([config.data.source_column], "for data.source_column")
     if config.stage in ("inner", "outer", "pipeline"):
         _check_inner_columns(config, topology, texts, tables.inner)
     if config.stage in ("outer", "pipeline") and (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rmas_train.evaluation.evaluate import Judge
 from rmas_train.evaluation.parts import Part, parts_of
 from rmas_train.evaluation.records import Record, Records, read_records, row_hash
 from rmas_train.evaluation.score import by_system, result_row
+from rmas_train.evaluation.verdict import Source, comparisons, verdicts
 from rmas_train.links.card import read_card
 from rmas_train.links.folder import find_links
 from rmas_train.links.modules import LinkSet
@@ -50,10 +51,13 @@ def run_eval(
     loaded.assert_unchanged()
     if runtime.is_main:
         answers = answers_to(judge, parts, records)
+        compared = comparisons(answers, source_of(config, parts), config.seed)
         results = {
             "schema": 1,
             "rows": rows_of(parts, answers),
             "systems": describe_systems(judge, answers),
+            "comparisons": compared,
+            "verdicts": verdicts(compared),
             "references": {config.data.name: references(config)},
             "links": str(folder),
             "trained_rounds": read_card(folder).rounds,
@@ -126,6 +130,18 @@ def answers_to(judge: Judge, parts: Sequence[Part], records: Records) -> list[Re
         return tasks.index(record["task"]), record["rounds"], who, record["index"]
 
     return sorted(found, key=place)
+
+
+def source_of(config: Config, parts: Sequence[Part]) -> Source:
+    """What the question of a record comes from: ``data.source_column``, or the question itself."""
+    rows = {(p.benchmark.name, depth): p.benchmark.rows for p in parts for depth in p.depths}
+    column = config.data.source_column
+
+    def source(record: Record) -> Hashable:
+        row = rows[record["task"], record["rounds"]][record["index"]]
+        return record["index"] if column is None else json.dumps(row.get(column))
+
+    return source
 
 
 def rows_of(parts: Sequence[Part], answers: Sequence[Record]) -> list[dict[str, Any]]:

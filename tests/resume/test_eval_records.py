@@ -1,0 +1,133 @@
+"""An evaluation goes on from the records that are there, and makes none of them twice."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tiny import write_rows
+
+import rmas_train.stages.evaluate as stage
+from rmas_train.__main__ import main
+from rmas_train.evaluation import evaluate
+from rmas_train.evaluation.records import Records, key_of, read_records
+from rmas_train.support.output import stop_log
+
+FEW = ["training.inner.steps=1", "training.outer.steps=1", "rounds=1"]
+
+
+@pytest.fixture(autouse=True)
+def logs():
+    yield
+    stop_log()
+
+
+def record(index, **more):
+    about = {"task": "t", "system": "s", "control": None, "rounds": 1, "index": index}
+    return about | {"hash": f"h{index}", "group": None, "text": "x"} | more
+
+
+def test_records_are_there_again_and_a_torn_line_is_not(tmp_path):
+    first = Records(tmp_path / "r", {"a": 1}, 0)
+    first.add([record(0), record(1)])
+    other = Records(tmp_path / "r", {"a": 1}, 1)
+    other.add([record(2)])
+    path = tmp_path / "r" / "rank-0.jsonl"
+    path.write_text(path.read_text() + '{"task": "t", "sys')
+    again = Records(tmp_path / "r", {"a": 1}, 0)
+    again.load()
+    assert sorted(key_of(r)[-1] for r in again.every()) == [0, 1, 2]
+    again.add([record(3)])
+    assert [r["index"] for r in read_records(path)] == [0, 1, 3]
+
+
+def test_records_of_another_identity_or_row_or_group_are_not_used(tmp_path):
+    Records(tmp_path / "r", {"a": 1}, 0).add([record(0)])
+    same = Records(tmp_path / "r", {"a": 1}, 0)
+    same.load()
+    assert same.get(record(0)) is not None
+    assert same.get(record(0, hash="other")) is None
+    assert same.get(record(0, group="0-99")) is None
+    assert same.get(record(1)) is None
+    other = Records(tmp_path / "r", {"a": 2}, 0)
+    other.load()
+    assert list(other.every()) == []
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """(system, control, rows) of every call of a system."""
+    calls, plain = [], evaluate.run_trial
+
+    def counted(trial, chosen):
+        calls.append((trial.entry.name, len(chosen)))
+        return plain(trial, chosen)
+
+    monkeypatch.setattr(evaluate, "run_trial", counted)
+    return calls
+
+
+def results(run):
+    return json.loads((Path(run) / "eval" / "results.json").read_text())["rows"]
+
+
+def without_seconds(rows):
+    return [row | {"seconds": 0} for row in rows]
+
+
+def test_more_rows_and_more_systems_redo_nothing(overrides, workspace, answered):
+    """Rows that are mixed with new ones are answered again, and no other."""
+    run = f"run_dir={workspace / 'run'}"
+    typed = [*overrides, *FEW, "evaluation.systems=[shuffled]", "evaluation.max_rows=4"]
+    assert main(typed) == 0
+    stop_log()
+    assert Counter(answered) == {("latent", 4): 1, ("latent shuffled", 4): 1}
+    answered.clear()
+    more = ["stage=eval", f"run={workspace / 'run'}", "evaluation.systems=[shuffled,text]"]
+    assert main([*more, "evaluation.max_rows=6"]) == 0
+    stop_log()
+    assert Counter(answered) == {("latent", 2): 1, ("latent shuffled", 6): 1, ("text", 6): 1}
+    extended = results(workspace / "run")
+    answered.clear()
+    assert main([*more, "evaluation.max_rows=6"]) == 0
+    stop_log()
+    assert answered == [] and results(workspace / "run") == extended
+    whole = [*typed[:-2], "evaluation.systems=[shuffled,text]", "evaluation.max_rows=6"]
+    assert main([*whole, f"run_dir={workspace / 'whole'}"]) == 0
+    assert without_seconds(results(workspace / "whole")) == without_seconds(extended)
+    assert run and not (workspace / "run" / "eval_records").exists()
+
+
+def test_a_stopped_evaluation_goes_on(overrides, workspace, answered, monkeypatch):
+    typed = [*overrides, *FEW, "evaluation.systems=[null,text]"]
+    plain = evaluate.run_trial
+
+    def stop_at_text(trial, chosen):
+        if trial.entry.name == "text":
+            raise KeyboardInterrupt
+        return plain(trial, chosen)
+
+    monkeypatch.setattr(evaluate, "run_trial", stop_at_text)
+    assert main(typed) == 130
+    stop_log()
+    assert not (workspace / "run" / "eval").exists()
+    monkeypatch.setattr(evaluate, "run_trial", plain)
+    answered.clear()
+    assert main([*typed, "resume=auto"]) == 0
+    assert Counter(answered) == {("text", 6): 1}
+    assert {r["system"] for r in results(workspace / "run")} == {"latent", "text"}
+
+
+def test_changed_rows_are_answered_again(overrides, workspace, answered):
+    """By content: the file has another fourth row, and the first three are as they were."""
+    typed = [*overrides, *FEW, "evaluation.systems=[]"]
+    assert main(typed) == 0
+    stop_log()
+    lines = (workspace / "data" / "test.jsonl").read_text().splitlines()
+    write_rows(workspace / "data" / "other.jsonl", 6, first=300)
+    other = (workspace / "data" / "other.jsonl").read_text().splitlines()
+    (workspace / "data" / "other.jsonl").write_text("\n".join([*lines[:3], *other[3:]]) + "\n")
+    answered.clear()
+    assert main(["stage=eval", f"run={workspace / 'run'}", "data.test=other.jsonl"]) == 0
+    assert Counter(answered) == {("latent", 3): 1}
+    assert stage.RECORDS == "eval_records"
