@@ -62,7 +62,9 @@ FREE = (
 )
 # Folders, files and hub ids that are read as data (safetensors, JSON lines, YAML); what is read
 # stays in the run folder.
-READ = _agent("model adapter") | _keys(data="folder prompts tasks", tools="search_index")
+READ = _agent("model adapter") | _keys(
+    data="folder prompts tasks", evaluation="cross_task", tools="search_index"
+)
 # Files of `data.folder`, and of no other folder.
 INSIDE = _keys(data="train test valid more_tests inner_files")
 # Walls around programs: a saved config may make them narrower than the default only.

@@ -41,6 +41,9 @@ class EvaluationConfig:
         True, "evaluate at each depth also the rows that need another one (rounds_needed)"
     )
     benchmarks: list[str] = option(["test"], "test: the data's test rows; or a plugin's")
+    cross_task: str | None = option(
+        None, "systems=[cross_task]: JSONL file with rows of another task and the prompts' columns"
+    )
     systems: list[str | None] = option(
         list(SYSTEMS_BESIDE), "evaluated beside the trained system; single: each agent, given all"
     )

@@ -1,14 +1,18 @@
-"""One agent by itself: the decoder without messages, or any agent that is given everything."""
+"""One agent by itself: the decoder without messages, with thoughts of its own, or any agent that is
+given everything."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rmas_train.agents.prompts import SINGLE, Prompt, make_prompt
 from rmas_train.engine.answer import write
 from rmas_train.engine.inputs import embed_prompts
+from rmas_train.engine.rollout import rollout
 from rmas_train.recursion import Rows, Team
 from rmas_train.systems.base import (
     Answer,
@@ -47,7 +51,7 @@ class Alone:
         return answers
 
 
-def _alone(ingredients: Ingredients, prompt: Prompt) -> AnsweringSystem:
+def _alone(ingredients: Ingredients, prompt: Prompt) -> Alone:
     options = ingredients.config.evaluation
     return Alone(
         prompt, options.max_new_tokens, options.batch_size, options.decoding, ingredients.tools
@@ -60,6 +64,53 @@ def _decoder_alone(ingredients: Ingredients) -> AnsweringSystem:
 
 
 DECODER_ALONE = SystemEntry("decoder_alone", None, _decoder_alone, BUILTIN["decoder_alone"])
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """The decoder alone, with as many latent steps of its own as the whole system has in all.
+
+    Attributes:
+        inner: its inner link, from a hidden state to its next thought.
+        calls: rounds -> rollouts of the system.
+    """
+
+    alone: Alone
+    inner: Callable[[Tensor], Tensor]
+    calls: Callable[[int], int]
+    latent_length: int
+    uses_rounds: bool = True
+
+    @torch.no_grad()
+    def answer(self, rows: Rows, rounds: int) -> list[Answer]:
+        alone, agent, answers = self.alone, self.alone.prompt.agent, []
+        steps = self.latent_length * self.calls(rounds)
+        for begin in range(0, len(rows), alone.batch_size):
+            chosen = list(rows[begin : begin + alone.batch_size])
+            batch = embed_prompts(agent, alone.prompt.encode(chosen, 1, first=True), {})
+            _, thoughts_BMD = rollout(agent, self.inner, batch, steps, fast=True)
+            batch = batch.extend(thoughts_BMD.to(agent.dtype))
+            sessions = open_sessions(alone.tools, len(chosen))
+            how = alone.max_new_tokens, alone.decoding, sessions
+            answers += answers_of(write(agent, (batch, None), *how), steps, sessions)
+        return answers
+
+
+def _thinking(ingredients: Ingredients) -> AnsweringSystem | None:
+    team, length = ingredients.team, ingredients.config.latent_length
+    links = ingredients.links.get("trained")
+    decoder = team.topology.decoder
+    if links is None or decoder not in links.inner or not length:
+        return None
+    alone = _alone(ingredients, team.prompts[decoder])
+
+    def rollouts(rounds: int) -> int:
+        return len(team.topology.live_calls(rounds)) - 1  # the last call writes
+
+    return Thinking(alone, links.inner[decoder], rollouts, length)
+
+
+THINKING = SystemEntry("thinking", None, _thinking, BUILTIN["thinking"])
 
 
 def single_agents(team: Team) -> list[SystemEntry]:
@@ -78,4 +129,4 @@ def _single(name: str) -> SystemEntry:
             return None
         return _alone(ingredients, make_prompt(agent, texts, f"{SINGLE}.yaml", []))
 
-    return SystemEntry(SINGLE, name, build, Look(f"single agent, {name}", "#F0E442", "*", 7))
+    return SystemEntry(SINGLE, name, build, Look(f"single agent, {name}", "#F0E442", "*", 24))

@@ -101,10 +101,12 @@ class System:
         questions: Sequence[Question],
         rounds: int | None = None,
         latent_length: int | None = None,
+        *,
+        batch_size: int | None = None,
     ) -> dict[tuple[int, str], Tensor]:
         """Every edge's message: (round, "source-target") -> (questions, latent, d_target)."""
         found = {}
-        for call in self.unroll(questions, rounds, latent_length):
+        for call in self.unroll(questions, rounds, latent_length, batch_size=batch_size):
             for edge in call.edges:
                 message = call.messages[edge.key]
                 assert isinstance(message, LatentMessage)

@@ -40,9 +40,14 @@ BUILTIN = {
     "latent untrained": Look("latent, untrained links", "#CC79A7", "v", 2),
     "latent null": Look("latent, null slots", "#999999", "x", 3),
     "latent shuffled": Look("latent, shuffled slots", "#D55E00", "D", 4),
-    "text": Look("text recursion", "#009E73", "s", 5),
-    "text_capped": Look("text recursion, capped", "#44AA99", "p", 5),
-    "decoder_alone": Look("decoder alone", "#56B4E9", "+", 6),
+    "latent mean": Look("latent, mean message", "#882255", "d", 5),
+    "latent noise": Look("latent, matched noise", "#AA4499", "<", 6),
+    "latent rotation": Look("latent, rotated message", "#DDCC77", ">", 7),
+    "latent cross_task": Look("latent, messages of another task", "#332288", "h", 8),
+    "text": Look("text recursion", "#009E73", "s", 20),
+    "text_capped": Look("text recursion, capped", "#44AA99", "p", 21),
+    "decoder_alone": Look("decoder alone", "#56B4E9", "+", 22),
+    "thinking": Look("decoder alone, thinking", "#117733", "P", 23),
 }
 
 
