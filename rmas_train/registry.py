@@ -110,6 +110,7 @@ SYSTEMS: Registry[Any] = Registry(
         "untrained": "rmas_train.systems.controls:UNTRAINED",
         "null": "rmas_train.systems.controls:NULL",
         "shuffled": "rmas_train.systems.controls:SHUFFLED",
+        "format": "rmas_train.systems.controls:FORMAT",
         "mean": "rmas_train.systems.changed:MEAN",
         "noise": "rmas_train.systems.changed:NOISE",
         "rotation": "rmas_train.systems.changed:ROTATION",

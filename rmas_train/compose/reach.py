@@ -50,9 +50,9 @@ FREE = (
         data="name allow_shared_rows task role_texts feedback_texts translations answer_pattern "
         "grader source_column max_length",
         training__inner=f"{STAGE} inner_states",
-        training__outer=f"{STAGE} depth train_inner end_token recompute latents feedback gradient "
-        "gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every validate_rows "
-        "select",
+        training__outer=f"{STAGE} depth train_inner messages end_token recompute latents feedback "
+        "gradient gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every "
+        "validate_rows select",
         evaluation="rounds batch_size max_new_tokens decoding max_rows beyond_reach benchmarks "
         "systems",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
@@ -63,7 +63,7 @@ FREE = (
 # Folders, files and hub ids that are read as data (safetensors, JSON lines, YAML); what is read
 # stays in the run folder.
 READ = _agent("model adapter") | _keys(
-    data="folder prompts tasks", evaluation="cross_task", tools="search_index"
+    data="folder prompts tasks", evaluation="cross_task format", tools="search_index"
 )
 # Files of `data.folder`, and of no other folder.
 INSIDE = _keys(data="train test valid more_tests inner_files")

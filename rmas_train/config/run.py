@@ -41,6 +41,11 @@ class EvaluationConfig:
         True, "evaluate at each depth also the rows that need another one (rounds_needed)"
     )
     benchmarks: list[str] = option(["test"], "test: the data's test rows; or a plugin's")
+    format: str | None = option(
+        None,
+        "systems=[format]: run or links folder that was trained with "
+        "training.outer.messages=shuffled",
+    )
     cross_task: str | None = option(
         None, "systems=[cross_task]: JSONL file with rows of another task and the prompts' columns"
     )

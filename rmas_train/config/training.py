@@ -75,6 +75,11 @@ class OuterConfig(TrainingConfig):
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )
     train_inner: bool = option(False, "train the inner links too")
+    messages: str = option(
+        "own",
+        "own | shuffled: each row gets those of the next row in its micro-batch; such links learn "
+        "the answer's format and no content (evaluation.format)",
+    )
     end_token: bool = option(
         True,
         "the loss counts what ends the answer too; false: only its text, where a decoder that "
@@ -122,6 +127,13 @@ class OuterConfig(TrainingConfig):
         check_choice("training.outer.recompute", self.recompute, ("none", "agent", "auto"))
         check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
         check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))
+        check_choice("training.outer.messages", self.messages, ("own", "shuffled"))
+        if self.messages == "shuffled" and 1 in (self.batch_size, self.micro_batch_size):
+            raise ConfigError(
+                f"training.outer.messages=shuffled with batch_size={self.batch_size} and "
+                f"micro_batch_size={self.micro_batch_size}: a row has nobody to get messages from; "
+                "set both to 2 or more."
+            )
         if self.latents == "rollout" and self.feedback != "rollout":
             raise ConfigError(
                 f"training.outer.feedback={self.feedback} belongs to "

@@ -20,14 +20,16 @@ from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.channels import LatentChannel
 from rmas_train.config import Config, OuterConfig
 from rmas_train.data.rows import Table
+from rmas_train.engine.inputs import Message
 from rmas_train.engine.prompt_batch import PrefixStore
 from rmas_train.engine.rollout import FULL, Gradient
 from rmas_train.errors import ConfigError, TargetLeakWarning
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Objective
 from rmas_train.objectives.message_clip import MessageClip
-from rmas_train.recursion import Call, Recursion, Team, last_call
+from rmas_train.recursion import Call, Intervention, Recursion, Team, last_call
 from rmas_train.runs.load import Loaded
+from rmas_train.topology import Edge
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class OuterObjective(Objective):
         role_texts: agent -> column with the text that it reads instead of rolling out (the
             release's teacher forcing); its first ``latent_length`` tokens are sent.
         end_token: whether the loss counts what ends the decoder's turn.
+        shuffled: each row gets the messages of the next row in its micro-batch, so that the links
+            learn the answer's format and no content.
     """
 
     def __init__(
@@ -81,11 +85,12 @@ class OuterObjective(Objective):
         prefixes: PrefixStore | None = None,
         role_texts: Mapping[str, str] | None = None,
         end_token: bool = True,
+        shuffled: bool = False,
     ) -> None:
         super().__init__(links)
         self.team, self._table = team, table
         self._latent_length, self._train_inner = latent_length, train_inner
-        self._end_token = end_token
+        self._end_token, self._shuffled = end_token, shuffled
         self._clip = MessageClip(clip_message) if clip_message else None
         self._backward = backward
         self._prefixes = prefixes or PrefixStore()
@@ -128,6 +133,7 @@ class OuterObjective(Objective):
             prefixes=loaded.prefix_store(int(options.prefix_cache_gib * 2**30)),
             role_texts=role_text_columns(config, loaded),
             end_token=options.end_token,
+            shuffled=options.messages == "shuffled",
         )
 
     def expected_links(self, rounds: int) -> set[str]:
@@ -151,9 +157,10 @@ class OuterObjective(Objective):
     ) -> Iterator[Call]:
         """The calls of the training rows with these indices, see ``Recursion.unroll``."""
         chosen = [self._table.rows[i] for i in rows]
-        clip = [self._clip] if self._clip else []
+        changes: list[Intervention] = [next_rows_message] if self._shuffled else []
+        changes += [self._clip] if self._clip else []
         return self._recursion.unroll(
-            chosen, rounds, interventions=clip, answer_rounds=answer_rounds
+            chosen, rounds, interventions=changes, answer_rounds=answer_rounds
         )
 
     def answers(self, rows: Sequence[int]) -> list[list[int]]:
@@ -173,6 +180,22 @@ class OuterObjective(Objective):
 
     def kept_limit(self) -> int:
         return self._prefixes.limit
+
+
+def next_rows_message(message: Message, edge: Edge, round_: int) -> Message:
+    """Each row gets the message of the next one, and the last row that of the first.
+
+    Raises:
+        ConfigError: there is one row.
+    """
+    count = len(message.tensors()[0])
+    if count < 2:
+        raise ConfigError(
+            f"training.outer.messages=shuffled: one row in a micro-batch (edge {edge.key}, round "
+            f"{round_}); raise training.outer.batch_size or micro_batch_size, or take fewer "
+            "processes."
+        )
+    return message.rows([*range(1, count), 0])
 
 
 def backward_of(options: OuterConfig) -> Backward:

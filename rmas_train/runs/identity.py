@@ -42,6 +42,7 @@ LATER = {
     "validate_rows": (100,),
     "select": ("last",),
     "end_token": (True,),
+    "messages": ("own",),
 }
 # What inner links depend on.
 INNER_LINKS = ("variant", "norm", "init", "readout", "temperature", "top_k")

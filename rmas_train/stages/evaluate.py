@@ -11,7 +11,7 @@ from typing import Any
 
 from rmas_train.compose import to_dict
 from rmas_train.config import Config
-from rmas_train.errors import DataError
+from rmas_train.errors import ConfigError, DataError
 from rmas_train.evaluation.benchmark import make_benchmarks
 from rmas_train.evaluation.evaluate import Judge
 from rmas_train.evaluation.parts import Part, parts_of
@@ -42,7 +42,7 @@ def run_eval(
 ) -> None:
     """Evaluate trained links, controls and baselines; writes ``run_dir/eval``."""
     folder = links_of(config)
-    links = read_all_links(loaded, folder)
+    links = read_all_links(loaded, folder, format_links(config))
     identity = identity_of_eval(config, loaded)
     judge = Judge(config, loaded.team, links, tools, loaded.single_prompt)
     parts = parts_of(config, make_benchmarks(config, loaded))
@@ -168,6 +168,8 @@ def identity_of_eval(config: Config, loaded: Loaded) -> Identity:
         "trained": tensors_hash(folder),
         "start": tensors_hash(start) if start else None,
     }
+    if (learnt := format_links(config)) is not None:
+        evaluated["format"] = tensors_hash(learnt)
     rows = {benchmark.name: benchmark.rows for benchmark in make_benchmarks(config, loaded)}
     return eval_identity(loaded, evaluated, rows, references(config))
 
@@ -197,14 +199,41 @@ def write_results(
     say(f"full config: {run_dir / 'eval' / 'config.yaml'}")
 
 
-def read_all_links(loaded: Loaded, folder: Path) -> dict[str, LinkSet]:
-    """``trained``, ``untrained``, and ``start`` where it was kept; all frozen."""
+def format_links(config: Config) -> Path | None:
+    """The links of ``evaluation.format``, where that control is asked for.
+
+    Raises:
+        ConfigError: none are named, or they were trained with their own messages.
+    """
+    if "format" not in config.evaluation.systems:
+        return None
+    if config.evaluation.format is None:
+        raise ConfigError(
+            "evaluation.systems=[format] with evaluation.format=null: train links with "
+            "training.outer.messages=shuffled in a run folder of their own, and name it there."
+        )
+    folder = find_links(Path(config.evaluation.format))
+    training = read_card(folder).identity.get("training")
+    if not isinstance(training, dict) or training.get("messages") != "shuffled":
+        raise ConfigError(
+            f"evaluation.format={config.evaluation.format}: these links were not trained with "
+            "training.outer.messages=shuffled, so they have seen content."
+        )
+    return folder
+
+
+def read_all_links(
+    loaded: Loaded, folder: Path, learnt_format: Path | None = None
+) -> dict[str, LinkSet]:
+    """``trained``, ``untrained``, and ``start`` and ``format`` where there are such; all frozen."""
     untrained = drawn_links(loaded)
     links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
     for name, link in untrained.links().items():  # the norms that the training data gave
         link.scale.copy_(links["trained"].links()[name].scale)
     if start := start_of(folder):
         links["start"] = read_links(loaded, start, untrained)
+    if learnt_format is not None:
+        links["format"] = read_links(loaded, learnt_format, untrained)
     for link_set in links.values():
         link_set.requires_grad_(False)
     return links

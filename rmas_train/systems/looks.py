@@ -44,6 +44,7 @@ BUILTIN = {
     "latent noise": Look("latent, matched noise", "#AA4499", "<", 6),
     "latent rotation": Look("latent, rotated message", "#DDCC77", ">", 7),
     "latent cross_task": Look("latent, messages of another task", "#332288", "h", 8),
+    "latent format": Look("latent, format alone", "#661100", "X", 9),
     "text": Look("text recursion", "#009E73", "s", 20),
     "text_capped": Look("text recursion, capped", "#44AA99", "p", 21),
     "decoder_alone": Look("decoder alone", "#56B4E9", "+", 22),

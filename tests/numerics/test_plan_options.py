@@ -31,6 +31,7 @@ FREE = [
     *(
         "depth",
         "end_token",
+        "messages",
         "clip_message",
         "callbacks",
         "validate_every",
