@@ -132,6 +132,9 @@ GRADERS: Registry[Any] = Registry(
     {
         "pattern": f"{_GRADERS}:PatternGrader",
         "choices": f"{_GRADERS}:ChoicesGrader",
+        "math": "rmas_train.evaluation.mathematics:MathGrader",
+        "letter": "rmas_train.evaluation.short_answers:LetterGrader",
+        "squad": "rmas_train.evaluation.short_answers:SquadGrader",
         "reasoning_gym": "rmas_train.evaluation.reasoning:ReasoningGrader",
     },
 )

@@ -227,6 +227,7 @@ class DataConfig:
     grader: str = option(
         "pattern",
         "pattern: answer_pattern, compared exactly | choices: the first of the row's `choices` | "
+        "math: equal as mathematics | letter: of an option | squad: the same words (and F1) | "
         "reasoning_gym: that library's scorer; or "
         "a plugin's",
     )

@@ -155,6 +155,8 @@ def graded(trial: Trial, row: Mapping[str, Any], answer: Answer) -> Record:
         "tokens": answer.tokens,
         "latent_steps": answer.latent_steps,
     }
+    if grade.score is not None:
+        record["score"] = grade.score
     return record | ({"calls": [asdict(call) for call in answer.calls]} if answer.calls else {})
 
 

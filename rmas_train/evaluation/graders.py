@@ -22,11 +22,13 @@ class Grade:
         right: unreadable is wrong.
         readable: there was an answer in the text.
         read: what was compared; None if unreadable.
+        score: 0 to 1, where a grader knows more than right and wrong.
     """
 
     right: bool
     readable: bool
     read: str | None
+    score: float | None = None
 
 
 class Grader(Protocol):

@@ -46,11 +46,19 @@ def result_row(
         **_accuracy("", right),
         **_accuracy("_within_reach", within),
         **_accuracy("_beyond_reach", beyond),
+        **_score(records),
         "tokens": fmean(record["tokens"] for record in records),
         "latent_steps": fmean(record["latent_steps"] for record in records),
         "tool_calls": fmean(_calls(record) for record in records),
         "seconds": fmean(record["seconds"] for record in records),
     }
+
+
+def _score(records: Sequence[Record]) -> dict[str, float]:
+    """Mean score, where the grader gives more than right and wrong."""
+    if not all("score" in record for record in records):
+        return {}
+    return {"score": fmean(record["score"] for record in records)}
 
 
 def _calls(record: Record) -> int:
