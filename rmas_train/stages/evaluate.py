@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from rmas_train.compose import to_dict
 from rmas_train.config import Config
-from rmas_train.errors import ConfigError, DataError
+from rmas_train.errors import ConfigError, DataError, WriteError
 from rmas_train.evaluation.benchmark import make_benchmarks
 from rmas_train.evaluation.evaluate import Judge
 from rmas_train.evaluation.parts import Part, parts_of
@@ -109,7 +110,11 @@ def answer_parts(judge: Judge, parts: Sequence[Part], records: Records, runtime:
 
 
 def answers_to(judge: Judge, parts: Sequence[Part], records: Records) -> list[Record]:
-    """All records of what is asked, by benchmark, depth, system and row."""
+    """All records of what is asked, by benchmark, depth, system and row.
+
+    Raises:
+        WriteError: some are not there, as where processes do not share the run folder.
+    """
     order = {(entry.system, entry.control): i for i, entry in enumerate(judge.entries())}
     tasks = list(dict.fromkeys(part.benchmark.name for part in parts))
     asked = {
@@ -124,6 +129,16 @@ def answers_to(judge: Judge, parts: Sequence[Part], records: Records) -> list[Re
         if (record["system"], record["control"]) in order
         and asked.get((record["task"], record["rounds"], record["index"])) == record["hash"]
     ]
+
+    wanted = Counter((task, depth) for task, depth, _ in asked)
+    for (task, system, control, depth, _), own in by_system(found).items():
+        if len(own) < wanted[task, depth]:
+            name = system_name({"system": system, "control": control})
+            raise WriteError(
+                f"{task}, {name}, rounds {depth}: {len(own)} records of {wanted[task, depth]}; "
+                "every process has to see the same run_dir, on a shared file system. The same "
+                "command goes on from what is there."
+            )
 
     def place(record: Record) -> tuple[int, ...]:
         who = order[record["system"], record["control"]]
