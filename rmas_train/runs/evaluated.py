@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rmas_train.errors import LinksError
+from rmas_train.config import Config
+from rmas_train.errors import ConfigError, LinksError
 from rmas_train.links.card import CARD, read_card
-from rmas_train.links.folder import check_agents, check_rendered, load_tensors
+from rmas_train.links.folder import check_agents, check_rendered, find_links, load_tensors
 from rmas_train.links.modules import LinkSet
 from rmas_train.runs.identity import Identity, as_read, common
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts
+from rmas_train.runs.starting_links import drawn_links
 
 
 def start_of(links: Path) -> Path | None:
@@ -36,6 +38,46 @@ def read_links(loaded: Loaded, folder: Path, like: LinkSet) -> LinkSet:
     check_rendered(folder, card, prompts, loaded.rendered)
     links = copy.deepcopy(like)
     load_tensors(folder, links)
+    return links
+
+
+def format_links(config: Config) -> Path | None:
+    """The links of ``evaluation.format``, where that control is asked for.
+
+    Raises:
+        ConfigError: none are named, or they were trained with their own messages.
+    """
+    if "format" not in config.evaluation.systems:
+        return None
+    if config.evaluation.format is None:
+        raise ConfigError(
+            "evaluation.systems=[format] with evaluation.format=null: train links with "
+            "training.outer.messages=shuffled in a run folder of their own, and name it there."
+        )
+    folder = find_links(Path(config.evaluation.format))
+    training = read_card(folder).identity.get("training")
+    if not isinstance(training, dict) or training.get("messages") != "shuffled":
+        raise ConfigError(
+            f"evaluation.format={config.evaluation.format}: these links were not trained with "
+            "training.outer.messages=shuffled, so they have seen content."
+        )
+    return folder
+
+
+def read_all_links(
+    loaded: Loaded, folder: Path, learnt_format: Path | None = None
+) -> dict[str, LinkSet]:
+    """``trained``, ``untrained``, and ``start`` and ``format`` where there are such; all frozen."""
+    untrained = drawn_links(loaded)
+    links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
+    for name, link in untrained.links().items():  # the norms that the training data gave
+        link.scale.copy_(links["trained"].links()[name].scale)
+    if start := start_of(folder):
+        links["start"] = read_links(loaded, start, untrained)
+    if learnt_format is not None:
+        links["format"] = read_links(loaded, learnt_format, untrained)
+    for link_set in links.values():
+        link_set.requires_grad_(False)
     return links
 
 

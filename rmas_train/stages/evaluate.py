@@ -12,7 +12,7 @@ from typing import Any
 
 from rmas_train.compose import to_dict
 from rmas_train.config import Config
-from rmas_train.errors import ConfigError, DataError, WriteError
+from rmas_train.errors import DataError, WriteError
 from rmas_train.evaluation.benchmark import make_benchmarks
 from rmas_train.evaluation.evaluate import Judge
 from rmas_train.evaluation.parts import Part, parts_of
@@ -21,13 +21,11 @@ from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.evaluation.verdict import Source, comparisons, verdicts
 from rmas_train.links.card import read_card
 from rmas_train.links.folder import find_links
-from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
-from rmas_train.runs.evaluated import eval_identity, read_links, start_of
+from rmas_train.runs.evaluated import eval_identity, format_links, read_all_links, start_of
 from rmas_train.runs.identity import Identity, tensors_hash
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import describe, environment, set_aside
-from rmas_train.runs.starting_links import drawn_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import new_folder, remove, write_json, write_text
 from rmas_train.support.output import say
@@ -212,46 +210,6 @@ def write_results(
         write_answers(work / "answers.jsonl", answers)
         write_json(work / "results.json", results)
     say(f"full config: {run_dir / 'eval' / 'config.yaml'}")
-
-
-def format_links(config: Config) -> Path | None:
-    """The links of ``evaluation.format``, where that control is asked for.
-
-    Raises:
-        ConfigError: none are named, or they were trained with their own messages.
-    """
-    if "format" not in config.evaluation.systems:
-        return None
-    if config.evaluation.format is None:
-        raise ConfigError(
-            "evaluation.systems=[format] with evaluation.format=null: train links with "
-            "training.outer.messages=shuffled in a run folder of their own, and name it there."
-        )
-    folder = find_links(Path(config.evaluation.format))
-    training = read_card(folder).identity.get("training")
-    if not isinstance(training, dict) or training.get("messages") != "shuffled":
-        raise ConfigError(
-            f"evaluation.format={config.evaluation.format}: these links were not trained with "
-            "training.outer.messages=shuffled, so they have seen content."
-        )
-    return folder
-
-
-def read_all_links(
-    loaded: Loaded, folder: Path, learnt_format: Path | None = None
-) -> dict[str, LinkSet]:
-    """``trained``, ``untrained``, and ``start`` and ``format`` where there are such; all frozen."""
-    untrained = drawn_links(loaded)
-    links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
-    for name, link in untrained.links().items():  # the norms that the training data gave
-        link.scale.copy_(links["trained"].links()[name].scale)
-    if start := start_of(folder):
-        links["start"] = read_links(loaded, start, untrained)
-    if learnt_format is not None:
-        links["format"] = read_links(loaded, learnt_format, untrained)
-    for link_set in links.values():
-        link_set.requires_grad_(False)
-    return links
 
 
 def describe_systems(judge: Judge, answers: Sequence[Record]) -> dict[str, dict[str, Any]]:

@@ -49,9 +49,9 @@ def test_one_control_that_is_as_good_is_enough():
 def test_no_content_is_found_in_five_percent_of_empty_channels():
     found = [
         judged(planted(seed, n=80, latent=0.4, latent_null=0.4, latent_shuffled=0.4))[1][0]
-        for seed in range(60)
+        for seed in range(20)
     ]
-    assert sum(one["content"] for one in found) <= 4
+    assert sum(one["content"] for one in found) <= 2
 
 
 def test_every_system_is_compared_on_the_same_questions():
