@@ -84,11 +84,15 @@ def starts_table(path: Path) -> Iterator[str]:
 SUMMARY = (
     ("notes", "notes_4", "notes", 1),
     ("new names and words", "notes_4", "notes_new_both", 1),
+    ("three in a row", "notes_three", "notes", 1),
+    ("sums; each seed", "chain_sum", "chain_sum", 1),
     ("in hops, R = 1", "notes_hops", "notes_hops", 1),
-    ("R = 2", "notes_hops", "notes_hops", 2),
     ("R = 3", "notes_hops", "notes_hops", 3),
 )
-SHOWN = ("latent", "latent start", "text", "latent null", "latent shuffled", "decoder_alone")
+SHOWN = (
+    *("latent", "latent start", "text", "text_capped"),
+    *("latent null", "latent shuffled", "decoder_alone"),
+)
 
 
 def summary_table() -> Iterator[str]:
@@ -99,12 +103,11 @@ def summary_table() -> Iterator[str]:
     yield "| accuracy, % (95% interval) | " + " | ".join(head for head, *_ in SUMMARY) + " |"
     yield "|---|" + "---|" * len(SUMMARY)
     for name in SHOWN:
-        cells = [
-            percent(row)
-            for _, file, task, rounds in SUMMARY
-            for row in rows[file]
-            if (row["task"], row["rounds"], system_name(row)) == (task, rounds, name)
-        ]
+        cells = []
+        for _, file, task, rounds in SUMMARY:
+            wanted = (task, rounds, name)
+            own = [r for r in rows[file] if (r["task"], r["rounds"], system_name(r)) == wanted]
+            cells.append(percent(own[0]) if own else "")
         yield f"| {BUILTIN[name].label} | " + " | ".join(cells) + " |"
 
 

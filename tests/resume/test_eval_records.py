@@ -1,10 +1,14 @@
 """An evaluation goes on from the records that are there, and makes none of them twice."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from launching import ROOT, environment
 from tiny import write_rows
 
 import rmas_train.stages.evaluate as stage
@@ -131,3 +135,21 @@ def test_changed_rows_are_answered_again(overrides, workspace, answered):
     assert main(["stage=eval", f"run={workspace / 'run'}", "data.test=other.jsonl"]) == 0
     assert Counter(answered) == {("latent", 3): 1}
     assert stage.RECORDS == "eval_records"
+
+
+@pytest.mark.slow
+def test_an_evaluation_killed_at_any_moment_has_the_records_of_an_unbroken_one(tmp_path):
+    """On one process and on two; ``eval_kills.py --kills 30`` makes more of them."""
+    script = Path(__file__).with_name("eval_kills.py")
+    record = tmp_path / "kills.json"
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "2", "--json", str(record)],
+        env=environment(PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")])),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    found = json.loads(record.read_text())
+    assert all(one["kills"] >= 2 and not one["unequal"] for one in found.values())
+    assert len(found) == 2
