@@ -11,13 +11,43 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from rmas_train.runs.load import hash_of
 from rmas_train.support.files import write_json
-from rmas_train.support.reading import parse_json
+from rmas_train.support.reading import check_type, parse_json
 
 Record = dict[str, Any]
+
+
+class CallTypes(TypedDict):
+    """Of a tool call in a record."""
+
+    refused: bool
+
+
+class RecordTypes(TypedDict):
+    """Types of a record."""
+
+    task: str
+    system: str
+    control: str | None
+    rounds: int
+    latent_length: int
+    index: int
+    hash: str
+    group: str | None
+    text: str
+    right: bool
+    readable: bool
+    read: str | None
+    tokens: int
+    latent_steps: int
+    seconds: float
+    calls: NotRequired[list[CallTypes]]
+    score: NotRequired[float]
+
+
 Key = tuple[str, str, str | None, int, int]
 IDENTITY = "identity.json"
 
@@ -83,15 +113,21 @@ class Records:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Of a JSONL file; a last line that was cut off is left out."""
+    """Of a JSONL file, if it is there; what is no whole record is left out, to be made again.
+
+    So is a last line that was cut off, and records of versions that kept less.
+    """
+    if not path.is_file():
+        return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            if not line.endswith("\n"):
-                return
             try:
-                yield parse_json(line)
+                record = parse_json(line)
+                check_type(record, RecordTypes, "")
             except ValueError:
-                return
+                continue
+            if line.endswith("\n"):
+                yield record
 
 
 def _prepare(folder: Path, identity: Mapping[str, Any]) -> None:

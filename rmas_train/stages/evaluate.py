@@ -70,12 +70,19 @@ def run_eval(
 
 
 def open_records(config: Config, runtime: Runtime, identity: Identity) -> Records:
-    """What an evaluation that was stopped has left, and what a finished one has of these links."""
+    """What an evaluation that was stopped has left, and what a finished one has of these links.
+
+    With plugins, a finished one is not used: their code may have changed since.
+    """
     run_dir = Path(config.run_dir)
     base, earlier = base_of(identity), list[Record]()
     there = identity_there(run_dir / "eval")
-    if isinstance(there, dict) and base_of(there) == base:
+    if isinstance(there, dict) and base_of(there) == base and not config.plugins:
         earlier = list(read_records(run_dir / "eval" / "answers.jsonl"))
+        say(
+            f"{run_dir / 'eval'}: {len(earlier)} answers to these links are there, and are used "
+            "again where they are asked for; remove the folder to make them anew."
+        )
     records = Records(run_dir / RECORDS, base, runtime.rank, earlier)
     runtime.barrier()
     records.load()

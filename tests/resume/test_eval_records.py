@@ -28,7 +28,9 @@ def logs():
 
 def record(index, **more):
     about = {"task": "t", "system": "s", "control": None, "rounds": 1, "index": index}
-    return about | {"hash": f"h{index}", "group": None, "text": "x"} | more
+    grade = {"text": "x", "right": True, "readable": True, "read": "x"}
+    costs = {"latent_length": 0, "tokens": 1, "latent_steps": 0, "seconds": 0.1}
+    return about | {"hash": f"h{index}", "group": None} | grade | costs | more
 
 
 def test_records_are_there_again_and_a_torn_line_is_not(tmp_path):
@@ -56,6 +58,22 @@ def test_records_of_another_identity_or_row_or_group_are_not_used(tmp_path):
     other = Records(tmp_path / "r", {"a": 2}, 0)
     other.load()
     assert list(other.every()) == []
+
+
+def test_a_record_with_odd_calls_is_made_again(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    found = [record(0, calls=[{"refused": False}]), record(1, calls=[3]), record(2, calls="x")]
+    path.write_text("".join(json.dumps(one) + "\n" for one in found))
+    assert [r["index"] for r in read_records(path)] == [0]
+
+
+@pytest.mark.parametrize("damage", ["{}", "[]", "7", '{"task": 1}', "nothing", "", '{"task": "t"}'])
+def test_what_is_no_record_is_made_again(damage, tmp_path):
+    """As in files of versions that kept less, or of somebody else."""
+    path = tmp_path / "answers.jsonl"
+    path.write_text(json.dumps(record(0)) + "\n" + damage + "\n" + json.dumps(record(1)) + "\n")
+    assert [r["index"] for r in read_records(path)] == [0, 1]
+    assert list(read_records(tmp_path / "none.jsonl")) == []
 
 
 @pytest.fixture
@@ -100,6 +118,19 @@ def test_more_rows_and_more_systems_redo_nothing(overrides, workspace, answered)
     assert main([*whole, f"run_dir={workspace / 'whole'}"]) == 0
     assert without_seconds(results(workspace / "whole")) == without_seconds(extended)
     assert run and not (workspace / "run" / "eval_records").exists()
+
+
+def test_with_plugins_a_finished_evaluation_is_made_anew(overrides, workspace, answered):
+    """A plugin's grader may be another one by now, and no identity says so."""
+    (workspace / "mine.py").write_text("")
+    sys.path.insert(0, str(workspace))
+    typed = [*overrides, *FEW, "evaluation.systems=[]", "plugins=[mine]"]
+    assert main(typed) == 0
+    stop_log()
+    answered.clear()
+    assert main(["stage=eval", f"run={workspace / 'run'}", "plugins=[mine]"]) == 0
+    sys.path.remove(str(workspace))
+    assert Counter(answered) == {("latent", 6): 1}
 
 
 def test_a_stopped_evaluation_goes_on(overrides, workspace, answered, monkeypatch):
