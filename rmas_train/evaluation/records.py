@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from rmas_train.runs.load import hash_of
 from rmas_train.support.files import write_json
@@ -26,7 +26,14 @@ class CallTypes(TypedDict):
     refused: bool
 
 
-class RecordTypes(TypedDict):
+class RecordExtras(TypedDict, total=False):
+    """What some records have."""
+
+    calls: list[CallTypes]
+    score: float
+
+
+class RecordTypes(RecordExtras):
     """Types of a record."""
 
     task: str
@@ -44,8 +51,6 @@ class RecordTypes(TypedDict):
     tokens: int
     latent_steps: int
     seconds: float
-    calls: NotRequired[list[CallTypes]]
-    score: NotRequired[float]
 
 
 Key = tuple[str, str, str | None, int, int]
