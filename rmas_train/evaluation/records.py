@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from rmas_train.runs.load import hash_of
-from rmas_train.support.files import write_json
+from rmas_train.support.contained import open_here
+from rmas_train.support.files import write_json, writing
 from rmas_train.support.reading import check_type, parse_json
 
 Record = dict[str, Any]
@@ -107,10 +108,14 @@ class Records:
         return self._known.values()
 
     def add(self, records: Iterable[Record]) -> None:
-        """Append and flush to the disk, all of these or, after a kill, the first of them."""
+        """Append and flush to the disk, all of these or, after a kill, the first of them.
+
+        Raises:
+            WriteError: they cannot be written.
+        """
         records = list(records)
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        with self._file.open("a", encoding="utf-8") as file:
+        with writing(self._file), open_here(self._file, "a") as file:
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())

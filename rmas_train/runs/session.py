@@ -32,6 +32,7 @@ from rmas_train.support.contained import check_contained
 from rmas_train.support.files import (
     check_writable,
     locked,
+    remove,
     remove_leftovers,
     sync,
     write_json,
@@ -171,6 +172,7 @@ def tidy(run_dir: Path) -> None:
     for name in ("", "report", *FOLDERS):
         if not any((run_dir / part).is_symlink() for part in (name, Path(name).parent) if name):
             remove_leftovers(run_dir / name)
+    _remove_finished_records(run_dir)
     if (run_dir / MARK).is_file():
         try:
             plan = parse_json((run_dir / MARK).read_text(encoding="utf-8"))
@@ -181,6 +183,16 @@ def tidy(run_dir: Path) -> None:
         if not known:
             raise CheckpointError(f"{run_dir / MARK}: names other files; remove the file.")
         _move(run_dir, plan["to"], plan["parts"])
+
+
+def _remove_finished_records(run_dir: Path) -> None:
+    """Records of an evaluation whose results are there, if it was killed before it removed them."""
+    records, results = run_dir / "eval_records", run_dir / "eval" / "results.json"
+    if records.is_symlink() or not records.is_dir() or not results.is_file():
+        return
+    written = [path.stat().st_mtime_ns for path in records.iterdir()]
+    if max(written, default=0) < results.stat().st_mtime_ns:
+        remove(records)
 
 
 def set_aside(run_dir: Path, stage: str) -> Path | None:

@@ -50,12 +50,19 @@ def test_every_addition_is_short_and_registers_once():
     assert all(text.count(f"{kind}.register(") == 1 for kind in (*kinds, "ANALYSES"))
 
 
-@pytest.mark.slow
-def test_a_run_uses_all_of_them(project):
-    config = ["--config-dir", "conf", "--config", "config.yaml"]
-    done = run(project, *config, *SMALL)
+CONFIG = ["--config-dir", "conf", "--config", "config.yaml"]
+
+
+@pytest.fixture(scope="module")
+def out(project):
+    """The run folder of the whole example."""
+    done = run(project, *CONFIG, *SMALL)
     assert done.returncode == 0, done.stderr
-    out = project / "outputs" / "extend"
+    return project / "outputs" / "extend"
+
+
+@pytest.mark.slow
+def test_a_run_uses_all_of_them(project, out):
     rows = json.loads((out / "results.json").read_text())["rows"]
     seen = {(r["task"], r["system"], r["control"]) for r in rows}
     systems = [("latent", None), ("latent", "noisy"), ("latent", "null")]
@@ -65,7 +72,7 @@ def test_a_run_uses_all_of_them(project):
     line = json.loads((out / "outer" / "gradient_shares.jsonl").read_text().splitlines()[0])
     assert line["outer.planner-solver"] is not None
     assert "latent, noisy messages" in json.dumps(json.loads((out / "results.json").read_text()))
-    analysed = run(project, *config, *SMALL, "stage=analyse")
+    analysed = run(project, *CONFIG, *SMALL, "stage=analyse")
     assert analysed.returncode == 0, analysed.stderr
     found = json.loads((out / "analyse" / "effective_rank.json").read_text())["result"]
     assert {line["edge"] for line in found} == {"planner-solver", "solver-planner"}
@@ -73,7 +80,7 @@ def test_a_run_uses_all_of_them(project):
 
 
 @pytest.mark.slow
-def test_nothing_foreign_is_imported_unasked(project):
+def test_nothing_foreign_is_imported_unasked(project, out):
     """Neither by an evaluation of a finished run, nor by loading its links."""
     refused = run(project, "stage=eval", "run=outputs/extend", "evaluation.max_rows=4")
     assert refused.returncode == 2 and "plugins" in refused.stderr

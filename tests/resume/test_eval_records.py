@@ -15,6 +15,7 @@ import rmas_train.stages.evaluate as stage
 from rmas_train.__main__ import main
 from rmas_train.evaluation import evaluate
 from rmas_train.evaluation.records import Records, key_of, read_records
+from rmas_train.runs.session import tidy
 from rmas_train.support.output import stop_log
 
 FEW = ["training.inner.steps=1", "training.outer.steps=1", "rounds=1"]
@@ -74,6 +75,19 @@ def test_what_is_no_record_is_made_again(damage, tmp_path):
     path.write_text(json.dumps(record(0)) + "\n" + damage + "\n" + json.dumps(record(1)) + "\n")
     assert [r["index"] for r in read_records(path)] == [0, 1]
     assert list(read_records(tmp_path / "none.jsonl")) == []
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_records_that_a_kill_left_beside_their_results_are_removed(is_finished, tmp_path):
+    Records(tmp_path / "eval_records", {"a": 1}, 0).add([record(0)])
+    results = tmp_path / "eval" / "results.json"
+    results.parent.mkdir()
+    results.write_text("{}")
+    newest = max(p.stat().st_mtime_ns for p in (tmp_path / "eval_records").iterdir())
+    when = newest + (1 if is_finished else -1) * 10**9
+    os.utime(results, ns=(when, when))
+    tidy(tmp_path)
+    assert (tmp_path / "eval_records").exists() is not is_finished
 
 
 @pytest.fixture

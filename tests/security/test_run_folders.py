@@ -19,6 +19,7 @@ from rmas_train.support.output import start_log, stop_log
 FILES = [
     *(".lock", "run.log", ".failed", "results.json", "error.txt"),
     *("eval/config.yaml", "eval/environment.json", "eval/results.json", "eval/answers.jsonl"),
+    *("eval_records/identity.json", "eval_records/rank-0.jsonl"),
     *("outer/metrics.jsonl", "inner/metrics.jsonl", "plan/plan.json", "analyse/messages.json"),
     *("report/index.html", "report/accuracy.png", "report/cost.png", "report/training.png"),
     *("outer/links/links.json", "outer/checkpoints/step_00000002/manifest.json"),
@@ -26,7 +27,7 @@ FILES = [
 ]
 FOLDERS = [
     *("eval", "inner", "outer", "report", "plan", "analyse", "outer/checkpoints", "outer/links"),
-    *("outer/wandb", "outer/tensorboard", "outer.old", ".submitit"),
+    *("outer/wandb", "outer/tensorboard", "outer.old", ".submitit", "eval_records"),
 ]
 
 
