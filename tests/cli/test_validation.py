@@ -80,6 +80,7 @@ def naive_losses(config, loaded, links, rows, depth):
     return sum(own), float(other), sum(map(len, answers))
 
 
+@pytest.mark.slow
 def test_the_best_links_are_kept_and_chosen(typed, workspace, capsys):
     assert run(typed, "training.outer.select=best", "training.outer.lr=0.5") == 0
     found = lines(workspace)
@@ -116,6 +117,7 @@ def test_rows_out_of_reach_are_told(typed, workspace, capsys):
     assert "none of its first 5 rows is within reach of rounds=2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_validation_changes_no_training(typed, overrides, workspace, capsys):
     assert run(typed, "stage=inner") == 0
     assert run(typed, "stage=outer") == 0
