@@ -85,8 +85,16 @@ def answers(run: Path) -> list[dict[str, Any]]:
     return [record | {"seconds": 0} for record in read_records(run / "eval" / "answers.jsonl")]
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: subprocess.Popen, run: Path) -> None:
+    """The launcher and its processes, which are in sessions of their own: by the folder's name."""
     os.killpg(process.pid, signal.SIGKILL)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            mine = f"run={run}".encode() in path.read_bytes()
+        except OSError:  # it has ended
+            continue
+        if mine:
+            os.kill(int(path.parent.name), signal.SIGKILL)
     process.communicate()
 
 
@@ -125,7 +133,7 @@ def disturb(work: Path, processes: int, answering: float, draw: random.Random) -
         try:
             process.wait(timeout=draw.uniform(0, 1) * answering)
         except subprocess.TimeoutExpired:
-            kill(process)
+            kill(process, run)
             kills, twice = kills + 1, twice + doubles(run)
             kept += size(run) > 0
             continue
@@ -138,13 +146,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     draw, found = random.Random(options.seed), {}
     with tempfile.TemporaryDirectory(prefix="eval_kills") as folder:
         work = Path(folder)
         prepare(work)
-        for processes in (1, 2):
+        for processes in options.processes:
             shutil.rmtree(work / "whole", ignore_errors=True)
             shutil.copytree(work / "run", work / "whole")
             process = start(asked(work / "whole"), processes, work)
