@@ -10,7 +10,7 @@ from typing import Any
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
 from rmas_train.evaluation.parts import Part
-from rmas_train.evaluation.records import Record, Records, row_hash
+from rmas_train.evaluation.records import Record, Records
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Team
 from rmas_train.registry import SYSTEMS
@@ -96,7 +96,7 @@ class Trial:
             "rounds": depth,
             "latent_length": self.system.latent_length,
             "index": part.first + row,
-            "hash": row_hash(part.rows[row]),
+            "hash": part.hashes[row],
             "group": self._group(row) if self.mixes_rows else None,
         }
 

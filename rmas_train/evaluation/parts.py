@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from rmas_train.config import Config
 from rmas_train.evaluation.benchmark import Benchmark, WithinReach
+from rmas_train.evaluation.records import row_hash
 from rmas_train.systems.controls import GROUP, stretches
 
 
@@ -30,6 +32,11 @@ class Part:
     first: int
     rows: Sequence[Mapping[str, Any]]
     depths: tuple[int, ...]
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        """Of each row's content; every system and depth asks for them."""
+        return [row_hash(row) for row in self.rows]
 
 
 def parts_of(config: Config, benchmarks: Sequence[Benchmark]) -> list[Part]:

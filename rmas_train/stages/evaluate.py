@@ -16,7 +16,7 @@ from rmas_train.errors import DataError, WriteError
 from rmas_train.evaluation.benchmark import make_benchmarks
 from rmas_train.evaluation.evaluate import Judge
 from rmas_train.evaluation.parts import Part, parts_of
-from rmas_train.evaluation.records import Record, Records, read_records, row_hash
+from rmas_train.evaluation.records import Record, Records, read_records
 from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.evaluation.verdict import Source, comparisons, verdicts
 from rmas_train.links.card import read_card
@@ -123,10 +123,10 @@ def answers_to(judge: Judge, parts: Sequence[Part], records: Records) -> list[Re
     order = {(entry.system, entry.control): i for i, entry in enumerate(judge.entries())}
     tasks = list(dict.fromkeys(part.benchmark.name for part in parts))
     asked = {
-        (part.benchmark.name, depth, part.first + i): row_hash(row)
+        (part.benchmark.name, depth, part.first + i): content
         for part in parts
         for depth in part.depths
-        for i, row in enumerate(part.rows)
+        for i, content in enumerate(part.hashes)
     }
     found = [
         record
