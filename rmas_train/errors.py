@@ -138,7 +138,7 @@ class DeprecatedOptionWarning(UserWarning):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?``, or the known names when none is near."""
+    """`` Did you mean 'x'?``, or the known names when none is near; what to do when there is none."""
     name, known = str(name), sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:  # compare the last part of the keys too: a short key may stand for a full one
@@ -148,5 +148,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"Did you mean '{near[0]}'?"
     if not known:
-        return "There is none."
+        return "None is defined; define it, or remove the name."
     return "Known: " + ", ".join(known) + "." if len(known) <= 40 else "See --help."

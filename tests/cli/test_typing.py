@@ -68,7 +68,7 @@ def test_a_run_and_a_sweep_name_the_form_too():
         (["~name=3"], ["~name=3: options are key=value"]),
         (["experiment=東京"], ["experiment=東京: no such choice", "relay"]),
         (["name=choice(a,b)"], ["name=choice(a,b): several values are a sweep; add -m"]),
-        (["training.outer.callbacks=x"], ["no such callback. There is none."]),
+        (["training.outer.callbacks=x"], ["no such callback. None is defined; define it"]),
     ],
 )
 def test_what_cannot_be_read_otherwise(typed, needles):
