@@ -30,6 +30,7 @@ from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.evaluate import run_eval
 from rmas_train.stages.pipeline import check_early, check_golds, train_links
 from rmas_train.support.reading import parse_json
+from rmas_train.systems.base import decoding_of
 from rmas_train.systems.latent import System
 from rmas_train.systems.restore import restore_system
 from rmas_train.tools.calls import Toolbox
@@ -81,7 +82,7 @@ def train(
         config.rounds,
         config.latent_length,
         options.max_new_tokens,
-        options.decoding,
+        decoding_of(config),
         tools,
     )
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rmas_train.agents.prompts import tokenise_whole
+from rmas_train.engine.decoding import GREEDY, Chooser
 from rmas_train.engine.inputs import LatentMessage, Message, TextMessage
 from rmas_train.engine.prompt_batch import PromptBatch
 from rmas_train.engine.recompute import recompute
@@ -157,18 +158,18 @@ class TextChannel:
 
     Attributes:
         max_new_tokens: longest message.
-        decoding: see ``engine.answer.write``.
+        chooser: of the rows' tokens.
         translations: "source-target" -> word for word dictionary for what crosses that edge.
         most: tokens of a message, as its target counts them; None: as many as were written.
     """
 
     max_new_tokens: int
-    decoding: str = "plain"
+    chooser: Chooser = GREEDY
     translations: Translations = field(default_factory=dict)
     most: int | None = None
 
     def send(self, call: Call) -> Sent:
-        written = call.write(self.max_new_tokens, self.decoding)
+        written = call.write(self.max_new_tokens, self.chooser)
         messages = {}
         for edge in call.edges:
             words = self.translations.get(edge.key, {})

@@ -138,7 +138,7 @@ class DeprecatedOptionWarning(UserWarning):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?``, or the known names when none is near; what to do when there is none."""
+    """`` Did you mean 'x'?``, or the known names when none is near; with none, what to do."""
     name, known = str(name), sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:  # compare the last part of the keys too: a short key may stand for a full one

@@ -24,6 +24,7 @@ from torch import Tensor
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt
 from rmas_train.engine.answer import Text, answer_loss, write
+from rmas_train.engine.decoding import GREEDY, Chooser
 from rmas_train.engine.inputs import Message
 from rmas_train.engine.interrupt import Interrupt
 from rmas_train.engine.message_checks import check_message
@@ -141,21 +142,23 @@ class Call:
     def write(
         self,
         max_new_tokens: int,
-        decoding: str = "plain",
+        chooser: Chooser = GREEDY,
         interrupts: Sequence[Interrupt] | None = None,
     ) -> list[Text]:
-        """What the agent writes after its prompts, greedily; one text per row.
+        """What the agent writes after its prompts; one text per row.
 
         Args:
             max_new_tokens: where to stop at the latest.
-            decoding: see ``engine.answer.write``.
+            chooser: of the rows' tokens.
             interrupts: one per row, or None.
         """
-        prompts = self.prompts if decoding == "plain" else self.prompts.whole()
+        plain = chooser.decoding.method == "plain"
+        prompts = self.prompts if plain else self.prompts.whole()
         texts: dict[int, Text] = {}
         for part in prompts.parts(self.chunk):
             own = interrupts and [interrupts[i] for i in part]
-            found = write(prompts.agent, prompts.embed(part), max_new_tokens, decoding, own)
+            how = max_new_tokens, chooser.rows(part), own
+            found = write(prompts.agent, prompts.embed(part), *how)
             texts |= dict(zip(part, found, strict=True))
         return [texts[i] for i in range(len(self.rows))]
 

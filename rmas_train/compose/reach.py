@@ -53,8 +53,8 @@ FREE = (
         training__outer=f"{STAGE} depth train_inner messages end_token recompute latents feedback "
         "gradient gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every "
         "validate_rows select",
-        evaluation="rounds batch_size max_new_tokens decoding max_rows beyond_reach benchmarks "
-        "systems",
+        evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
+        "max_rows beyond_reach benchmarks systems",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
         runtime="backend placement device processes threads timeout_minutes",
         plan="prefix_tokens suffix_tokens answer_tokens devices device_gib tflops gib_per_second",

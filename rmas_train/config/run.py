@@ -25,6 +25,7 @@ from rmas_train.support.output import SECRET_NAME
 
 TOOLS = ("python", "search")
 SAFE_URL = re.compile(r"(https://[^\s/@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?")
+MOST_SAMPLES = 10_000  # of a question
 SYSTEMS_BESIDE = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
@@ -35,6 +36,14 @@ class EvaluationConfig:
     max_new_tokens: int = option(64, "longest answer, and longest message in text recursion")
     decoding: str = option(
         "plain", "plain | static: the library's static cache, whose step is compiled on a GPU"
+    )
+    temperature: float = option(
+        0.0, "0: always the likeliest token; above, tokens are drawn (paper: 0.6; code: 0.2)"
+    )
+    top_p: float = option(1.0, "draw from the likeliest tokens of this probability (paper: 0.95)")
+    top_k: int | None = option(None, "draw from so many of the likeliest tokens; null: from all")
+    samples: int = option(
+        1, "texts per question, each graded; results have pass@k and the majority's answer"
     )
     max_rows: int | None = option(None, "evaluate the first rows only")
     beyond_reach: bool = option(
@@ -60,6 +69,7 @@ class EvaluationConfig:
         check_choice("evaluation.decoding", self.decoding, ("plain", "static"))
         for depth in self.rounds or []:
             check_least("evaluation.rounds", depth, 1, MOST_ROUNDS)
+        self._check_sampling()
         # YAML reads a bare `null` as nothing; here it is a system's name.
         self.systems = [name or "null" for name in self.systems]
         for name in self.systems:
@@ -68,6 +78,25 @@ class EvaluationConfig:
             BENCHMARKS.check(name)
         if not self.benchmarks:
             raise ConfigError("evaluation.benchmarks=[]: name one or more; `test` is the data's.")
+
+    def _check_sampling(self) -> None:
+        check_least("evaluation.temperature", self.temperature, 0, 100)
+        check_least("evaluation.samples", self.samples, 1, MOST_SAMPLES)
+        check_least("evaluation.top_k", self.top_k, 1)
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(
+                f"evaluation.top_p={self.top_p}: give a number above 0, and at most 1."
+            )
+        if self.temperature and self.decoding == "static":
+            raise ConfigError(
+                f"evaluation.temperature={self.temperature} with evaluation.decoding=static: the "
+                "library's loop draws no numbers of a row's own; use evaluation.decoding=plain."
+            )
+        if self.samples > 1 and not self.temperature:
+            raise ConfigError(
+                f"evaluation.samples={self.samples} with evaluation.temperature=0: all texts of a "
+                "question would be equal; set a temperature, as evaluation.temperature=0.6."
+            )
 
 
 @dataclass(kw_only=True)

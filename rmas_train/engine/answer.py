@@ -1,4 +1,4 @@
-"""What the decoder answers after its prompt: the loss of a given answer, or greedy text."""
+"""What an agent answers after its prompt: the loss of a given answer, or a text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rmas_train.agents.agent import Agent
+from rmas_train.engine.decoding import GREEDY, Chooser
 from rmas_train.engine.inputs import Batch, take_first
 from rmas_train.engine.interrupt import Draft, Interrupt, decode, resume, together, up_to_end
 from rmas_train.engine.kv_cache import Prefix, new_cache
@@ -73,23 +74,22 @@ def write(
     agent: Agent,
     embedded: tuple[Batch, Prefix | None],
     max_new_tokens: int,
-    decoding: str = "plain",
+    chooser: Chooser = GREEDY,
     interrupts: Sequence[Interrupt] | None = None,
 ) -> list[Text]:
-    """Greedy text after a batch of prompts.
+    """Text after a batch of prompts.
 
     Args:
         agent: who writes.
         embedded: what it reads, and the prefix that it has read.
         max_new_tokens: where to stop at the latest.
-        decoding: ``plain``: our loop, on the prefix; ``static``: the library's, with a static cache
-            whose step it compiles on a GPU; there must be no prefix then.
-        interrupts: one per row, or None; with ``plain`` only.
+        chooser: of the batch's rows; with the method ``static`` there must be no prefix.
+        interrupts: one per row, or None; with the method ``plain`` only.
     """
     batch, prefix = embedded
-    if decoding == "plain":
-        return generate(agent, batch, prefix, max_new_tokens, interrupts)
-    assert prefix is None and interrupts is None
+    if chooser.decoding.method == "plain":
+        return generate(agent, batch, prefix, max_new_tokens, interrupts, chooser)
+    assert prefix is None and interrupts is None and chooser.draws is None
     return generate_static(agent, batch, max_new_tokens)
 
 
@@ -117,8 +117,9 @@ def generate(
     prefix: Prefix | None,
     max_new_tokens: int,
     interrupts: Sequence[Interrupt] | None = None,
+    chooser: Chooser = GREEDY,
 ) -> list[Text]:
-    """Greedy text after a batch of prompts; rows that have ended leave the batch.
+    """Text after a batch of prompts; rows that have ended leave the batch.
 
     A row that is interrupted leaves it too. When the others have ended, those rows read what they
     were given and go on together, until none is interrupted any more.
@@ -129,10 +130,11 @@ def generate(
         prefix: what it has read before.
         max_new_tokens: where to stop at the latest; what an interrupt adds does not count.
         interrupts: one per row, or None.
+        chooser: of the batch's rows.
     """
     count = len(batch.real)
     if interrupts is None:
-        written = _greedy(agent, batch, prefix, [max_new_tokens] * count)
+        written = _write(agent, batch, prefix, chooser, [max_new_tokens] * count)
         return [Text(decode(agent, ids), len(ids)) for ids in written]
     drafts = [Draft(agent, interrupt, max_new_tokens) for interrupt in interrupts]
     todo = list(range(count))
@@ -143,16 +145,18 @@ def generate(
             embedded = batch, prefix
             if any(draft.read for draft in own):
                 embedded = resume(agent, batch, prefix, part, [draft.read for draft in own])
-            written = _greedy(agent, *embedded, [d.room for d in own], [d.is_due for d in own])
+            rooms, stops = [d.room for d in own], [d.is_due for d in own]
+            written = _write(agent, *embedded, chooser.rows(part), rooms, stops)
             going += [i for i, ids in zip(part, written, strict=True) if drafts[i].add(ids)]
         todo = sorted(going)
     return [Text("".join(draft.kept), draft.tokens) for draft in drafts]
 
 
-def _greedy(
+def _write(
     agent: Agent,
     batch: Batch,
     prefix: Prefix | None,
+    chooser: Chooser,
     rooms: Sequence[int],
     stops: Sequence[Callable[[list[int]], bool]] | None = None,
 ) -> list[list[int]]:
@@ -162,7 +166,7 @@ def _greedy(
     active = list(range(len(written)))
     while True:
         hidden_BD = cache.read(batch)[:, -1]
-        tokens_B = agent.logits(hidden_BD).argmax(-1)
+        tokens_B = chooser.choose(agent.logits(hidden_BD), active)
         tokens = tokens_B.tolist()
         for row, token in zip(active, tokens, strict=True):
             written[row].append(token)

@@ -14,7 +14,7 @@ from rmas_train.evaluation.records import Record, Records
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Team
 from rmas_train.registry import SYSTEMS
-from rmas_train.systems.base import Answer, AnsweringSystem, Ingredients, SystemEntry
+from rmas_train.systems.base import SAMPLE, Answer, AnsweringSystem, Ingredients, SystemEntry
 from rmas_train.systems.controls import GROUP, stretches
 from rmas_train.tools.calls import Toolbox
 
@@ -65,7 +65,8 @@ class Judge:
                 continue
             every = [(depth,) for depth in part.depths]
             for depths in every if system.uses_rounds else [part.depths]:
-                yield from _answer(Trial(part, entry, system, depths), records)
+                for sample in range(self.config.evaluation.samples):
+                    yield from _answer(Trial(part, entry, system, depths, sample), records)
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,14 @@ class Trial:
 
     Attributes:
         depths: rounds; several where the system's answers depend on none.
+        sample: which of the texts that are drawn for each question.
     """
 
     part: Part
     entry: SystemEntry
     system: AnsweringSystem
     depths: tuple[int, ...]
+    sample: int = 0
 
     @property
     def mixes_rows(self) -> bool:
@@ -96,6 +99,7 @@ class Trial:
             "rounds": depth,
             "latent_length": self.system.latent_length,
             "index": part.first + row,
+            "sample": self.sample,
             "hash": part.hashes[row],
             "group": self._group(row) if self.mixes_rows else None,
         }
@@ -126,7 +130,7 @@ def _is_there(trial: Trial, row: int, records: Records | None) -> bool:
 
 def run_trial(trial: Trial, chosen: Sequence[int]) -> list[Record]:
     """Answer these rows of a part once and grade the answers; a record for each row and depth."""
-    rows = [trial.part.rows[i] for i in chosen]
+    rows = [{**trial.part.rows[i], SAMPLE: trial.sample} for i in chosen]
     began = time.perf_counter()
     answers = trial.system.answer(rows, trial.depths[0])
     if len(answers) != len(rows):

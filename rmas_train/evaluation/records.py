@@ -1,4 +1,4 @@
-"""One record per question, system and depth, on disk as soon as it is there.
+"""One record per question, system, depth and sample, on disk as soon as it is there.
 
 Every rank appends to a file of its own. An evaluation that is killed goes on from what all of these
 files hold, on any number of ranks: a record is used if it is of the same row (by hash) and, where a
@@ -32,6 +32,7 @@ class RecordExtras(TypedDict, total=False):
 
     calls: list[CallTypes]
     score: float
+    sample: int
 
 
 class RecordTypes(RecordExtras):
@@ -54,18 +55,19 @@ class RecordTypes(RecordExtras):
     seconds: float
 
 
-Key = tuple[str, str, str | None, int, int]
+Key = tuple[str, str, str | None, int, int, int]
 IDENTITY = "identity.json"
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
-    """Task, system, control, rounds, index of the row."""
+    """Task, system, control, rounds, index of the row, sample."""
     return (
         record["task"],
         record["system"],
         record["control"],
         record["rounds"],
         record["index"],
+        record.get("sample", 0),
     )
 
 

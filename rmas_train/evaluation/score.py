@@ -8,17 +8,21 @@ from typing import Any
 
 from rmas_train.data.rows import is_within_reach
 from rmas_train.evaluation.records import Record
+from rmas_train.evaluation.samples import by_question, majority, sampled, share_right
 from rmas_train.evaluation.statistics import wilson
 
 WHO = ("task", "system", "control", "rounds", "latent_length")
 
 
 def by_system(records: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
-    """Task, system, control, depth and latent length -> records in the order of the rows."""
+    """Task, system, control, depth and latent length -> records, by row and sample."""
     found: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         found.setdefault(tuple(record[key] for key in WHO), []).append(record)
-    return {who: sorted(own, key=lambda r: r["index"]) for who, own in found.items()}
+    return {
+        who: sorted(own, key=lambda r: (r["index"], r.get("sample", 0)))
+        for who, own in found.items()
+    }
 
 
 def result_row(
@@ -28,17 +32,18 @@ def result_row(
 
     Args:
         who: values of ``WHO``.
-        records: of this system, in the order of the rows.
+        records: of this system; where a question has several, its share of right ones counts.
         rows: of the benchmark.
     """
     about = dict(zip(WHO, who, strict=True))
-    right = [bool(record["right"]) for record in records]
-    within: list[bool] = []
-    beyond: list[bool] = []
-    for record, is_right in zip(records, right, strict=True):
-        row = rows[record["index"]]
+    questions = by_question(records)
+    right = [share_right(own) for own in questions]
+    within: list[float] = []
+    beyond: list[float] = []
+    for own, share in zip(questions, right, strict=True):
+        row = rows[own[0]["index"]]
         if row.get("rounds_needed") is not None:
-            (within if is_within_reach(row, about["rounds"]) else beyond).append(is_right)
+            (within if is_within_reach(row, about["rounds"]) else beyond).append(share)
     return {
         **about,
         "n": len(right),
@@ -46,12 +51,21 @@ def result_row(
         **_accuracy("", right),
         **_accuracy("_within_reach", within),
         **_accuracy("_beyond_reach", beyond),
+        **_several(questions),
         **_score(records),
         "tokens": fmean(record["tokens"] for record in records),
         "latent_steps": fmean(record["latent_steps"] for record in records),
         "tool_calls": fmean(_calls(record) for record in records),
         "seconds": fmean(record["seconds"] for record in records),
     }
+
+
+def _several(questions: Sequence[Sequence[Record]]) -> dict[str, Any]:
+    """What several texts for each question say, where there are several."""
+    found = sampled(questions)
+    if not found:
+        return {}
+    return found | _accuracy("_majority", [float(majority(own)["right"]) for own in questions])
 
 
 def _score(records: Sequence[Record]) -> dict[str, float]:
@@ -65,7 +79,8 @@ def _calls(record: Record) -> int:
     return sum(not call["refused"] for call in record.get("calls", ()))
 
 
-def _accuracy(suffix: str, right: list[bool]) -> dict[str, Any]:
+def _accuracy(suffix: str, right: list[float]) -> dict[str, Any]:
+    """Mean and Wilson's interval; with several texts for each question it is a little too wide."""
     if not right:
         return {f"accuracy{suffix}": None, f"ci95{suffix}": None, f"n{suffix}": 0}
     low, high = wilson(sum(right), len(right))

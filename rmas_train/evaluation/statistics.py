@@ -7,8 +7,14 @@ import math
 Z95 = 1.959963984540054
 
 
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """Wilson's 95% score interval of a proportion (E. B. Wilson, 1927)."""
+def wilson(right: float, total: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of a proportion (E. B. Wilson, 1927).
+
+    Args:
+        right: of the total; no whole number where single questions are right in part. Their
+            variance is smaller than that of right and wrong, so the interval is too wide.
+        total: questions.
+    """
     if total == 0:
         return 0.0, 1.0
     p, z2 = right / total, Z95**2

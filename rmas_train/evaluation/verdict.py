@@ -13,6 +13,7 @@ from typing import Any
 
 from rmas_train.evaluation.paired import ALPHA, compare, holm
 from rmas_train.evaluation.records import Record
+from rmas_train.evaluation.samples import by_question, share_right
 from rmas_train.evaluation.score import by_system
 from rmas_train.systems.looks import system_name
 
@@ -42,8 +43,9 @@ def comparisons(records: Sequence[Record], source: Source, seed: int = 0) -> lis
         for name, own in systems.items():
             if latent is None or name == "latent":
                 continue
-            a, b = ([float(record["right"]) for record in of] for of in (latent, own))
-            result = compare(a, b, [source(record) for record in latent], seed)
+            asked = by_question(latent)
+            a, b = ([share_right(one) for one in of] for of in (asked, by_question(own)))
+            result = compare(a, b, [source(one[0]) for one in asked], seed)
             who: dict[str, Any] = {"task": task, "rounds": depth, "a": "latent", "b": name}
             found.append(who | asdict(result))
     adjusted = holm([one["p"] for one in found])

@@ -92,7 +92,7 @@ def open_records(config: Config, runtime: Runtime, identity: Identity) -> Record
 def base_of(identity: Mapping[str, Any]) -> Identity:
     """What single records depend on: all but which rows, systems and depths there are."""
     mine = {k: v for k, v in identity.items() if k not in ("rows", "references", "rounds")}
-    free = ("rounds", "max_rows", "systems", "benchmarks", "beyond_reach", "batch_size")
+    free = ("rounds", "max_rows", "samples", "systems", "benchmarks", "beyond_reach", "batch_size")
     options = identity.get("evaluation")
     kept = {k: v for k, v in options.items() if k not in free} if isinstance(options, dict) else {}
     return mine | {"evaluation": kept}
@@ -128,26 +128,29 @@ def answers_to(judge: Judge, parts: Sequence[Part], records: Records) -> list[Re
         for depth in part.depths
         for i, content in enumerate(part.hashes)
     }
+    samples = range(judge.config.evaluation.samples)
     found = [
         record
         for record in records.every()
         if (record["system"], record["control"]) in order
+        and record.get("sample", 0) in samples
         and asked.get((record["task"], record["rounds"], record["index"])) == record["hash"]
     ]
 
     wanted = Counter((task, depth) for task, depth, _ in asked)
     for (task, system, control, depth, _), own in by_system(found).items():
-        if len(own) < wanted[task, depth]:
+        if len(own) < (count := wanted[task, depth] * len(samples)):
             name = system_name({"system": system, "control": control})
             raise WriteError(
-                f"{task}, {name}, rounds {depth}: {len(own)} records of {wanted[task, depth]}; "
+                f"{task}, {name}, rounds {depth}: {len(own)} records of {count}; "
                 "every process has to see the same run_dir, on a shared file system. The same "
                 "command goes on from what is there."
             )
 
     def place(record: Record) -> tuple[int, ...]:
         who = order[record["system"], record["control"]]
-        return tasks.index(record["task"]), record["rounds"], who, record["index"]
+        which = record["index"], record.get("sample", 0)
+        return tasks.index(record["task"]), record["rounds"], who, *which
 
     return sorted(found, key=place)
 

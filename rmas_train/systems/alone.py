@@ -4,13 +4,14 @@ given everything."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from rmas_train.agents.prompts import SINGLE, Prompt, make_prompt
 from rmas_train.engine.answer import write
+from rmas_train.engine.decoding import Decoding
 from rmas_train.engine.inputs import embed_prompts
 from rmas_train.engine.rollout import rollout
 from rmas_train.recursion import Rows, Team
@@ -20,6 +21,7 @@ from rmas_train.systems.base import (
     Ingredients,
     SystemEntry,
     answers_of,
+    chooser_for,
     open_sessions,
 )
 from rmas_train.systems.looks import BUILTIN, Look
@@ -33,7 +35,7 @@ class Alone:
     prompt: Prompt
     max_new_tokens: int
     batch_size: int = 250
-    decoding: str = "plain"
+    decoding: Decoding = field(default_factory=Decoding)
     tools: Toolbox | None = None
     latent_length: int = 0
     uses_rounds: bool = False
@@ -46,7 +48,8 @@ class Alone:
             prompts = self.prompt.encode(chosen, 1, first=True)
             sessions = open_sessions(self.tools, len(chosen))
             embedded = embed_prompts(agent, prompts, {}), None
-            texts = write(agent, embedded, self.max_new_tokens, self.decoding, sessions)
+            chooser = chooser_for(self.decoding, chosen)
+            texts = write(agent, embedded, self.max_new_tokens, chooser, sessions)
             answers += answers_of(texts, 0, sessions)
         return answers
 
@@ -54,7 +57,7 @@ class Alone:
 def _alone(ingredients: Ingredients, prompt: Prompt) -> Alone:
     options = ingredients.config.evaluation
     return Alone(
-        prompt, options.max_new_tokens, options.batch_size, options.decoding, ingredients.tools
+        prompt, options.max_new_tokens, options.batch_size, ingredients.decoding, ingredients.tools
     )
 
 
@@ -91,7 +94,7 @@ class Thinking:
             _, thoughts_BMD = rollout(agent, self.inner, batch, steps, fast=True)
             batch = batch.extend(thoughts_BMD.to(agent.dtype))
             sessions = open_sessions(alone.tools, len(chosen))
-            how = alone.max_new_tokens, alone.decoding, sessions
+            how = alone.max_new_tokens, chooser_for(alone.decoding, chosen), sessions
             answers += answers_of(write(agent, (batch, None), *how), steps, sessions)
         return answers
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rmas_train.config import Config
+from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.answer import Text
+from rmas_train.engine.decoding import Chooser, Decoding
 from rmas_train.engine.thoughts import ThoughtStore
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Rows, Team
@@ -15,6 +18,7 @@ from rmas_train.systems.looks import Look, system_name
 from rmas_train.tools.calls import Session, Toolbox, ToolCall
 
 Question = str | Mapping[str, Any]
+SAMPLE = "_sample"  # key of a row: which of its samples is asked for; without it, the first one
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class Ingredients:
     first: int = 0
     thoughts: ThoughtStore = field(default_factory=ThoughtStore)
 
+    @property
+    def decoding(self) -> Decoding:
+        """How every agent of every system writes."""
+        return decoding_of(self.config)
+
 
 @dataclass(frozen=True)
 class SystemEntry:
@@ -97,6 +106,29 @@ class SystemEntry:
     def name(self) -> str:
         """``latent``, ``latent shuffled``, ``text``, ..."""
         return system_name({"system": self.system, "control": self.control})
+
+
+def decoding_of(config: Config) -> Decoding:
+    """As ``evaluation`` says."""
+    options = config.evaluation
+    return Decoding(
+        options.decoding, options.temperature, options.top_k, options.top_p, config.seed
+    )
+
+
+def chooser_for(decoding: Decoding, rows: Rows) -> Chooser:
+    """Chooses the tokens of texts about these rows.
+
+    What is drawn depends on the root seed, a row's columns and its sample; keys that begin with
+    ``_`` (a row's place in a file) are no columns.
+    """
+    return decoding.chooser([_seed(decoding.seed, row) for row in rows])
+
+
+def _seed(root: int, row: Mapping[str, Any]) -> int:
+    columns = {key: value for key, value in row.items() if not key.startswith("_")}
+    content = json.dumps(columns, sort_keys=True, default=repr)
+    return stream_seed(root, "text", row.get(SAMPLE, 0), content)
 
 
 def open_sessions(tools: Toolbox | None, count: int) -> list[Session] | None:

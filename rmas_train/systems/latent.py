@@ -7,7 +7,7 @@ answers = system.answer(["start C 0 x 1 u 2 stop"], rounds=1)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rmas_train.channels import LatentChannel
 from rmas_train.data.rows import check_text
+from rmas_train.engine.decoding import Decoding
 from rmas_train.engine.inputs import LatentMessage
 from rmas_train.engine.thoughts import ThoughtStore
 from rmas_train.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ from rmas_train.systems.base import (
     Question,
     SystemEntry,
     answers_of,
+    chooser_for,
     open_sessions,
 )
 from rmas_train.systems.looks import BUILTIN
@@ -40,7 +42,7 @@ class System:
     Attributes:
         rounds, latent_length: what ``answer`` uses unless told otherwise (as trained).
         max_new_tokens: longest answer.
-        decoding: see ``engine.answer.write``.
+        decoding: how the decoder writes.
         tools: what the decoder may call in its text; None: nothing.
         thoughts: see ``LatentChannel``; shared by systems of the same agents.
     """
@@ -50,7 +52,7 @@ class System:
     rounds: int
     latent_length: int
     max_new_tokens: int = 64
-    decoding: str = "plain"
+    decoding: Decoding = field(default_factory=Decoding)
     tools: Toolbox | None = None
     thoughts: ThoughtStore | None = None
 
@@ -91,7 +93,8 @@ class System:
                 recursion.unroll(part, rounds, chunk=batch_size, interventions=interventions)
             )
             sessions = open_sessions(self.tools, len(part))
-            texts = decoder.write(self.max_new_tokens, self.decoding, sessions)
+            chooser = chooser_for(self.decoding, part)
+            texts = decoder.write(self.max_new_tokens, chooser, sessions)
             answers += answers_of(texts, latent_length * (len(calls) - 1), sessions)
         return answers
 
@@ -215,7 +218,7 @@ def latent_system(
         config.rounds,
         config.latent_length if latent_length is None else latent_length,
         config.evaluation.max_new_tokens,
-        config.evaluation.decoding,
+        ingredients.decoding,
         ingredients.tools,
         ingredients.thoughts,
     )

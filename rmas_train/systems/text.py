@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 import torch
 
 from rmas_train.channels import TextChannel, Translations
+from rmas_train.engine.decoding import Decoding
 from rmas_train.recursion import Recursion, Rows, Team
 from rmas_train.systems.base import (
     Answer,
     Ingredients,
     SystemEntry,
     answers_of,
+    chooser_for,
     open_sessions,
 )
 from rmas_train.systems.looks import BUILTIN
@@ -30,7 +32,7 @@ class TextSystem:
         max_new_tokens: longest message and answer.
         batch_size: rows per forward.
         translations: "source-target" -> word for word dictionary for what crosses that edge.
-        decoding: see ``engine.answer.write``.
+        decoding: how all agents write.
         tools: of the decoder's final text alone.
         most: tokens of a message, as its target counts them; None: as many as were written.
     """
@@ -39,7 +41,7 @@ class TextSystem:
     max_new_tokens: int
     batch_size: int = 250
     translations: Translations = field(default_factory=dict)
-    decoding: str = "plain"
+    decoding: Decoding = field(default_factory=Decoding)
     tools: Toolbox | None = None
     latent_length: int = 0
     uses_rounds: bool = True
@@ -54,13 +56,14 @@ class TextSystem:
         return answers
 
     def _answer(self, rows: Rows, rounds: int) -> list[Answer]:
-        channel = TextChannel(self.max_new_tokens, self.decoding, self.translations, self.most)
+        chooser = chooser_for(self.decoding, rows)
+        channel = TextChannel(self.max_new_tokens, chooser, self.translations, self.most)
         before = [0] * len(rows)
         for call in Recursion(self.team, channel).unroll(rows, rounds):
             if call.edges:
                 before = [n + m for n, m in zip(before, call.sent.tokens, strict=True)]
         sessions = open_sessions(self.tools, len(rows))
-        texts = call.write(self.max_new_tokens, self.decoding, sessions)
+        texts = call.write(self.max_new_tokens, chooser, sessions)
         texts = [text.after(tokens) for text, tokens in zip(texts, before, strict=True)]
         return answers_of(texts, 0, sessions)
 
@@ -72,7 +75,7 @@ def _build(ingredients: Ingredients, most: int | None = None) -> TextSystem:
         options.max_new_tokens,
         options.batch_size,
         ingredients.config.data.translations,
-        options.decoding,
+        ingredients.decoding,
         ingredients.tools,
         most=most,
     )

@@ -9,6 +9,7 @@ from tiny import TINY, in_float64, make_agent, make_family, make_links, make_row
 from unrolling import answer_in_text
 
 from rmas_train.engine import answer, prompt_batch
+from rmas_train.engine.decoding import Decoding
 from rmas_train.engine.inputs import embed_ids
 from rmas_train.engine.kv_cache import new_cache
 from rmas_train.engine.prompt_batch import PrefixStore
@@ -145,12 +146,12 @@ def test_static_decoding_writes_the_same_text(family):
     team = make_team({n: make_family(family, n) for n in TINY})
     links, rows = make_links(team), make_rows(4)
     plain, static = (
-        System(team, links, 2, 3, max_new_tokens=6, decoding=way).answer(rows)
+        System(team, links, 2, 3, max_new_tokens=6, decoding=Decoding(way)).answer(rows)
         for way in ("plain", "static")
     )
     assert plain == static
     written = [
-        answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=3, decoding=way)
+        answer_in_text(team, rows, 2, max_new_tokens=4, batch_size=3, decoding=Decoding(way))
         for way in ("plain", "static")
     ]
     assert written[0] == written[1]

@@ -70,7 +70,9 @@ def test_the_decoder_alone_decodes_as_asked(team, monkeypatch, decoding):
     ways = []
     write = alone.write
     monkeypatch.setattr(
-        alone, "write", lambda a, e, n, way, i: ways.append(way) or write(a, e, n, way, i)
+        alone,
+        "write",
+        lambda a, e, n, how, i: ways.append(how.decoding.method) or write(a, e, n, how, i),
     )
     asked = config(systems=["decoder_alone"], decoding=decoding)
     ingredients = Ingredients(asked, team, {}, make_rows(2))
@@ -146,3 +148,34 @@ def test_registries_name_what_they_have():
         with pytest.raises(ConfigError, match=f"number '{taken}' is .* already"):
             own.register(taken, 3)
     assert {"latent", "text", "decoder_alone", "shuffled"} <= set(SYSTEMS.names())
+
+
+def test_several_samples_are_records_of_their_own_and_one_row(team):
+    asked = config(samples=3, temperature=2.0, systems=["shuffled", "text"])
+    found, rows = records_of(team, asked)
+    for who, own in found.items():
+        assert len(own) == 18 and len({(r["index"], r["sample"]) for r in own}) == 18
+        row = result_row(who, own, rows)
+        assert (row["n"], row["samples"], list(row["pass_at"])) == (6, 3, ["1", "2", "3"])
+        assert row["accuracy"] == pytest.approx(row["pass_at"]["1"])
+        assert row["n_majority"] == 6
+        assert any(len({r["text"] for r in own if r["index"] == i}) > 1 for i in range(6))
+
+
+@pytest.mark.parametrize(
+    ("options", "needles"),
+    [
+        ({"samples": 2}, ["samples=2", "temperature=0"]),
+        ({"temperature": 1.0, "decoding": "static"}, ["temperature=1.0", "static", "plain"]),
+        ({"top_p": 0.0}, ["top_p=0"]),
+        ({"top_p": 1.5}, ["top_p=1.5"]),
+        ({"top_k": 0}, ["top_k=0"]),
+        ({"temperature": -1.0}, ["temperature=-1"]),
+        ({"temperature": float("nan")}, ["temperature=nan"]),
+        ({"samples": 0}, ["samples=0"]),
+    ],
+)
+def test_odd_sampling_is_refused(options, needles):
+    with pytest.raises(ConfigError) as error:
+        config(**options)
+    assert all(needle in str(error.value) for needle in needles)
