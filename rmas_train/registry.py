@@ -120,6 +120,9 @@ SYSTEMS: Registry[Any] = Registry(
         "text_capped": "rmas_train.systems.text:TEXT_CAPPED",
         "decoder_alone": "rmas_train.systems.alone:DECODER_ALONE",
         "single": "rmas_train.systems.alone:single_agents",
+        "looplm": "rmas_train.systems.alone:looped_agents",
+        "budget": "rmas_train.systems.budget:budget_agents",
+        "moa": "rmas_train.systems.mixture:MIXTURE_OF_AGENTS",
     },
 )
 BENCHMARKS: Registry[Any] = Registry(

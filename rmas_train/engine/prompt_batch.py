@@ -155,6 +155,12 @@ class PromptBatch:
     cuts: Sequence[int]
     prefixes: UnrollPrefixes
 
+    @property
+    def lengths(self) -> list[int]:
+        """Per row, tokens and message vectors, frozen prefixes included."""
+        slots = self.slots.values()
+        return [len(p.ids) + sum(s.counts[i] for s in slots) for i, p in enumerate(self.prompts)]
+
     def filled(self, inbox: Mapping[str, Message]) -> PromptBatch:
         """The same prompts with these messages, of the same lengths, in their slots."""
         return replace(self, slots={s: m.slot(self.agent) for s, m in inbox.items()})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import torch
 
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
@@ -14,7 +16,15 @@ from rmas_train.evaluation.records import Record, Records
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Team
 from rmas_train.registry import SYSTEMS
-from rmas_train.systems.base import SAMPLE, Answer, AnsweringSystem, Ingredients, SystemEntry
+from rmas_train.systems.base import (
+    SAMPLE,
+    Answer,
+    AnsweringSystem,
+    Built,
+    Ingredients,
+    NotApplicable,
+    SystemEntry,
+)
 from rmas_train.systems.controls import GROUP, stretches
 from rmas_train.tools.calls import Toolbox
 
@@ -28,14 +38,14 @@ class Judge:
         team: agents, prompts, topology.
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
         tools: what the decoder may call, the same for every system.
-        single_prompt: see ``Ingredients``.
+        prompts: see ``Ingredients``.
     """
 
     config: Config
     team: Team
     links: Mapping[str, LinkSet]
     tools: Toolbox | None = None
-    single_prompt: Mapping[str, Any] | None = None
+    prompts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def entries(self) -> list[SystemEntry]:
         """The systems, in the order of tables."""
@@ -50,23 +60,43 @@ class Judge:
             part: what is asked.
             records: that are there already; they are not made again.
         """
+        for entry, system in self._systems(part):
+            if isinstance(system, NotApplicable) or system is None:
+                continue
+            every = [(depth,) for depth in part.depths]
+            for depths in every if system.uses_rounds else [part.depths]:
+                for sample in range(self.config.evaluation.samples):
+                    yield from _answer(Trial(part, entry, system, depths, sample), records)
+
+    def not_applicable(self, part: Part) -> list[dict[str, Any]]:
+        """Systems that have no answers to a part: columns of a results row, and ``why``."""
+        return [
+            {
+                "task": part.benchmark.name,
+                "system": entry.system,
+                "control": entry.control,
+                "why": system.why,
+            }
+            for entry, system in self._systems(part)
+            if isinstance(system, NotApplicable)
+        ]
+
+    def _systems(self, part: Part) -> Iterator[tuple[SystemEntry, Built]]:
+        def read(row: Mapping[str, Any], text: str) -> str | None:
+            return part.benchmark.grade(row, text).read
+
         given = Ingredients(
             self.config,
             self.team,
             self.links,
             part.rows,
             self.tools,
-            self.single_prompt,
+            self.prompts,
             part.first,
+            read,
         )
         for entry in self.entries():
-            system = entry.build(given)
-            if system is None:
-                continue
-            every = [(depth,) for depth in part.depths]
-            for depths in every if system.uses_rounds else [part.depths]:
-                for sample in range(self.config.evaluation.samples):
-                    yield from _answer(Trial(part, entry, system, depths, sample), records)
+            yield entry, entry.build(given)
 
 
 @dataclass(frozen=True)
@@ -131,6 +161,9 @@ def _is_there(trial: Trial, row: int, records: Records | None) -> bool:
 def run_trial(trial: Trial, chosen: Sequence[int]) -> list[Record]:
     """Answer these rows of a part once and grade the answers; a record for each row and depth."""
     rows = [{**trial.part.rows[i], SAMPLE: trial.sample} for i in chosen]
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     answers = trial.system.answer(rows, trial.depths[0])
     if len(answers) != len(rows):
@@ -138,10 +171,12 @@ def run_trial(trial: Trial, chosen: Sequence[int]) -> list[Record]:
             f"evaluation.systems={trial.entry.name}: gave {len(answers)} answers for {len(rows)} "
             "rows; give one for each row, in their order."
         )
-    seconds = (time.perf_counter() - began) / len(answers)
+    costs: Record = {"seconds": (time.perf_counter() - began) / len(answers)}
+    if on_gpu:
+        costs["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
     found = []
     for i, row, answer in zip(chosen, rows, answers, strict=True):
-        record = graded(trial, row, answer) | {"seconds": seconds}
+        record = graded(trial, row, answer) | costs
         found += [trial.about(i, depth) | record for depth in trial.depths]
     return found
 
@@ -158,7 +193,10 @@ def graded(trial: Trial, row: Mapping[str, Any], answer: Answer) -> Record:
         "read": grade.read,
         "tokens": answer.tokens,
         "latent_steps": answer.latent_steps,
+        "prompt_tokens": answer.prompt_tokens,
     }
+    if isinstance(row.get("question"), str):
+        record["question"] = row["question"]
     if grade.score is not None:
         record["score"] = grade.score
     return record | ({"calls": [asdict(call) for call in answer.calls]} if answer.calls else {})

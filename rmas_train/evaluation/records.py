@@ -33,6 +33,9 @@ class RecordExtras(TypedDict, total=False):
     calls: list[CallTypes]
     score: float
     sample: int
+    prompt_tokens: int
+    peak_gib: float
+    question: str
 
 
 class RecordTypes(RecordExtras):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import comb
 from statistics import fmean
 from typing import Any
 
 from rmas_train.evaluation.records import Record
+from rmas_train.systems.budget import most_voted
 
 
 def by_question(records: Iterable[Record]) -> list[list[Record]]:
@@ -38,15 +38,8 @@ def pass_at(right: int, texts: int, k: int) -> float:
 
 
 def majority(records: Sequence[Record]) -> Record:
-    """The first record whose answer most texts of the question have.
-
-    Texts without a readable answer do not vote. Among equals, the answer that came first.
-    """
-    votes = Counter(record["read"] for record in records if record["readable"])
-    if not votes:
-        return records[0]
-    most = votes.most_common(1)[0][0]
-    return next(record for record in records if record["readable"] and record["read"] == most)
+    """The first record whose answer most texts of the question have; see ``most_voted``."""
+    return records[most_voted([r["read"] if r["readable"] else None for r in records])]
 
 
 def sampled(questions: Sequence[Sequence[Record]]) -> dict[str, Any]:

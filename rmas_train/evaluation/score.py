@@ -54,9 +54,11 @@ def result_row(
         **_several(questions),
         **_score(records),
         "tokens": fmean(record["tokens"] for record in records),
+        "prompt_tokens": fmean(record.get("prompt_tokens", 0) for record in records),
         "latent_steps": fmean(record["latent_steps"] for record in records),
         "tool_calls": fmean(_calls(record) for record in records),
         "seconds": fmean(record["seconds"] for record in records),
+        **_peak(records),
     }
 
 
@@ -66,6 +68,12 @@ def _several(questions: Sequence[Sequence[Record]]) -> dict[str, Any]:
     if not found:
         return {}
     return found | _accuracy("_majority", [float(majority(own)["right"]) for own in questions])
+
+
+def _peak(records: Sequence[Record]) -> dict[str, float]:
+    """Memory of the device at most; a processor's own memory says nothing of one system."""
+    peaks = [record["peak_gib"] for record in records if "peak_gib" in record]
+    return {"peak_gib": max(peaks)} if peaks else {}
 
 
 def _score(records: Sequence[Record]) -> dict[str, float]:

@@ -62,6 +62,15 @@ class Verdict(TypedDict):
     line: str
 
 
+class NotApplicable(TypedDict):
+    """Of ``not_applicable`` in ``results.json``."""
+
+    task: str
+    system: str
+    control: str | None
+    why: str
+
+
 class Results(TypedDict):
     """Types of ``eval/results.json``; ``systems`` is missing in those of version 0.1."""
 
@@ -104,6 +113,7 @@ def read_json(path: Path) -> dict[str, Any]:
         check_references(value["references"])
         check_looks(value.get("systems", {}))
         check_type(value.get("verdicts", []), list[Verdict], "verdicts")
+        check_type(value.get("not_applicable", []), list[NotApplicable], "not_applicable")
         check_type(value.get("comparisons", []), list[dict[str, Any]], "comparisons")
         if not value["rows"]:
             raise ValueError("no rows in it")
@@ -164,7 +174,7 @@ def collect(folder: Path) -> dict[str, Any]:
     references: dict[str, Any] = {}
     runs: dict[str, Any] = {}
     systems: dict[str, Any] = {}
-    compared: dict[str, list[Any]] = {"comparisons": [], "verdicts": []}
+    compared: dict[str, list[Any]] = {"not_applicable": [], "comparisons": [], "verdicts": []}
     for path in files:
         found = read_json(path)
         name = str(path.parent.parent.relative_to(folder))

@@ -60,7 +60,7 @@ def write_report(folder: Path) -> None:
     Console(width=None if Console().is_terminal else 140).print(
         terminal_table(results["rows"], results["systems"])
     )
-    for line in verdict_lines(results):
+    for line in [*missing_lines(results), *verdict_lines(results)]:
         print(line)
     print(f"results: {folder / 'results.json'}   report: {out / 'index.html'}")
 
@@ -72,6 +72,15 @@ def verdict_lines(results: dict[str, Any]) -> list[str]:
         run = f"{one['run']}: " if len(results["runs"]) > 1 else ""
         lines.append(clean(f"{run}{one['task']}, rounds {one['rounds']}: {one['line']}"))
     return lines
+
+
+def missing_lines(results: dict[str, Any]) -> list[str]:
+    """Systems that were asked for and have no answers, with the reason."""
+    lines = [
+        clean(f"{one['task']}, {system_name(one)}: not applicable: {one['why']}")
+        for one in results["not_applicable"]
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def is_stale(run: Path) -> bool:
@@ -110,8 +119,8 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
         f'<p><img src="{escape(name)}" alt="{escape(caption)}"><br>{escape(caption)}</p>'
         for name, caption in pictures
     )
-    lines = "".join(f"<li>{_text(line)}</li>" for line in verdict_lines(results))
-    said = f"<h2>Verdicts</h2><ul>{lines}</ul>" if lines else ""
+    said = _list("Not applicable", missing_lines(results))
+    said += _list("Verdicts", verdict_lines(results))
     runs = "".join(
         f"<li><b>{_text(name)}</b>: <code>{_text(run['environment']['command'])}</code>, seed "
         f"{_text(run['config']['seed'])}, {_text(run['environment']['versions'])}, "
@@ -129,6 +138,11 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
         f"another problem's messages.</p><table><tr>{head}</tr>{body}</table>{said}<h2>Runs</h2>"
         f"<ul>{runs}</ul></html>\n"
     )
+
+
+def _list(title: str, lines: list[str]) -> str:
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
 
 
 def _text(value: Any) -> str:

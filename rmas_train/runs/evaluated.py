@@ -118,6 +118,6 @@ def eval_identity(
         "references": hash_of(references),
         "evaluated": dict(links),
     }
-    if loaded.single_prompt is not None:
-        own["single_prompt"] = loaded.single_prompt
+    if loaded.baseline_prompts:
+        own["baseline_prompts"] = loaded.baseline_prompts
     return as_read(common(loaded) | own)

@@ -12,24 +12,25 @@ from typing import Any
 import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen, decoder_layers
-from rmas_train.agents.prompts import SINGLE, make_prompt, read_prompt, split_marks
+from rmas_train.agents.prompts import make_prompt, read_prompt, split_marks
 from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
 from rmas_train.engine.loading import load_agent
 from rmas_train.engine.prompt_batch import Agree, PrefixStore
-from rmas_train.errors import ConfigError, DataError
+from rmas_train.errors import ConfigError
 from rmas_train.recursion import Team
+from rmas_train.runs.baseline_prompts import NEEDED, check_baseline_prompts, files_needed
 from rmas_train.runs.tables import (
     Tables,
     check_columns,
     check_rows,
     check_shared,
-    check_single,
     load_tables,
 )
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import find_path
+from rmas_train.support.output import say
 from rmas_train.topology import build_topology
 
 
@@ -44,7 +45,8 @@ class Loaded:
         fingerprints: of what this process holds of each agent of its own.
         agree: see ``PrefixStore``.
         rendered: agent -> its prompt as its chat template writes it, of all agents.
-        single_prompt: texts for an agent that answers alone, where an evaluation asks for such.
+        baseline_prompts: prompt file -> texts, of the files that are there and that the systems of
+            an evaluation ask for.
     """
 
     config: Config
@@ -54,7 +56,7 @@ class Loaded:
     fingerprints: dict[str, str]
     agree: Agree = bool
     rendered: dict[str, dict[str, str]] = field(default_factory=dict)
-    single_prompt: dict[str, Any] | None = None
+    baseline_prompts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def train(self) -> Table:
@@ -94,9 +96,8 @@ def load_run(
     own = list(topology.agents) if names is None else list(names)
     texts = prompt_texts(config, topology.agents)
     check_columns(config, topology, texts, tables)
-    single = single_prompt(config)
-    if single is not None:
-        check_single(config, single, tables)
+    more = baseline_prompts(config)
+    check_baseline_prompts(config, more, tables)
     agents, described = load_agents(config, runtime, own)
     prompts = {
         n: make_prompt(agents[n], texts[n], f"{config.data.prompts}/{n}.yaml", topology.sources(n))
@@ -110,7 +111,7 @@ def load_run(
     about = {n: described[n] for n in topology.agents}
     rendered = runtime.gather_dict(rendered_prompts(team))
     rendered = {n: rendered[n] for n in topology.agents}
-    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree, rendered, single)
+    loaded = Loaded(config, team, tables, about, fingerprints, runtime.agree, rendered, more)
     check_rows(config, team, tables)
     check_shared(config, shown_columns(prompt_texts(config, topology.agents)), tables)
     return loaded
@@ -171,21 +172,16 @@ def prompt_texts(config: Config, names: Iterable[str]) -> dict[str, dict[str, An
     return {n: read_prompt(folder, n, tasks, config.data.task) for n in names}
 
 
-def single_prompt(config: Config) -> dict[str, Any] | None:
-    """The prompt of an agent that answers alone; None: this stage evaluates none.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    if SINGLE not in config.evaluation.systems or config.stage not in ("pipeline", "eval"):
-        return None
-    path = prompts_folder(config) / f"{SINGLE}.yaml"
-    if not path.is_file():
-        raise DataError(
-            f"evaluation.systems=[{SINGLE}]: no file {path}; write the prompt of an agent that is "
-            f"given everything and answers alone, or take {SINGLE} out."
-        )
-    return prompt_texts(config, [SINGLE])[SINGLE]
+def baseline_prompts(config: Config) -> dict[str, dict[str, Any]]:
+    """The prompt files of baselines that are there; without its file a baseline has no answers."""
+    needed = files_needed(config)
+    folder = prompts_folder(config) if needed else Path()
+    there = [name for name in needed if (folder / f"{name}.yaml").is_file()]
+    for name in (name for name in needed if name not in there):
+        asked = map(str, config.evaluation.systems)
+        systems = ", ".join(system for system in asked if name in NEEDED.get(system, ()))
+        say(f"no file {folder / name}.yaml; without it not applicable: {systems}")
+    return prompt_texts(config, there)
 
 
 def shown_columns(prompts: Mapping[str, Mapping[str, Any]]) -> list[str]:

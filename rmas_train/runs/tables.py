@@ -9,7 +9,6 @@ from typing import Any
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import (
-    SINGLE,
     Prompt,
     check_texts,
     columns_of,
@@ -182,18 +181,6 @@ def check_columns(config: Config, topology: Topology, texts: Texts, tables: Tabl
         senders = [n for n in topology.agents if n != topology.decoder]
         columns = [config.data.role_texts[n] for n in senders if n in config.data.role_texts]
         tables.train.require(columns, "for training.outer.latents=teacher_forced")
-
-
-def check_single(config: Config, texts: Mapping[str, Any], tables: Tables) -> None:
-    """The prompt of an agent that answers alone, against the rows that are evaluated.
-
-    Raises:
-        DataError: names the file, and line and column.
-    """
-    file = f"{config.data.prompts}/{SINGLE}.yaml"
-    check_texts(SINGLE, texts, file, [])
-    for table in (tables.test, *tables.more_tests.values()):
-        table.require(columns_of(texts), f"named in {file}")
 
 
 def _check_inner_columns(

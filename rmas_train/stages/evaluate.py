@@ -21,6 +21,7 @@ from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.evaluation.verdict import Source, comparisons, verdicts
 from rmas_train.links.card import read_card
 from rmas_train.links.folder import find_links
+from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
 from rmas_train.runs.evaluated import eval_identity, format_links, read_all_links, start_of
 from rmas_train.runs.identity import Identity, tensors_hash
@@ -43,7 +44,7 @@ def run_eval(
     folder = links_of(config)
     links = read_all_links(loaded, folder, format_links(config))
     identity = identity_of_eval(config, loaded)
-    judge = Judge(config, loaded.team, links, tools, loaded.single_prompt)
+    judge = Judge(config, loaded.team, links, tools, loaded.baseline_prompts)
     parts = parts_of(config, make_benchmarks(config, loaded))
     records = open_records(config, runtime, identity)
     answer_parts(judge, parts, records, runtime)
@@ -54,11 +55,13 @@ def run_eval(
         results = {
             "schema": 1,
             "rows": rows_of(parts, answers),
+            "not_applicable": not_applicable(judge, parts),
             "systems": describe_systems(judge, answers),
             "comparisons": compared,
             "verdicts": verdicts(compared),
             "references": {config.data.name: references(config)},
             "links": str(folder),
+            "trainable_parameters": parameters_of(links["trained"]),
             "trained_rounds": read_card(folder).rounds,
             "environment": environment(),
             "config": to_dict(config),
@@ -220,6 +223,21 @@ def write_results(
         write_answers(work / "answers.jsonl", answers)
         write_json(work / "results.json", results)
     say(f"full config: {run_dir / 'eval' / 'config.yaml'}")
+
+
+def parameters_of(links: LinkSet) -> dict[str, int]:
+    """Numbers that training sets, over all links of each kind."""
+    kinds = {"inner": links.inner, "outer": links.outer}
+    return {kind: sum(p.numel() for p in of.parameters()) for kind, of in kinds.items()}
+
+
+def not_applicable(judge: Judge, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Systems that were asked for and have no answers, by benchmark, with the reason."""
+    first = {part.benchmark.name: part for part in reversed(parts)}
+    found = [one for part in reversed(first.values()) for one in judge.not_applicable(part)]
+    for one in found:
+        say(f"eval {one['task']} {system_name(one)}: not applicable: {one['why']}")
+    return found
 
 
 def describe_systems(judge: Judge, answers: Sequence[Record]) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""One agent by itself: the decoder without messages, with thoughts of its own, or any agent that is
-given everything."""
+"""One agent by itself: the decoder without messages, or any agent that is given everything; with or
+without latent steps of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from rmas_train.recursion import Rows, Team
 from rmas_train.systems.base import (
     Answer,
     AnsweringSystem,
+    Built,
     Ingredients,
+    NotApplicable,
     SystemEntry,
     answers_of,
     chooser_for,
@@ -50,20 +52,19 @@ class Alone:
             embedded = embed_prompts(agent, prompts, {}), None
             chooser = chooser_for(self.decoding, chosen)
             texts = write(agent, embedded, self.max_new_tokens, chooser, sessions)
-            answers += answers_of(texts, 0, sessions)
+            answers += answers_of(texts, 0, sessions, [len(p.ids) for p in prompts])
         return answers
 
 
-def _alone(ingredients: Ingredients, prompt: Prompt) -> Alone:
-    options = ingredients.config.evaluation
-    return Alone(
-        prompt, options.max_new_tokens, options.batch_size, ingredients.decoding, ingredients.tools
-    )
+def alone(ingredients: Ingredients, prompt: Prompt, tools: bool = True) -> Alone:
+    """The agent of a prompt, as the evaluation's options say; ``tools``: it may call them."""
+    options, may_call = ingredients.config.evaluation, ingredients.tools if tools else None
+    return Alone(prompt, options.max_new_tokens, options.batch_size, ingredients.decoding, may_call)
 
 
 def _decoder_alone(ingredients: Ingredients) -> AnsweringSystem:
     team = ingredients.team
-    return _alone(ingredients, team.prompts[team.topology.decoder])
+    return alone(ingredients, team.prompts[team.topology.decoder])
 
 
 DECODER_ALONE = SystemEntry("decoder_alone", None, _decoder_alone, BUILTIN["decoder_alone"])
@@ -71,11 +72,12 @@ DECODER_ALONE = SystemEntry("decoder_alone", None, _decoder_alone, BUILTIN["deco
 
 @dataclass(frozen=True)
 class Thinking:
-    """The decoder alone, with as many latent steps of its own as the whole system has in all.
+    """An agent alone that makes latent steps before it writes.
 
     Attributes:
         inner: its inner link, from a hidden state to its next thought.
-        calls: rounds -> rollouts of the system.
+        calls: rounds -> rollouts, of ``latent_length`` steps each: those of a whole system, or one
+            in each round.
     """
 
     alone: Alone
@@ -90,46 +92,82 @@ class Thinking:
         steps = self.latent_length * self.calls(rounds)
         for begin in range(0, len(rows), alone.batch_size):
             chosen = list(rows[begin : begin + alone.batch_size])
-            batch = embed_prompts(agent, alone.prompt.encode(chosen, 1, first=True), {})
+            prompts = alone.prompt.encode(chosen, 1, first=True)
+            batch = embed_prompts(agent, prompts, {})
             _, thoughts_BMD = rollout(agent, self.inner, batch, steps, fast=True)
             batch = batch.extend(thoughts_BMD.to(agent.dtype))
             sessions = open_sessions(alone.tools, len(chosen))
             how = alone.max_new_tokens, chooser_for(alone.decoding, chosen), sessions
-            answers += answers_of(write(agent, (batch, None), *how), steps, sessions)
+            texts, read = write(agent, (batch, None), *how), [len(p.ids) for p in prompts]
+            answers += answers_of(texts, steps, sessions, read)
         return answers
 
 
-def _thinking(ingredients: Ingredients) -> AnsweringSystem | None:
+def _thinking(ingredients: Ingredients) -> Built:
     team, length = ingredients.team, ingredients.config.latent_length
-    links = ingredients.links.get("trained")
     decoder = team.topology.decoder
-    if links is None or decoder not in links.inner or not length:
-        return None
-    alone = _alone(ingredients, team.prompts[decoder])
+    if why := _cannot_think(ingredients, decoder):
+        return NotApplicable(why)
+    links = ingredients.links["trained"]
+    decoder_alone = alone(ingredients, team.prompts[decoder])
+    return Thinking(decoder_alone, links.inner[decoder], rollouts_of(team), length)
 
-    def rollouts(rounds: int) -> int:
-        return len(team.topology.live_calls(rounds)) - 1  # the last call writes
 
-    return Thinking(alone, links.inner[decoder], rollouts, length)
+def rollouts_of(team: Team) -> Callable[[int], int]:
+    """Rounds -> rollouts of the whole system; its last call writes."""
+    return lambda rounds: len(team.topology.live_calls(rounds)) - 1
 
 
 THINKING = SystemEntry("thinking", None, _thinking, BUILTIN["thinking"])
 
 
-def single_agents(team: Team) -> list[SystemEntry]:
-    """An entry for each agent, which answers the prompt file ``single.yaml`` without the others.
+def _cannot_think(ingredients: Ingredients, name: str) -> str | None:
+    """Why an agent has no latent steps of its own; None: it has."""
+    if "trained" not in ingredients.links or name not in ingredients.links["trained"].inner:
+        return f"{name} has no inner link"
+    return None if ingredients.config.latent_length else "latent_length is 0"
 
-    Roles of one model are one agent, called as the first of them.
-    """
+
+def agents_alone(team: Team) -> list[str]:
+    """One name for each model: roles of one model are one agent, called as the first of them."""
     first = {id(agent.model): name for name, agent in reversed(team.agents.items())}
-    return [_single(name) for name in team.agents if name in first.values()]
+    return [name for name in team.agents if name in first.values()]
 
 
-def _single(name: str) -> SystemEntry:
-    def build(ingredients: Ingredients) -> AnsweringSystem | None:
-        agent, texts = ingredients.team.agents[name], ingredients.single_prompt
-        if texts is None:
-            return None
-        return _alone(ingredients, make_prompt(agent, texts, f"{SINGLE}.yaml", []))
+def single_agents(team: Team) -> list[SystemEntry]:
+    """An entry for each agent, which answers the prompt file ``single.yaml`` without the others."""
 
-    return SystemEntry(SINGLE, name, build, Look(f"single agent, {name}", "#F0E442", "*", 24))
+    def entry(name: str) -> SystemEntry:
+        look = Look(f"single agent, {name}", "#F0E442", "*", 24)
+        return SystemEntry(SINGLE, name, lambda given: single_agent(given, name), look)
+
+    return [entry(name) for name in agents_alone(team)]
+
+
+def single_agent(ingredients: Ingredients, name: str) -> Alone | NotApplicable:
+    """An agent that is given everything."""
+    if SINGLE not in ingredients.prompts:
+        return NotApplicable(f"there is no {SINGLE}.yaml among the prompts")
+    agent = ingredients.team.agents[name]
+    return alone(ingredients, make_prompt(agent, ingredients.prompts[SINGLE], f"{SINGLE}.yaml", []))
+
+
+def looped_agents(team: Team) -> list[SystemEntry]:
+    """An entry for each agent: a looped language model, whose inner link feeds its last hidden
+    state back, ``latent_length`` steps in each of the rounds, before it writes."""
+
+    def entry(name: str) -> SystemEntry:
+        look = Look(f"looped, {name}", "#999933", "P", 25)
+        return SystemEntry("looplm", name, lambda given: _looped(given, name), look)
+
+    return [entry(name) for name in agents_alone(team)]
+
+
+def _looped(ingredients: Ingredients, name: str) -> Built:
+    agent = single_agent(ingredients, name)
+    if isinstance(agent, NotApplicable):
+        return agent
+    if why := _cannot_think(ingredients, name):
+        return NotApplicable(why)
+    inner, length = ingredients.links["trained"].inner[name], ingredients.config.latent_length
+    return Thinking(agent, inner, lambda rounds: rounds, length)

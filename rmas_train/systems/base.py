@@ -30,12 +30,15 @@ class Answer:
         tokens: text tokens generated, end-of-text token included.
         latent_steps: latent steps of all agents in all rounds.
         calls: of tools; neither they nor their results are in ``text``.
+        prompt_tokens: tokens and message vectors in the prompts of all agents in all rounds; what
+            tools return is not counted.
     """
 
     text: str
     tokens: int
     latent_steps: int
     calls: tuple[ToolCall, ...] = ()
+    prompt_tokens: int = 0
 
 
 class AnsweringSystem(Protocol):
@@ -59,6 +62,17 @@ class AnsweringSystem(Protocol):
         ...
 
 
+def _whole(row: Mapping[str, Any], text: str) -> str | None:  # noqa: ARG001
+    return text.strip() or None
+
+
+@dataclass(frozen=True)
+class NotApplicable:
+    """Why a system cannot answer here; its row in the results says so, and has no numbers."""
+
+    why: str
+
+
 @dataclass(frozen=True)
 class Ingredients:
     """What a system can be built from.
@@ -68,7 +82,8 @@ class Ingredients:
         rows: that it will answer, all of a part or some of them.
         first: index of the first of these rows in the benchmark.
         tools: what the decoder may call in its final text; None: nothing.
-        single_prompt: texts of the prompt of an agent that answers alone; None: not asked for.
+        prompts: prompt file -> texts, of agents outside the topology (``single``, ``moa``).
+        read: (row, text) -> the answer that the grader finds in a text; None: none.
         thoughts: that the latent systems of an evaluation share.
     """
 
@@ -77,8 +92,9 @@ class Ingredients:
     links: Mapping[str, LinkSet]
     rows: Rows
     tools: Toolbox | None = None
-    single_prompt: Mapping[str, Any] | None = None
+    prompts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     first: int = 0
+    read: Callable[[Mapping[str, Any], str], str | None] = _whole
     thoughts: ThoughtStore = field(default_factory=ThoughtStore)
 
     @property
@@ -87,19 +103,22 @@ class Ingredients:
         return decoding_of(self.config)
 
 
+Built = AnsweringSystem | NotApplicable | None
+
+
 @dataclass(frozen=True)
 class SystemEntry:
     """A system in the registry; or there is a function there, from a team to several of these.
 
     Attributes:
         system, control: its columns in result files.
-        build: makes it; None where it cannot be (no start links, a single row to shuffle).
+        build: makes it, and loads nothing; or says why it cannot be. None: it is left out.
         look: how tables and pictures show it.
     """
 
     system: str
     control: str | None
-    build: Callable[[Ingredients], AnsweringSystem | None]
+    build: Callable[[Ingredients], Built]
     look: Look
 
     @property
@@ -137,8 +156,19 @@ def open_sessions(tools: Toolbox | None, count: int) -> list[Session] | None:
 
 
 def answers_of(
-    texts: Sequence[Text], latent_steps: int, sessions: Sequence[Session] | None
+    texts: Sequence[Text],
+    latent_steps: int,
+    sessions: Sequence[Session] | None,
+    prompt_tokens: Sequence[int],
 ) -> list[Answer]:
-    """Texts with the calls that were made in them."""
+    """Texts with the calls that were made in them, and what was read before them."""
     calls = [tuple(s.calls) for s in sessions] if sessions else [()] * len(texts)
-    return [Answer(t.text, t.tokens, latent_steps, c) for t, c in zip(texts, calls, strict=True)]
+    return [
+        Answer(text.text, text.tokens, latent_steps, own, read)
+        for text, own, read in zip(texts, calls, prompt_tokens, strict=True)
+    ]
+
+
+def added(before: Sequence[int], more: Sequence[int]) -> list[int]:
+    """Counts of each row, with more of them."""
+    return [n + m for n, m in zip(before, more, strict=True)]

@@ -19,8 +19,8 @@ from rmas_train.engine.inputs import LatentMessage, Message
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.recursion import Intervention, Rows
 from rmas_train.support.files import find_path
-from rmas_train.systems.base import Answer, AnsweringSystem, Ingredients, SystemEntry
-from rmas_train.systems.controls import GROUP, stretches
+from rmas_train.systems.base import Answer, Built, Ingredients, NotApplicable, SystemEntry
+from rmas_train.systems.controls import GROUP, ONE_ROW, stretches
 from rmas_train.systems.latent import LatentSystem, latent_system
 from rmas_train.systems.looks import BUILTIN
 from rmas_train.topology import Edge
@@ -82,7 +82,7 @@ def everywhere(change: Change, name: str, seed: int) -> Intervention:
     return intervene
 
 
-def cross_task(ingredients: Ingredients) -> AnsweringSystem | None:
+def cross_task(ingredients: Ingredients) -> Built:
     """Messages of rows of another data set, made by the same system at the same depth.
 
     Raises:
@@ -103,9 +103,8 @@ def cross_task(ingredients: Ingredients) -> AnsweringSystem | None:
     if not table.rows:
         raise DataError(f"{path}: no rows; evaluation.cross_task needs one or more.")
     latent = latent_system(ingredients)
-    if latent is None:
-        return None
-    assert isinstance(latent, LatentSystem)
+    if isinstance(latent, NotApplicable):
+        return latent
     return CrossTask(latent, table.rows, ingredients.first)
 
 
@@ -143,9 +142,9 @@ class CrossTask:
 
 
 def _grouped(change: Change, name: str) -> SystemEntry:
-    def build(ingredients: Ingredients) -> AnsweringSystem | None:
+    def build(ingredients: Ingredients) -> Built:
         if len(ingredients.rows) < 2:
-            return None
+            return ONE_ROW
         seed, first = ingredients.config.seed, ingredients.first
         change_rows = by_group(change, name, seed, first)
         return latent_system(ingredients, interventions=[change_rows], mixes_rows=True)
@@ -153,7 +152,7 @@ def _grouped(change: Change, name: str) -> SystemEntry:
     return SystemEntry("latent", name, build, BUILTIN[f"latent {name}"])
 
 
-def _rotation(ingredients: Ingredients) -> AnsweringSystem | None:
+def _rotation(ingredients: Ingredients) -> Built:
     seed = ingredients.config.seed
     return latent_system(ingredients, interventions=[everywhere(rotated, "rotation", seed)])
 

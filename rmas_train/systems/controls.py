@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rmas_train.data.sampling import permutation
 from rmas_train.engine.inputs import Message
 from rmas_train.recursion import Intervention
-from rmas_train.systems.base import AnsweringSystem, Ingredients, SystemEntry
+from rmas_train.systems.base import Built, Ingredients, NotApplicable, SystemEntry
 from rmas_train.systems.latent import latent_system
 from rmas_train.systems.looks import BUILTIN
 from rmas_train.topology import Edge
@@ -55,15 +55,18 @@ def shuffled(count: int, seed: int, first: int = 0) -> Intervention:
     return shuffle
 
 
-def _shuffled(ingredients: Ingredients) -> AnsweringSystem | None:
+ONE_ROW = NotApplicable("a single row has nobody to get messages from")
+
+
+def _shuffled(ingredients: Ingredients) -> Built:
     count = len(ingredients.rows)
     change = shuffled(count, ingredients.config.seed, ingredients.first)
     if count < 2:
-        return None
+        return ONE_ROW
     return latent_system(ingredients, interventions=[change], mixes_rows=True)
 
 
-def _entry(control: str, build: Callable[[Ingredients], AnsweringSystem | None]) -> SystemEntry:
+def _entry(control: str, build: Callable[[Ingredients], Built]) -> SystemEntry:
     return SystemEntry("latent", control, build, BUILTIN[f"latent {control}"])
 
 

@@ -20,13 +20,14 @@ from rmas_train.engine.inputs import LatentMessage
 from rmas_train.engine.thoughts import ThoughtStore
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.links.modules import LinkSet
-from rmas_train.recursion import Call, Intervention, Recursion, Rows, Team, last_call
+from rmas_train.recursion import Call, Intervention, Recursion, Rows, Team
 from rmas_train.systems.base import (
     Answer,
-    AnsweringSystem,
     Ingredients,
+    NotApplicable,
     Question,
     SystemEntry,
+    added,
     answers_of,
     chooser_for,
     open_sessions,
@@ -89,13 +90,15 @@ class System:
         calls = self.team.topology.live_calls(rounds)  # the last one rolls nothing out
         answers = []
         for part in parts:
-            decoder = last_call(
-                recursion.unroll(part, rounds, chunk=batch_size, interventions=interventions)
-            )
+            read = [0] * len(part)
+            for call in recursion.unroll(
+                part, rounds, chunk=batch_size, interventions=interventions
+            ):
+                read = added(read, call.prompts.lengths)
             sessions = open_sessions(self.tools, len(part))
             chooser = chooser_for(self.decoding, part)
-            texts = decoder.write(self.max_new_tokens, chooser, sessions)
-            answers += answers_of(texts, latent_length * (len(calls) - 1), sessions)
+            texts = call.write(self.max_new_tokens, chooser, sessions)
+            answers += answers_of(texts, latent_length * (len(calls) - 1), sessions, read)
         return answers
 
     @torch.no_grad()
@@ -201,16 +204,24 @@ class LatentSystem:
         )
 
 
+WHY_NOT = {
+    "trained": "there are no trained links",
+    "untrained": "there are no untrained links",
+    "start": "the links as the outer stage began are not beside the links (a folder start)",
+    "format": "no links that have learnt the format alone are given (evaluation.format)",
+}
+
+
 def latent_system(
     ingredients: Ingredients,
     links: str = "trained",
     latent_length: int | None = None,
     interventions: Sequence[Intervention] = (),
     mixes_rows: bool = False,
-) -> AnsweringSystem | None:
-    """The latent system with these links; None where there are none of that name."""
+) -> LatentSystem | NotApplicable:
+    """The latent system with links of this name."""
     if links not in ingredients.links:
-        return None
+        return NotApplicable(WHY_NOT[links])
     config = ingredients.config
     system = System(
         ingredients.team,

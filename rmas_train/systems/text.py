@@ -15,7 +15,9 @@ from rmas_train.recursion import Recursion, Rows, Team
 from rmas_train.systems.base import (
     Answer,
     Ingredients,
+    NotApplicable,
     SystemEntry,
+    added,
     answers_of,
     chooser_for,
     open_sessions,
@@ -58,14 +60,15 @@ class TextSystem:
     def _answer(self, rows: Rows, rounds: int) -> list[Answer]:
         chooser = chooser_for(self.decoding, rows)
         channel = TextChannel(self.max_new_tokens, chooser, self.translations, self.most)
-        before = [0] * len(rows)
+        before = read = [0] * len(rows)
         for call in Recursion(self.team, channel).unroll(rows, rounds):
+            read = added(read, call.prompts.lengths)
             if call.edges:
-                before = [n + m for n, m in zip(before, call.sent.tokens, strict=True)]
+                before = added(before, call.sent.tokens)
         sessions = open_sessions(self.tools, len(rows))
         texts = call.write(self.max_new_tokens, chooser, sessions)
         texts = [text.after(tokens) for text, tokens in zip(texts, before, strict=True)]
-        return answers_of(texts, 0, sessions)
+        return answers_of(texts, 0, sessions, read)
 
 
 def _build(ingredients: Ingredients, most: int | None = None) -> TextSystem:
@@ -81,10 +84,10 @@ def _build(ingredients: Ingredients, most: int | None = None) -> TextSystem:
     )
 
 
-def _capped(ingredients: Ingredients) -> TextSystem | None:
-    """As many tokens per message as the latent system has vectors; None: it sends none."""
+def _capped(ingredients: Ingredients) -> TextSystem | NotApplicable:
+    """As many tokens per message as the latent system has vectors."""
     length = ingredients.config.latent_length
-    return _build(ingredients, length) if length else None
+    return _build(ingredients, length) if length else NotApplicable("latent_length is 0")
 
 
 TEXT = SystemEntry("text", None, _build, BUILTIN["text"])

@@ -9,6 +9,7 @@ import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.support.output import stop_log
 
+AGENTS = ("planner", "critic", "solver")
 ASKED = ["evaluation.systems=[single]", "training.inner.steps=1", "training.outer.steps=1"]
 
 
@@ -53,15 +54,32 @@ def test_each_model_answers_alone_as_the_library_generates(overrides, workspace,
 @pytest.mark.parametrize(
     ("user", "message"),
     [
-        (None, r"evaluation.systems=\[single\]: no file .*prompts/single.yaml; write the prompt"),
         ("<<nothing>> go", r"test.jsonl.*nothing"),
         ("<<message:critic>> go", r"single.yaml: slot <<message:critic>>, but critic sends"),
     ],
 )
-def test_a_missing_or_wrong_prompt_is_told_first(overrides, workspace, capsys, user, message):
-    if user is not None:
-        write_prompt(workspace, user)
+def test_a_wrong_prompt_is_told_first(overrides, workspace, capsys, user, message):
+    write_prompt(workspace, user)
     assert main([*overrides, *ASKED]) == 2
     said = capsys.readouterr()
     assert re.search(message, said.err + said.out)
     assert not (workspace / "run" / "inner").exists()
+
+
+def test_a_missing_prompt_is_told_first_and_its_systems_are_not_applicable(
+    overrides, workspace, capsys
+):
+    asked = ["evaluation.systems=[single,moa,budget]", *ASKED[1:]]
+    assert main([*overrides, *asked]) == 0
+    said = capsys.readouterr().out
+    told = said.index("prompts/single.yaml; without it not applicable: single, moa, budget")
+    assert told < said.index("inner 1/1")
+    results = json.loads((workspace / "run" / "results.json").read_text())
+    missing = {(one["system"], one["control"]) for one in results["not_applicable"]}
+    alone = {(name, agent) for name in ("single", "budget") for agent in AGENTS}
+    assert missing == {("moa", None), *alone}
+    assert "not applicable: there is no single.yaml among the prompts" in said
+    page = (workspace / "run" / "report" / "index.html").read_text()
+    assert "Not applicable" in page and "single.yaml" in page
+    rows = json.loads((workspace / "run" / "eval" / "results.json").read_text())["rows"]
+    assert {row["system"] for row in rows} == {"latent"}

@@ -6,7 +6,7 @@ import torch
 
 from rmas_train.engine.inputs import Message
 from rmas_train.registry import SYSTEMS
-from rmas_train.systems.base import AnsweringSystem, Ingredients, SystemEntry
+from rmas_train.systems.base import Built, Ingredients, SystemEntry
 from rmas_train.systems.latent import latent_system
 from rmas_train.systems.looks import Look
 from rmas_train.topology import Edge
@@ -25,7 +25,7 @@ def noise(message: Message, edge: Edge, round_: int) -> Message:
     return message.with_tensors(noisy)
 
 
-def build(ingredients: Ingredients) -> AnsweringSystem | None:
+def build(ingredients: Ingredients) -> Built:
     return latent_system(ingredients, interventions=[noise])
 
 

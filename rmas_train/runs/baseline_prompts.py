@@ -1,0 +1,39 @@
+"""Prompt files that no agent of the topology has: those of the baselines that an evaluation asks
+for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rmas_train.agents.prompts import MIXTURE, PROPOSALS, SINGLE, check_texts, columns_of
+from rmas_train.config import Config
+from rmas_train.runs.tables import Tables
+
+# System -> prompt files that it needs; without them it is not applicable.
+NEEDED = {
+    **dict.fromkeys(("single", "budget", "looplm", "lora", "sft"), (SINGLE,)),
+    "moa": (SINGLE, MIXTURE),
+}
+
+
+def files_needed(config: Config) -> list[str]:
+    """Names of the prompt files that the evaluation's systems ask for."""
+    if config.stage not in ("pipeline", "eval"):
+        return []
+    systems = map(str, config.evaluation.systems)
+    return list(dict.fromkeys(name for system in systems for name in NEEDED.get(system, ())))
+
+
+def check_baseline_prompts(config: Config, prompts: Mapping[str, Any], tables: Tables) -> None:
+    """Prompts of baselines against the rows that are evaluated.
+
+    Raises:
+        DataError: names the file, and line and column.
+    """
+    for name, texts in prompts.items():
+        file = f"{config.data.prompts}/{name}.yaml"
+        check_texts(name, texts, file, [])
+        columns = set(columns_of(texts)) - ({PROPOSALS} if name == MIXTURE else set())
+        for table in (tables.test, *tables.more_tests.values()):
+            table.require(columns, f"named in {file}")
