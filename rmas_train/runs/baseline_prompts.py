@@ -19,8 +19,6 @@ NEEDED = {
 
 def files_needed(config: Config) -> list[str]:
     """Names of the prompt files that the evaluation's systems ask for."""
-    if config.stage not in ("pipeline", "eval"):
-        return []
     systems = map(str, config.evaluation.systems)
     return list(dict.fromkeys(name for system in systems for name in NEEDED.get(system, ())))
 

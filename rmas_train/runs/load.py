@@ -96,8 +96,10 @@ def load_run(
     own = list(topology.agents) if names is None else list(names)
     texts = prompt_texts(config, topology.agents)
     check_columns(config, topology, texts, tables)
-    more = baseline_prompts(config)
-    check_baseline_prompts(config, more, tables)
+    more = {}
+    if config.stage in ("pipeline", "eval"):
+        more = baseline_prompts(config)
+        check_baseline_prompts(config, more, tables)
     agents, described = load_agents(config, runtime, own)
     prompts = {
         n: make_prompt(agents[n], texts[n], f"{config.data.prompts}/{n}.yaml", topology.sources(n))
