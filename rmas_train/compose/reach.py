@@ -55,6 +55,7 @@ FREE = (
         "validate_rows select",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
         "max_rows beyond_reach benchmarks systems",
+        finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
         runtime="backend placement device processes threads timeout_minutes",
         plan="prefix_tokens suffix_tokens answer_tokens devices device_gib tflops gib_per_second",

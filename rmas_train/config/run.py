@@ -18,7 +18,7 @@ from rmas_train.config.system import (
     option,
     shown,
 )
-from rmas_train.config.training import StagesConfig
+from rmas_train.config.training import FinetuneConfig, StagesConfig
 from rmas_train.errors import ConfigError
 from rmas_train.registry import ANALYSES, BENCHMARKS, SYSTEMS
 from rmas_train.support.output import SECRET_NAME
@@ -217,7 +217,9 @@ class PlanConfig:
             check_least("plan.devices", devices, 1)
 
 
-STAGES = ("pipeline", "inner", "outer", "eval", "report", "plan", "pin", "analyse")
+STAGES = (
+    *("pipeline", "inner", "outer", "lora", "sft", "eval", "report", "plan", "pin", "analyse"),
+)
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -259,6 +261,7 @@ class Config:
     links: LinksConfig = field(default_factory=LinksConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: StagesConfig = field(default_factory=StagesConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tools: ToolsConfig = field(default_factory=ToolsConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -1,4 +1,4 @@
-"""Options of the two training stages."""
+"""Options of the two training stages, and of baselines that train an agent."""
 
 from __future__ import annotations
 
@@ -165,6 +165,31 @@ class OuterConfig(TrainingConfig):
         check_least("training.outer.prefix_cache_gib", self.prefix_cache_gib, 0)
         check_least("training.outer.clip_message", self.clip_message, 0)
         check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
+
+
+@dataclass(kw_only=True)
+class FinetuneConfig:
+    """Of a single agent that learns from the same rows as the outer links, in the same order."""
+
+    agent: str | None = option(None, "stage=lora, sft: which agent; null: the decoder")
+    steps: int | None = option(None, "optimizer steps; null: training.outer.steps")
+    batch_size: int | None = option(None, "rows per step; null: training.outer.batch_size")
+    micro_batch_size: int | None = option(
+        None, "rows per forward, a divisor of the batch; null: all"
+    )
+    lr: float | None = option(None, "peak learning rate; null: 2e-4 with LoRA, 2e-5 without")
+    warmup_steps: int = option(10, "linear warm-up, then cosine to 0")
+    rank: int = option(16, "of LoRA's matrices, on all linear layers but the last")
+    alpha: int = option(32, "LoRA's scale is alpha / rank")
+    save_every: int = option(200, "steps between checkpoints")
+
+    def __post_init__(self) -> None:
+        check_least("finetune.steps", self.steps, 1, MOST_STEPS)
+        check_least("finetune.batch_size", self.batch_size, 1, MOST_ROWS)
+        for key in ("micro_batch_size", "rank", "alpha", "save_every"):
+            check_least(f"finetune.{key}", getattr(self, key), 1)
+        for key in ("lr", "warmup_steps"):
+            check_least(f"finetune.{key}", getattr(self, key), 0)
 
 
 @dataclass(kw_only=True)

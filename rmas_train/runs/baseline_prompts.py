@@ -19,7 +19,8 @@ NEEDED = {
 
 def files_needed(config: Config) -> list[str]:
     """Names of the prompt files that the evaluation's systems ask for."""
-    systems = map(str, config.evaluation.systems)
+    systems = [str(name) for name in config.evaluation.systems]
+    systems = systems if config.stage in ("pipeline", "eval") else [config.stage]
     return list(dict.fromkeys(name for system in systems for name in NEEDED.get(system, ())))
 
 
@@ -33,5 +34,7 @@ def check_baseline_prompts(config: Config, prompts: Mapping[str, Any], tables: T
         file = f"{config.data.prompts}/{name}.yaml"
         check_texts(name, texts, file, [])
         columns = set(columns_of(texts)) - ({PROPOSALS} if name == MIXTURE else set())
+        if config.stage in ("pipeline", "lora", "sft") and name == SINGLE:
+            tables.train.require(columns, f"named in {file}")
         for table in (tables.test, *tables.more_tests.values()):
             table.require(columns, f"named in {file}")

@@ -97,7 +97,7 @@ def load_run(
     texts = prompt_texts(config, topology.agents)
     check_columns(config, topology, texts, tables)
     more = {}
-    if config.stage in ("pipeline", "eval"):
+    if config.stage in ("pipeline", "eval", "lora", "sft"):
         more = baseline_prompts(config)
         check_baseline_prompts(config, more, tables)
     agents, described = load_agents(config, runtime, own)

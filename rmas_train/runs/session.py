@@ -45,9 +45,14 @@ EARLIER, MARK = "earlier", ".starting_over.json"
 PARTS = {  # what a stage and those after it leave
     "inner": ("report", "results.json", "eval", "eval_records", "analyse", "outer", "inner"),
     "outer": ("report", "results.json", "eval", "eval_records", "analyse", "outer"),
+    "lora": ("report", "results.json", "eval", "eval_records", "lora"),
+    "sft": ("report", "results.json", "eval", "eval_records", "sft"),
     "eval": ("report", "results.json", "eval"),
 }
-FOLDERS = ("inner", "inner/checkpoints", "outer", "outer/checkpoints", "eval", "analyse", "plan")
+FOLDERS = (
+    *("inner", "inner/checkpoints", "outer", "outer/checkpoints", "lora", "sft"),
+    *("eval", "analyse", "plan"),
+)
 OVER = "go on with the same options, or start over without resume"
 
 PACKAGES = (
@@ -177,7 +182,7 @@ def tidy(run_dir: Path) -> None:
         try:
             plan = parse_json((run_dir / MARK).read_text(encoding="utf-8"))
             check_type(plan, Plan, "")
-            known = plan["to"] > 0 and set(plan["parts"]) <= set(PARTS["inner"])
+            known = plan["to"] > 0 and set(plan["parts"]) <= set().union(*PARTS.values())
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{run_dir / MARK}: {error}; remove the file.") from error
         if not known:

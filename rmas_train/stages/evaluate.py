@@ -24,6 +24,7 @@ from rmas_train.links.folder import find_links
 from rmas_train.links.modules import LinkSet
 from rmas_train.reporting.collect import check_references
 from rmas_train.runs.evaluated import eval_identity, format_links, read_all_links, start_of
+from rmas_train.runs.finetuned import folder_of, weights_hash
 from rmas_train.runs.identity import Identity, tensors_hash
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import describe, environment, set_aside
@@ -196,6 +197,8 @@ def identity_of_eval(config: Config, loaded: Loaded) -> Identity:
     }
     if (learnt := format_links(config)) is not None:
         evaluated["format"] = tensors_hash(learnt)
+    for method in {"lora", "sft"} & set(config.evaluation.systems):
+        evaluated[method] = weights_hash(folder_of(config, method))
     rows = {benchmark.name: benchmark.rows for benchmark in make_benchmarks(config, loaded)}
     return eval_identity(loaded, evaluated, rows, references(config))
 

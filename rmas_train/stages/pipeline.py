@@ -63,6 +63,7 @@ def run(config: Config, runtime: Runtime) -> None:
         run_outer(config, loaded, runtime)
     if stage == "pipeline":
         train_links(config, loaded, runtime)
+    finetune_agents(config, loaded)
     if stage in ("eval", "pipeline"):
         from rmas_train.stages.evaluate import run_eval
 
@@ -71,6 +72,16 @@ def run(config: Config, runtime: Runtime) -> None:
         from rmas_train.stages.analyse import run_analyses
 
         run_analyses(config, loaded, runtime)
+
+
+def finetune_agents(config: Config, loaded: Loaded) -> None:
+    """Baselines lora and sft: as a stage, or where a pipeline evaluates them."""
+    for method in ("lora", "sft"):
+        in_pipeline = config.stage == "pipeline" and method in config.evaluation.systems
+        if config.stage == method or in_pipeline:
+            from rmas_train.stages.finetune import run_finetune
+
+            run_finetune(config, loaded, method)
 
 
 def run_alone(config: Config, runtime: Runtime) -> None:
@@ -113,6 +124,10 @@ def train_links(
 def check_early(config: Config, runtime: Runtime) -> Toolbox | None:
     """What cannot work is told before anything is loaded or trained; the tools, if any."""
     check_options(config, runtime.is_main)
+    if config.stage in ("lora", "sft") or {"lora", "sft"} & set(config.evaluation.systems):
+        from rmas_train.stages.finetune import check_finetune
+
+        check_finetune(config, runtime.world)
     if config.stage in ("outer", "pipeline"):
         check_layout(config, runtime.backend, runtime.placement)
     if config.stage not in ("eval", "pipeline"):

@@ -13,7 +13,8 @@ from rmas_train.errors import ConfigError
 
 # What a run writes at the top of its folder, and below; patterns of names.
 WRITTEN = (
-    *("inner", "outer", "eval", "eval_records", "analyse", "plan", "report", "earlier"),
+    *("inner", "outer", "lora", "sft", "eval", "eval_records", "analyse", "plan"),
+    *("report", "earlier"),
     *("inner.old*", "outer.old*", ".starting_over.json"),
     *("run.log", "results.json", "config.yaml", "environment.json", "metrics.jsonl", "error.txt"),
     *(".lock", ".failed", ".probe*", ".*.tmp*", ".*.old*", ".submitit"),
