@@ -4,7 +4,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTHON := $(VENV)/bin/python
 
-.PHONY: setup demo real replicas test test-slow bench bench-full check format clean
+.PHONY: setup demo real results replicas test test-slow bench bench-full check format clean
 
 # A comma in the text of a call would end its argument there.
 EXTRAS := [dev,track,deepspeed,slurm,endpoint,tools,adapters,gguf,quantised,reasoning,math]
@@ -38,6 +38,9 @@ RUN ?= notes
 real: $(VENV)/.stamp-core  ## notes from model to model: outputs/real/<RUN>; RUN=notes_hops and others
 	$(PYTHON) -m rmas_train experiment=$(RUN) run_dir=outputs/real/$(RUN) resume=auto \
 		$(if $(SMALL),small=$(SMALL))
+
+results: $(VENV)/.stamp-all  ## every system and control, one table: outputs/results; SMALL as for real
+	$(PYTHON) scripts/results.py --out outputs/results $(if $(SMALL),--small $(SMALL))
 
 replicas: $(VENV)/.stamp-core  ## the five published systems, tiny: outputs/replicas
 	OMP_NUM_THREADS=2 $(PYTHON) scripts/replicas.py

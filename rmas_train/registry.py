@@ -122,6 +122,7 @@ SYSTEMS: Registry[Any] = Registry(
         "single": "rmas_train.systems.alone:single_agents",
         "looplm": "rmas_train.systems.alone:looped_agents",
         "budget": "rmas_train.systems.budget:budget_agents",
+        "latentmas": "rmas_train.systems.latentmas:LATENTMAS",
         "lora": "rmas_train.systems.finetuned:LORA",
         "sft": "rmas_train.systems.finetuned:SFT",
         "moa": "rmas_train.systems.mixture:MIXTURE_OF_AGENTS",

@@ -38,7 +38,7 @@ class Judge:
         team: agents, prompts, topology.
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
         tools: what the decoder may call, the same for every system.
-        prompts: see ``Ingredients``.
+        prompts, kept: see ``Ingredients``.
     """
 
     config: Config
@@ -46,6 +46,7 @@ class Judge:
     links: Mapping[str, LinkSet]
     tools: Toolbox | None = None
     prompts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def entries(self) -> list[SystemEntry]:
         """The systems, in the order of tables."""
@@ -94,6 +95,7 @@ class Judge:
             self.prompts,
             part.first,
             read,
+            kept=self.kept,
         )
         for entry in self.entries():
             yield entry, entry.build(given)

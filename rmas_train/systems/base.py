@@ -85,6 +85,7 @@ class Ingredients:
         prompts: prompt file -> texts, of agents outside the topology (``single``, ``moa``).
         read: (row, text) -> the answer that the grader finds in a text; None: none.
         thoughts: that the latent systems of an evaluation share.
+        kept: what systems have loaded themselves, from one part to the next.
     """
 
     config: Config
@@ -96,6 +97,7 @@ class Ingredients:
     first: int = 0
     read: Callable[[Mapping[str, Any], str], str | None] = _whole
     thoughts: ThoughtStore = field(default_factory=ThoughtStore)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def decoding(self) -> Decoding:

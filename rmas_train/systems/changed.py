@@ -87,7 +87,7 @@ def cross_task(ingredients: Ingredients) -> Built:
 
     Raises:
         ConfigError: ``evaluation.cross_task`` names no file.
-        DataError: the file lacks a column that the prompts name.
+        DataError: the file lacks a column that the prompts name, or has a row that is asked.
     """
     config = ingredients.config
     path = find_path(config.evaluation.cross_task) if config.evaluation.cross_task else None
@@ -102,6 +102,13 @@ def cross_task(ingredients: Ingredients) -> Built:
     table.require(needed, "named in the prompts, for evaluation.cross_task")
     if not table.rows:
         raise DataError(f"{path}: no rows; evaluation.cross_task needs one or more.")
+    asked = {tuple(row[column] for column in needed) for row in ingredients.rows}
+    same = next((i for i, r in enumerate(table.rows) if tuple(r[c] for c in needed) in asked), None)
+    if same is not None:
+        raise DataError(
+            f"{table.where(same)}: shows the agents the same as a test row, so its messages are "
+            "no control; give evaluation.cross_task rows of another task."
+        )
     latent = latent_system(ingredients)
     if isinstance(latent, NotApplicable):
         return latent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Any
 
 from rmas_train.agents.prompts import SINGLE, make_prompt
 from rmas_train.config import AgentConfig
@@ -15,25 +15,32 @@ from rmas_train.systems.base import Answer, Built, Ingredients, NotApplicable, S
 from rmas_train.systems.looks import BUILTIN
 
 
-@dataclass
+@dataclass(frozen=True)
 class FineTuned:
     """The trained agent; loaded when it first answers.
 
     Attributes:
         plain: the same agent alone, as it was before.
         agent: where the trained one is.
+        texts: of its prompt.
+        method: ``lora`` or ``sft``.
+        kept: see ``Ingredients``.
     """
 
     plain: Alone
     agent: AgentConfig
     texts: dict[str, str | None]
+    method: str
+    kept: dict[str, Any]
     latent_length: int = 0
     uses_rounds: bool = False
 
-    @cached_property
+    @property
     def trained(self) -> Alone:
         before = self.plain.prompt.agent
-        agent = load_agent(before.name, self.agent, before.device)
+        if self.method not in self.kept:
+            self.kept[self.method] = load_agent(before.name, self.agent, before.device)
+        agent = self.kept[self.method]
         return replace(self.plain, prompt=make_prompt(agent, self.texts, f"{SINGLE}.yaml", []))
 
     def answer(self, rows: Rows, rounds: int) -> list[Answer]:
@@ -55,7 +62,8 @@ def _entry(method: str) -> SystemEntry:
             if method == "lora"
             else replace(own, model=str(folder / MODEL), revision=None, adapter=None)
         )
-        return FineTuned(plain, trained, dict(ingredients.prompts[SINGLE]))
+        texts = dict(ingredients.prompts[SINGLE])
+        return FineTuned(plain, trained, texts, method, ingredients.kept)
 
     return SystemEntry(method, None, build, BUILTIN[method])
 

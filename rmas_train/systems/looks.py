@@ -49,6 +49,7 @@ BUILTIN = {
     "text_capped": Look("text recursion, capped", "#44AA99", "p", 21),
     "decoder_alone": Look("decoder alone", "#56B4E9", "+", 22),
     "thinking": Look("decoder alone, thinking", "#117733", "P", 23),
+    "latentmas": Look("LatentMAS", "#225588", "v", 28),
     "lora": Look("single agent, LoRA", "#997700", "*", 30),
     "sft": Look("single agent, fine-tuned", "#994455", "*", 31),
     "moa": Look("mixture of agents", "#AA4466", "s", 27),

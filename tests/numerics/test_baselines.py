@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import make_links, make_rows
+from tiny import make_links, make_rows, make_team
+from transformers import DynamicCache
 
 from rmas_train.agents.prompts import Prompt
 from rmas_train.config import Config, EvaluationConfig
@@ -16,6 +17,7 @@ from rmas_train.registry import SYSTEMS
 from rmas_train.systems.alone import Alone
 from rmas_train.systems.base import SAMPLE, Ingredients, NotApplicable
 from rmas_train.systems.budget import Budget, most_voted
+from rmas_train.systems.latentmas import realignment
 from rmas_train.systems.mixture import MixtureOfAgents, numbered
 
 PROMPTS = {"single": {"user": "<<question>> go"}, "moa": {"user": "<<question>> <<proposals>> so"}}
@@ -128,3 +130,57 @@ def test_a_mixture_of_one_agent_is_that_agent_on_its_own_answer(team):
     for row, answer in zip(rows, found, strict=True):
         said = numbered(agent.answer([row]))
         assert reader.answer([{"proposals": said}])[0].text == answer.text
+
+
+def one_model(agents):
+    """Three roles of one model."""
+    return make_team({name: replace(agents["solver"], name=name) for name in agents})
+
+
+def naive_latentmas(team, row, steps, most):
+    """The library's cache, handed from role to role; one row, one position at a time."""
+    agent = team.agents["solver"]
+    model = agent.model
+    w_in, w_out = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    gram = w_out.T @ w_out + 1e-5 * torch.eye(w_out.shape[1], dtype=w_out.dtype)
+    matrix = torch.linalg.inv(gram) @ w_out.T @ w_in
+    norm = w_in.norm(dim=1).mean()
+    cache, names = DynamicCache(), ["planner", "critic", "solver"]
+
+    def read(embeds):
+        out = model.base_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        return out.last_hidden_state[0, -1]
+
+    for name in names:
+        (prompt,) = team.prompts[name].encode([row], 1, first=True)
+        state = read(agent.embed(torch.tensor([prompt.ids])))
+        for _ in range(steps if name != "solver" else 0):
+            z = state @ matrix
+            state = read((z * norm / z.norm())[None, None])
+    ids = []
+    while len(ids) < most:
+        ids.append(int(agent.logits(state).argmax()))
+        if ids[-1] in agent.end_ids:
+            break
+        state = read(agent.embed(torch.tensor([ids[-1:]])))
+    return agent.tokenizer.decode(ids, skip_special_tokens=True), len(ids)
+
+
+@torch.no_grad()
+def test_latentmas_hands_over_keys_and_values(agents64):
+    team, rows = one_model(agents64), make_rows(4)
+    rows[1]["question"] += " one two three"  # padding between the prompts of the others
+    found = built("latentmas", replace(given(team), rows=rows))[None].answer(rows)
+    for row, answer in zip(rows, found, strict=True):
+        assert (answer.text, answer.tokens) == naive_latentmas(team, row, 3, 4)
+        assert answer.latent_steps == 6
+    agent = team.agents["solver"]
+    hidden = torch.randn(5, agent.width, dtype=torch.float64)
+    norms = realignment(agent)(hidden).norm(dim=-1)
+    mean = agent.model.get_input_embeddings().weight.norm(dim=1).mean()
+    torch.testing.assert_close(norms, mean.expand(5), rtol=1e-6, atol=0)
+
+
+def test_latentmas_needs_one_model(team):
+    system = built("latentmas", given(team))[None]
+    assert isinstance(system, NotApplicable) and "3 models" in system.why

@@ -98,8 +98,12 @@ def built(team, name, rows, **evaluation):
     return SYSTEMS.get(name).build(Ingredients(config, team, links, rows)), links["trained"]
 
 
+def other_rows(count):
+    return [row | {"question": f"ten {row['question']} ten"} for row in make_rows(count)]
+
+
 def test_messages_of_another_task_are_those_of_its_rows(team, tmp_path):
-    rows, others = make_rows(5), make_rows(3, first=50)
+    rows, others = make_rows(5), other_rows(3)
     path = tmp_path / "other.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in others))
     crossed, _ = built(team, "cross_task", rows, cross_task=str(path))
@@ -121,6 +125,14 @@ def test_messages_of_another_task_need_rows_with_the_columns(team, tmp_path):
     path = tmp_path / "other.jsonl"
     path.write_text('{"answer": "x"}\n')
     with pytest.raises(DataError, match=r"other\.jsonl.*question"):
+        built(team, "cross_task", make_rows(2), cross_task=str(path))
+
+
+def test_messages_of_another_task_are_of_no_row_that_is_asked(team, tmp_path):
+    path = tmp_path / "other.jsonl"
+    rows = [*other_rows(2), make_rows(1)[0] | {"answer": "other"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"other\.jsonl, line 3: shows the agents the same"):
         built(team, "cross_task", make_rows(2), cross_task=str(path))
 
 

@@ -113,7 +113,7 @@ def fitted():
 def run(agent, prompts, box, most=64):
     sessions = open_sessions(box, len(prompts))
     texts = generate(agent, embed_ids(agent, list(prompts)), None, most, sessions)
-    return answers_of(texts, 0, sessions)
+    return answers_of(texts, 0, sessions, [0] * len(texts))
 
 
 def test_calls_are_answered_where_they_are_made(fitted):

@@ -1,0 +1,101 @@
+"""Every system and control on the relay, on notes with real models, and on a public set: one table.
+
+    python scripts/results.py [--small FOLDER] [--out outputs/results] [--only PART ...] [KEY=VALUE]
+
+For each part: links, links that learn the format alone, agents that are trained themselves, one
+evaluation; then one report. What is there already, with the same options, is not made again, so the
+command goes on where it was stopped. Options at the end go to every command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rmas_train.compose import config_from
+from rmas_train.recipes.prepare import prepare
+from rmas_train.support.files import write_json, write_text
+
+CONTROLS = (
+    *("start", "null", "shuffled", "untrained", "mean", "thinking", "format", "cross_task"),
+    *("noise", "rotation"),
+)
+SYSTEMS = (
+    *("text", "text_capped", "decoder_alone", "single", "lora", "sft", "moa", "looplm"),
+    *("latentmas", "budget"),
+)
+REAL = [
+    *("data.recipe_options.train=4000", "evaluation.max_rows=100", "evaluation.beyond_reach=true"),
+    *("training.outer.steps=40", "training.outer.validate_every=0", "training.outer.select=last"),
+    *("training.inner.steps=20", "finetune.steps=20", "finetune.micro_batch_size=4"),
+]
+PARTS = {
+    "relay": ["experiment=relay", "evaluation.max_rows=300", "finetune.lr=1e-3"],
+    "notes": ["experiment=notes", "data.more_tests={}", *REAL],
+    "chain_sum": ["experiment=chain_sum", *REAL[1:]],
+}
+# Part -> whose test rows the control cross_task gets its messages from, and columns to add to them.
+# The relay's agents know one language, so it has other problems of the same kind.
+OTHERS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "relay": (["experiment=relay", "seed=1", "data.folder=outputs/data/relay_seed1"], {}),
+    "notes": (["experiment=chain_sum"], {"passage": "", "lead": "The answer is"}),
+    "chain_sum": (["experiment=notes"], {}),
+}
+
+
+def run(*options: str) -> None:
+    command = [sys.executable, "-m", "rmas_train", *options]
+    subprocess.run(command, check=True)
+
+
+def cross_task_file(name: str, folder: Path) -> Path:
+    """Test rows of another part's data, with the columns that this part's prompts name."""
+    options, columns = OTHERS[name]
+    path = folder / f"{name}_other.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        config = config_from(options)
+        data = prepare(config.data, config.seed)
+        lines = (data / config.data.test).read_text(encoding="utf-8").splitlines()
+        rows = [columns | json.loads(line) for line in lines[:500]]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def make(name: str, folder: Path, more: list[str]) -> float:
+    """Links, format links, trained agents, evaluation; its seconds."""
+    began = time.monotonic()
+    own, learnt = folder / name, folder / f"{name}_format"
+    common = [*PARTS[name], *more, "resume=auto"]
+    run(*common, "stage=inner", f"run_dir={own}")
+    inner = f"inner={own}/inner/links"
+    shuffled = "training.outer.messages=shuffled"
+    run(*common, "stage=outer", inner, shuffled, f"run_dir={learnt}")
+    other = cross_task_file(name, folder)
+    systems = f"evaluation.systems=[{','.join((*CONTROLS, *SYSTEMS))}]"
+    judged = [f"evaluation.format={learnt}", f"evaluation.cross_task={other}", systems]
+    run(*common, *judged, f"run_dir={own}")
+    return time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", help="folder with the small models; default: the hub")
+    parser.add_argument("--out", type=Path, default=Path("outputs/results"))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE")
+    args = parser.parse_args()
+    seconds = {}
+    for name in args.only:
+        small = [f"small={args.small}"] if args.small and name != "relay" else []
+        seconds[name] = make(name, args.out, [*small, *args.options])
+    run("stage=report", f"run_dir={args.out}")
+    write_json(args.out / "seconds.json", {k: round(v, 1) for k, v in seconds.items()})
+
+
+if __name__ == "__main__":
+    main()
