@@ -142,6 +142,11 @@ GRADERS: Registry[Any] = Registry(
         "letter": "rmas_train.evaluation.short_answers:LetterGrader",
         "squad": "rmas_train.evaluation.short_answers:SquadGrader",
         "reasoning_gym": "rmas_train.evaluation.reasoning:ReasoningGrader",
+        "code": "rmas_train.evaluation.programs:CodeGrader",
+        "lenient_math": "rmas_train.evaluation.lenient:LenientMathGrader",
+        "lenient_letter": "rmas_train.evaluation.lenient:LenientLetterGrader",
+        "lenient_text": "rmas_train.evaluation.lenient:LenientTextGrader",
+        "llm": "rmas_train.evaluation.asked:AskedGrader",
     },
 )
 ANALYSES: Registry[Any] = Registry(

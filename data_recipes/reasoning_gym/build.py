@@ -13,13 +13,13 @@ from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
+from rmas_train.data.files import Placed
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.evaluation.reasoning import datasets, library, read_answer, scorer
 from rmas_train.recipes.options import Parser, add_share_options, run_script
 from rmas_train.recipes.packages import collect, save, without_repeats
 from rmas_train.recipes.packing import Row, check_out
 from rmas_train.recipes.problems import Skip
-from rmas_train.recipes.row_sources import Placed
 from rmas_train.support.output import one_line
 from rmas_train.support.reading import parse_yaml
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from rmas_train.data.files import Placed, check_row
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.recipes.options import run_script
 from rmas_train.recipes.packages import (
@@ -25,7 +26,6 @@ from rmas_train.recipes.packages import (
 )
 from rmas_train.recipes.packing import Row, check_out
 from rmas_train.recipes.problems import text_of
-from rmas_train.recipes.row_sources import Placed, check_row
 from rmas_train.support.reading import short
 
 SIZES = {3: "three", 5: "five", 7: "seven"}

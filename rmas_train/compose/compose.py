@@ -32,7 +32,7 @@ from rmas_train.compose.nodes import (
     to_dict,
     with_defaults,
 )
-from rmas_train.compose.saved import compose_on, saved_values
+from rmas_train.compose.saved import BENCHMARK, compose_on, saved_values
 from rmas_train.compose.typed import (
     Typed,
     config_dir,
@@ -162,10 +162,11 @@ def _compose(asked: Typed, files: list[Given]) -> Config:
     overrides = normalise(asked.overrides, asked.folders)
     saved = saved_run(overrides)
     if saved is not None:
-        return compose_on(saved, overrides, files)
+        return compose_on(saved, overrides, files, lambda choice: _benchmark(choice, asked.folders))
     every = [*choices_of(overrides, files), *overrides]
     try:
-        found = composed(every, asked.folders, [one.options for one in files])
+        own = _with_benchmark(every, asked.folders)
+        found = composed(every, asked.folders, [*own, *(one.options for one in files)])
     except (*REFUSALS, OSError) as error:  # OSError: a YAML file that holds a number alone
         raise ConfigError(explain(error, every, groups(asked.folders))) from error
     typed = [key_of(override) for override in overrides]
@@ -175,6 +176,29 @@ def _compose(asked: Typed, files: list[Given]) -> Config:
     _check_agents(config, typed, files)
     _check_small(config)
     return apply_pins(config)
+
+
+def _benchmark(choice: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """The options of a benchmark, ``data=eval/<name>``, alone.
+
+    Raises:
+        ConfigError: there is no such one.
+    """
+    typed = ["experiment=none", f"data={choice}"]
+    try:
+        found = composed(typed, folders).options
+    except (*REFUSALS, OSError) as error:
+        raise ConfigError(explain(error, typed, groups(folders))) from error
+    return {key: found[key] for key in ("data", "evaluation", "tools") if key in found}
+
+
+def _with_benchmark(overrides: Sequence[str], folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """What a chosen benchmark says beside its data; it stands above the experiment's."""
+    chosen = [o.lstrip("+") for o in overrides if o.lstrip("+").startswith(BENCHMARK)]
+    if not chosen:
+        return []
+    found = _benchmark(chosen[-1].removeprefix("data="), folders)
+    return [{key: of for key, of in found.items() if key != "data"}]
 
 
 def _check_agents(config: Config, typed: Iterable[str], files: Iterable[Given]) -> None:

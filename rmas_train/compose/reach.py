@@ -48,13 +48,13 @@ FREE = (
         links="variant norm edge_input readout temperature top_k init start_pairs ridge "
         "start_noise",
         data="name allow_shared_rows task role_texts feedback_texts translations answer_pattern "
-        "grader source_column max_length",
+        "grader source_column max_length columns test_rows",
         training__inner=f"{STAGE} inner_states",
         training__outer=f"{STAGE} depth train_inner messages end_token recompute latents feedback "
         "gradient gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every "
         "validate_rows select",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
-        "max_rows beyond_reach benchmarks systems",
+        "max_rows beyond_reach benchmarks systems judge_model",
         finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
         runtime="backend placement device processes threads timeout_minutes",
@@ -69,12 +69,17 @@ READ = _agent("model adapter") | _keys(
 # Files of `data.folder`, and of no other folder.
 INSIDE = _keys(data="train test valid more_tests inner_files")
 # Walls around programs: a saved config may make them narrower than the default only.
-LIMITS = _keys(tools="python_seconds memory_mib processes file_mib")
+LIMITS = _keys(
+    tools="python_seconds memory_mib processes file_mib", data="test_seconds problem_seconds"
+)
 # Only what is typed counts; why.
 TYPED = {
     "agents.<name>.trust_remote_code": "runs Python that comes with the model",
     "allow_code_execution": "runs Python that the decoder writes",
     "plugins": "imports these Python modules",
+    "evaluation.judge": "sends questions, answers and a key there",
+    "evaluation.judge_key_variable": "sends the value of this environment variable to "
+    "evaluation.judge",
     "tools.search_url": "sends searches and a key there",
     "tools.search_key_variable": "sends the value of this environment variable to tools.search_url",
     "tools.python_packages": "lets programs use installed packages",

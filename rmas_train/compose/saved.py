@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,38 @@ from rmas_train.errors import ConfigError
 from rmas_train.support.reading import check_type, parse_yaml
 from rmas_train.topology import build_topology
 
+# What a run keeps of its own where it is evaluated on a benchmark: how its agents are asked.
+KEPT = ("prompts", "tasks", "role_texts", "feedback_texts", "translations", "max_length", "valid")
+BENCHMARK = "data=eval/"
 
-def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -> Config:
-    """A finished run's config with files and what was typed on top; ``rounds=1,2,5`` are depths."""
+
+def compose_on(
+    saved: Path,
+    overrides: list[str],
+    files: Sequence[Given] = (),
+    benchmark: Callable[[str], dict[str, Any]] | None = None,
+) -> Config:
+    """A finished run's config with files and what was typed on top; ``rounds=1,2,5`` are depths.
+
+    Args:
+        saved: the run's config.
+        overrides, files: what the person at the keyboard has asked for.
+        benchmark: from a choice of ``data`` in ``eval/`` to its options, which take the place of
+            the run's data.
+    """
     plain = read_saved(saved, overrides, files)
     stage = next(o.split("=", 1)[1] for o in overrides if key_of(o) == "stage")
     chosen = [f"{group}={choice}" for one in files for group, choice in one.choices.items()]
     chosen += [o.lstrip("+") for o in overrides if key_of(o) in groups()]
-    if chosen:
+    others = [c for c in chosen if not c.startswith(BENCHMARK) or benchmark is None]
+    if others or len(chosen) > 1:
         raise ConfigError(
-            f"{chosen[0]}: stage={stage} run=... takes its groups from the run itself."
+            f"{(others or chosen)[0]}: stage={stage} run=... takes its groups from the run itself; "
+            f"one benchmark may be chosen, {BENCHMARK}<name>."
         )
+    own = benchmark(chosen[0].removeprefix("data=")) if benchmark and chosen else {}
+    plain = _on_benchmark(plain, own)
+    overrides = [o for o in overrides if o.lstrip("+") not in chosen]
     if any(key_of(o) == "small" for o in overrides) or any("small" in f.options for f in files):
         raise ConfigError(
             f"small: stage={stage} run=... takes its models from the run itself; for other folders "
@@ -46,8 +67,18 @@ def compose_on(saved: Path, overrides: list[str], files: Sequence[Given] = ()) -
         config, keys = to_config(merge_typed(plain, given, typed)), typed_keys(typed)
     except REFUSALS as error:
         raise ConfigError(explain(error, overrides)) from error
-    _check_reach(saved, config, keys | {key for one in given for key, _ in leaves(one)})
+    _check_reach(saved, config, keys | {key for one in (own, *given) for key, _ in leaves(one)})
     return config
+
+
+def _on_benchmark(plain: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's options with the data of a benchmark, and its other options on top."""
+    if not own:
+        return plain
+    before = plain.get("data") or {}
+    kept = {key: before[key] for key in KEPT if key in before}
+    merged = {k: (plain.get(k) or {}) | of for k, of in own.items() if k != "data"}
+    return plain | merged | {"data": dict(own["data"]) | kept}
 
 
 def _depths(override: str, stage: str) -> str:

@@ -23,7 +23,7 @@ def config_dir() -> Path:
 
 
 def groups(own: Iterable[Path] = ()) -> dict[str, list[str]]:
-    """Config groups and their choices.
+    """Config groups and their choices; one in a sub-folder is ``eval/math500``.
 
     Args:
         own: folders of ``--config-dir``, which may add groups and choices.
@@ -31,7 +31,8 @@ def groups(own: Iterable[Path] = ()) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for root in (config_dir(), *own):
         for folder in (p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-            found.setdefault(folder.name, set()).update(f.stem for f in folder.glob("*.yaml"))
+            files = (f.relative_to(folder).with_suffix("") for f in folder.rglob("*.yaml"))
+            found.setdefault(folder.name, set()).update(f.as_posix() for f in files)
     return {name: sorted(found[name]) for name in sorted(found)}
 
 

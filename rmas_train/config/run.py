@@ -29,6 +29,24 @@ MOST_SAMPLES = 10_000  # of a question
 SYSTEMS_BESIDE = ("start", "null", "shuffled", "untrained", "decoder_alone", "text")
 
 
+def check_address(option: str, address: str | None, variable: str, end: str = "") -> None:
+    """A key is sent encrypted, and logs leave out its value.
+
+    Raises:
+        ConfigError: ``option`` with ``end``, or its ``_key_variable``, is not so.
+    """
+    if address is not None and not SAFE_URL.fullmatch(address):
+        raise ConfigError(
+            f"{option}{end}={address}: the key would be sent without encryption; give an address "
+            "that begins with https:// (http:// for this machine only)."
+        )
+    if not SECRET_NAME.match(variable):
+        raise ConfigError(
+            f"{option}_key_variable={variable}: give the name of a variable that ends in API_KEY "
+            "or TOKEN, so that logs leave out its value."
+        )
+
+
 @dataclass(kw_only=True)
 class EvaluationConfig:
     rounds: list[int] | None = option(None, "depths to evaluate; null: 1..rounds")
@@ -58,6 +76,13 @@ class EvaluationConfig:
     cross_task: str | None = option(
         None, "systems=[cross_task]: JSONL file with rows of another task and the prompts' columns"
     )
+    judge: str | None = option(
+        None, "data.grader=llm: address of the model that judges, as http://localhost:8000/v1"
+    )
+    judge_model: str | None = option(None, "data.grader=llm: name of the model at that address")
+    judge_key_variable: str = option(
+        "JUDGE_API_KEY", "data.grader=llm: environment variable that holds the key"
+    )
     systems: list[str | None] = option(
         list(SYSTEMS_BESIDE), "evaluated beside the trained system; single: each agent, given all"
     )
@@ -76,6 +101,7 @@ class EvaluationConfig:
             SYSTEMS.check(str(name))
         for name in self.benchmarks:
             BENCHMARKS.check(name)
+        check_address("evaluation.judge", self.judge, self.judge_key_variable)
         if not self.benchmarks:
             raise ConfigError("evaluation.benchmarks=[]: name one or more; `test` is the data's.")
 
@@ -132,17 +158,7 @@ class ToolsConfig:
         check_least("tools.memory_mib", self.memory_mib, 64)
         check_least("tools.processes", self.processes, 2, 4096)
         check_least("tools.file_mib", self.file_mib, 1)
-        if self.search_url is not None and not SAFE_URL.fullmatch(self.search_url):
-            raise ConfigError(
-                f"tools.search_url={self.search_url}: the key would be sent without "
-                "encryption; give an address that begins with https:// (http:// for this machine "
-                "only)."
-            )
-        if not SECRET_NAME.match(self.search_key_variable):
-            raise ConfigError(
-                f"tools.search_key_variable={self.search_key_variable}: give the name of a "
-                "variable that ends in API_KEY or TOKEN, so that logs leave out its value."
-            )
+        check_address("tools.search", self.search_url, self.search_key_variable, "_url")
         if "search" in self.names and (self.search_index is None) == (self.search_url is None):
             raise ConfigError(
                 f"tools.names=[search] with tools.search_index={self.search_index} and "
@@ -282,6 +298,7 @@ class Config:
         self._check_tools_fit()
         self._check_quantised()
         self._check_validation()
+        self._check_training_rows()
         if self.latent_length == 0 and self.stage in ("outer", "pipeline"):
             raise ConfigError(
                 "latent_length=0 sends empty messages, so no link can be trained; "
@@ -299,6 +316,13 @@ class Config:
                 f"training.outer.validate_every={self.training.outer.validate_every} with "
                 "data.valid=null: name a file of validation rows in data.folder, as in "
                 "data.valid=valid.jsonl."
+            )
+
+    def _check_training_rows(self) -> None:
+        if self.data.train is None and self.stage in ("inner", "outer", "pipeline"):
+            raise ConfigError(
+                f"data.train=null with stage={self.stage}: these data are a benchmark without "
+                "training rows; name data.train, or evaluate with stage=eval run=<folder>."
             )
 
     def _check_quantised(self) -> None:

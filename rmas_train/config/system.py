@@ -189,8 +189,14 @@ class DataConfig:
     recipe: str | None = option(None, "folder of data_recipes/ whose build.py makes the files")
     recipe_options: dict[str, Any] = option({}, "passed to build.py as --key value")
     folder: str = option("", "where the files are, or where the recipe writes them")
-    train: str = option("train.jsonl", "training rows, in folder")
-    test: str = option("test.jsonl", "test rows, in folder; never trained on")
+    train: str | None = option("train.jsonl", "training rows, in folder; null: none (a benchmark)")
+    test: str = option(
+        "test.jsonl", "test rows, in folder (.jsonl, .json, .parquet, .csv); never trained on"
+    )
+    test_rows: int | None = option(None, "rows that test must have; null: any number")
+    columns: dict[str, str] = option(
+        {}, "our column -> theirs, in all of these files, as {question: prompt, answer: response}"
+    )
     valid: str | None = option(
         None, "validation rows, in folder; see training.outer.validate_every"
     )
@@ -228,14 +234,22 @@ class DataConfig:
         "pattern",
         "pattern: answer_pattern, compared exactly | choices: the first of the row's `choices` | "
         "math: equal as mathematics | letter: of an option | squad: the same words (and F1) | "
-        "reasoning_gym: that library's scorer; or "
-        "a plugin's",
+        "code: the row's unit tests (allow_code_execution=true) | reasoning_gym: that library's "
+        "scorer | llm: evaluation.judge | lenient_math, lenient_letter, lenient_text: as the "
+        "release counts; or a plugin's",
     )
+    test_seconds: float = option(
+        10.0, "grader code: seconds of one run, all statements or one case (release: 10 and 6)"
+    )
+    problem_seconds: float = option(120.0, "grader code: seconds of all runs of one answer")
     max_length: int = option(4096, "tokens: longest prompt with its slots and answer")
 
     def __post_init__(self) -> None:
         GRADERS.check(self.grader)
         check_least("data.max_length", self.max_length, 1)
+        check_least("data.test_rows", self.test_rows, 1)
+        for key in ("test_seconds", "problem_seconds"):
+            check_least(f"data.{key}", getattr(self, key), 0.1, 3600)
         try:
             pattern = re.compile(self.answer_pattern)
         except (re.error, RecursionError, OverflowError) as error:

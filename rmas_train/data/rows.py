@@ -1,15 +1,16 @@
-"""Rows of a JSONL file: read, checked, and named by file and line in every error."""
+"""Rows of a file: read, checked, and named by file and line in every error."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rmas_train.data.files import read_rows, renamed
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.support.reading import parse_json, short
 
@@ -88,6 +89,7 @@ def is_between(least: int | None, most: int | None, rounds: int) -> bool:
 
 
 ANSWER = "what the decoder should write"
+OTHER_FILES = (".json", ".parquet", ".csv")
 KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list"}
 
 
@@ -128,30 +130,44 @@ def _json(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def read_table(path: Path) -> Table:
-    """Read a JSONL file.
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Table:
+    """Read a JSONL, JSON, Parquet or CSV file; a file of another name is read as JSONL.
+
+    Args:
+        path: of the file.
+        columns: our column -> theirs (``data.columns``).
 
     Raises:
-        DataError: missing or empty file, a line that is not a JSON object, a row without a
-            question, a ``rounds_needed`` that is not a whole number of 1 or more.
+        DataError: missing or empty file, a line that is not a JSON object, a column that is not
+            there, a row without a question, a ``rounds_needed`` that is not a whole number of 1 or
+            more.
     """
     if not path.is_file():
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise DataError(f"{path}: no such file{where}; set data.folder, data.train and data.test.")
-    rows = []
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    rows.append(_parse(path, number, line))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert the file.") from error
+    read = _other_file if path.suffix in OTHER_FILES else _lines
+    rows = list(read(path, columns or {}))
     if not rows:
         raise DataError(f"{path}: the file has no rows; write one JSON object per line.")
     return Table(path, rows)
 
 
-def _parse(path: Path, number: int, line: str) -> Row:
+def _lines(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse(path, number, line, columns)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert the file.") from error
+
+
+def _other_file(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+    for number, (_, row) in enumerate(read_rows(path), start=1):
+        yield _checked(renamed(row, columns, f"{path}, line {number}"), path, number)
+
+
+def _parse(path: Path, number: int, line: str, columns: Mapping[str, str] | None = None) -> Row:
     where = f"{path}, line {number}"
     try:
         row = parse_json(line)
@@ -165,6 +181,12 @@ def _parse(path: Path, number: int, line: str) -> Row:
             f"{where}: a {type(row).__name__}, not a JSON object with named columns; write one "
             "JSON object per line."
         )
+    return _checked(renamed(row, columns or {}, where), path, number)
+
+
+def _checked(row: Row, path: Path, number: int) -> Row:
+    """The row with its number; what every row needs is there."""
+    where = f"{path}, line {number}"
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise DataError(

@@ -16,6 +16,8 @@ from rmas_train.errors import ConfigError, DataError
 from rmas_train.evaluation.graders import Grade
 
 DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin")
+# What frames a gold answer itself; an escaped dollar is money, and a matrix needs a frame.
+GOLD_DELIMITED = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed")
 BARE = re.compile(r"\S*\\[A-Za-z]+\S*")  # a word with a command in it
 SECONDS = 5
 
@@ -52,7 +54,7 @@ class MathGrader:
     def _gold(self, answer: str) -> list[Any]:
         """All of it: without a frame, ``3\\sqrt{2}`` would be read as 3."""
         whole = answer.strip()
-        framed = whole if DELIMITED.search(whole) else f"\\boxed{{{whole}}}"
+        framed = whole if GOLD_DELIMITED.search(whole) else f"\\boxed{{{whole}}}"
         return list(self._parse(framed, parsing_timeout=SECONDS))
 
     def _found(self, text: str) -> list[Any]:

@@ -12,8 +12,10 @@ from rmas_train.config import Config
 from rmas_train.data.rows import Table
 from rmas_train.errors import DataError
 from rmas_train.evaluation.graders import Grade
+from rmas_train.recipes.problems import last_boxed
 
 LETTERS = "ABCDEFGHIJ"
+TEXT = re.compile(r"\\text\{(.*)\}", re.DOTALL)
 # From the surest way to say a letter to the least sure; the last match of the first way counts.
 SAID = (
     re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-J])\)?\}?\s*\}"),
@@ -61,8 +63,9 @@ def read_letter(text: str) -> str | None:
 class SquadGrader:
     """Exact match and F1 with SQuAD's normalisation (Rajpurkar and others 2016).
 
-    The whole text is compared, without case, punctuation, articles and extra spaces; a row may have
-    further gold answers in ``aliases``. Right is an exact match; ``score`` is the best F1.
+    The last ``\\boxed{}`` is compared, or without one the whole text, without case, punctuation,
+    articles and extra spaces; a row may have further gold answers in ``aliases``. Right is an exact
+    match; ``score`` is the best F1.
     """
 
     def __init__(self, config: Config) -> None:
@@ -70,7 +73,7 @@ class SquadGrader:
 
     def grade(self, row: Mapping[str, Any], text: str) -> Grade:
         golds = [str(row["answer"]), *map(str, row.get("aliases") or ())]
-        read = normalised(text)
+        read = normalised(answer_of(text))
         score = max(f1(read, normalised(gold)) for gold in golds)
         right = any(read == normalised(gold) for gold in golds)
         return Grade(right, read != "", read or None, score)
@@ -83,6 +86,15 @@ class SquadGrader:
                     f"{table.where(i)}: nothing is left of answer {row['answer']!r} without "
                     "articles and punctuation; take another data.grader."
                 )
+
+
+def answer_of(text: str) -> str:
+    """What stands in the last box of a text; without one, the text."""
+    boxed = last_boxed(text)
+    if boxed is None:
+        return text
+    inside = TEXT.fullmatch(boxed)
+    return inside[1] if inside else boxed
 
 
 def normalised(text: str) -> str:

@@ -36,7 +36,8 @@ def find_tokens(config: Config) -> dict[str, Tokens]:
             "and plan.answer_tokens, or data.folder with your rows."
         )
     prepare(config.data, config.seed)
-    rows = read_table(Path(config.data.folder) / config.data.train).rows
+    file = config.data.train or config.data.test
+    rows = read_table(Path(config.data.folder) / file, config.data.columns).rows
     topology = build_topology(config.topology, config.agents)
     return {name: _measured(config, name, topology, rows) for name in names}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rmas_train.data.files import Placed
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.recipes.journal import Journal, Scribe
 from rmas_train.recipes.options import (
@@ -32,7 +33,7 @@ from rmas_train.recipes.role_columns import (
     load_prompts,
     role_columns,
 )
-from rmas_train.recipes.row_sources import Placed, RowSource, open_source
+from rmas_train.recipes.row_sources import RowSource, open_source
 from rmas_train.recipes.writers import open_writer
 from rmas_train.support.files import resource_root
 

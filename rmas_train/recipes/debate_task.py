@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmas_train.data.files import read_rows
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recipes.role_columns import RolePrompt, read_prompt
-from rmas_train.recipes.row_sources import read_rows
 from rmas_train.support.reading import check_type, parse_yaml
 
 TASK_MARKS = ("description", "labels", "samples")

@@ -33,18 +33,21 @@ class EndpointWriter:
     """
 
     batch_size = 1  # requests do not touch each other
+    # For messages: the options that name address and model, and what is not lost.
+    option, model_option, kept = "writer", "writer_model", "finished texts are kept"
 
     def __init__(self, options: WriterOptions) -> None:
         try:
             import openai
         except ImportError as error:
             raise ConfigError(
-                f"writer={redacted(options.writer)} needs the openai client; install it: "
+                f"{self.option}={redacted(options.writer)} needs the openai client; install it: "
                 "pip install 'rmas_train[endpoint]'."
             ) from error
         if not options.model:
             raise ConfigError(
-                f"writer={redacted(options.writer)} has models with names; give writer_model."
+                f"{self.option}={redacted(options.writer)} has models with names; give "
+                f"{self.model_option}."
             )
         self.options, self.parallel = options, options.parallel
         self._client = openai.OpenAI(
@@ -109,20 +112,20 @@ class EndpointWriter:
         hint = {
             401: f"set the environment variable {self.options.key_env}",
             403: f"check the rights of the key in {self.options.key_env}",
-            404: "check the URL (it usually ends with /v1) and writer_model",
+            404: f"check the URL (it usually ends with /v1) and {self.model_option}",
         }.get(status or 0, "check that the server runs")
         return DataError(
-            f"writer={redacted(self.options.writer)}: {type(error).__name__} "
-            f"({one_line(error)}); {hint}, and start again: finished texts are kept."
+            f"{self.option}={redacted(self.options.writer)}: {type(error).__name__} "
+            f"({one_line(error)}); {hint}, and start again: {self.kept}."
         )
 
     def _redirected(self, error: Any, status: int) -> DataError:
         """The prompts would go to an address that nobody has typed."""
         target = error.response.headers.get("location", "no address")
         return DataError(
-            f"writer={redacted(self.options.writer)}: answers {status}, a redirect to "
+            f"{self.option}={redacted(self.options.writer)}: answers {status}, a redirect to "
             f"{one_line(target)}, which is not followed; if you trust that address, give it as "
-            "writer, and start again: finished texts are kept."
+            f"{self.option}, and start again: {self.kept}."
         )
 
 

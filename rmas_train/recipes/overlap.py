@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rmas_train.data.files import read_rows
 from rmas_train.errors import ConfigError, ContaminationWarning, DataError
-from rmas_train.recipes.row_sources import check_hub, file_sha256, hub_source, read_rows
+from rmas_train.recipes.row_sources import check_hub, file_sha256, hub_source
 
 NGRAM = 13
 QUESTIONS = ("question", "problem", "Question", "prompt", "input", "question_content")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from rmas_train.data.files import Placed, parse_lines, parse_text
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.recipes.options import Parser, add_share_options
 from rmas_train.recipes.packing import Row, write_data
 from rmas_train.recipes.problems import Skip
-from rmas_train.recipes.row_sources import Placed, parse_lines, parse_text
 from rmas_train.support.output import one_line
 
 LARGEST = 64 * 2**20  # bytes of a file in a package

@@ -87,18 +87,34 @@ def write_data(
     Raises:
         DataError: too few rows, or the folder holds files that no build made.
     """
-    check_out(out)
     splits = split_rows(rows, seed, *shares, by)
+    write_files(out, splits | {"sample": splits["train"][:SAMPLE]}, facts, seed)
+
+
+def write_files(
+    out: Path, splits: Mapping[str, Sequence[Row]], facts: Mapping[str, Any], seed: int
+) -> None:
+    """Write ``<name>.jsonl`` of each split that has rows, and the manifest; all of them or none.
+
+    Args:
+        out, facts, seed: see ``write_data``.
+        splits: name -> rows; ``sample`` is not counted in the manifest.
+
+    Raises:
+        DataError: the folder holds files that no build made.
+    """
+    check_out(out)
     with new_folder(out) as folder:
-        for name, part in (*splits.items(), ("sample", splits["train"][:SAMPLE])):
+        for name, part in splits.items():
             if part:
                 lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in part)
                 write_text(folder / f"{name}.jsonl", "".join(lines))
+        counted = {name: part for name, part in splits.items() if name != "sample"}
         manifest = {
             **facts,
             "seed": seed,
-            "rows": {name: len(part) for name, part in splits.items()},
-            "columns": sorted({column for row in rows for column in row}),
+            "rows": {name: len(part) for name, part in counted.items()},
+            "columns": sorted({column for part in counted.values() for r in part for column in r}),
             "versions": _versions(),
             "files": {p.name: file_sha256(p) for p in sorted(folder.glob("*.jsonl"))},
         }

@@ -1,19 +1,18 @@
-"""The source of a recipe's rows: a set on the hub, streamed, or a file with the same columns."""
+"""The source of a recipe's rows: a set on the hub, its cache, or files with the same columns."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rmas_train.data.files import READERS, Placed, read_rows
 from rmas_train.errors import DataError
 from rmas_train.support.output import one_line
-from rmas_train.support.reading import parse_json
 
-Placed = tuple[str, dict[str, Any]]  # where a row stands, and its columns
 TIMEOUT = 20.0  # seconds for the hub to answer at all
 
 
@@ -51,24 +50,91 @@ class RowSource:
 
 
 def open_source(
-    hub: str, config: str | None, split: str, revision: str | None, file: str | None
+    hub: str,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    file: str | None,
+    patterns: Sequence[str] = (),
 ) -> RowSource:
-    """The rows of a file if one is given, otherwise of the set on the hub.
+    """The rows of a file or folder if one is given, otherwise of the set on the hub.
+
+    Where the hub does not answer, its cache on this machine is read.
+
+    Args:
+        hub, config, split, revision: of the set.
+        file: a file of rows, or a folder with some, in place of the hub.
+        patterns: of the set's files, as ``data/test-*.parquet``; empty: the hub's own list, and in
+            a folder the files whose names hold the split's.
 
     Raises:
         DataError: no such file; or the hub cannot be reached (names the option for a file).
     """
     if file is not None:
-        path = Path(file)
-        return RowSource(path.name, read_rows(path), sha256=file_sha256(path))
+        return folder_source(Path(file), patterns, split)
     card = check_hub(hub, revision)
-    if card is None:
+    if card is not None and not patterns:
+        return hub_source(hub, config, split, revision, card)
+    commit = revision if card is None else card.revision or revision
+    folder = fetched(hub, commit, patterns, is_online=card is not None)
+    if folder is None:
         raise DataError(
             f"{hub}: the hub could not be reached, or has no such set"
-            f"{f' at revision {revision}' if revision else ''}; give a file of its rows with "
-            "source=<file.jsonl or .parquet>, or set HF_TOKEN if the set is gated."
+            f"{f' at revision {revision}' if revision else ''}, and its cache here does not have "
+            "it; give its rows with source=<folder, or file.jsonl, .json, .parquet, .csv>, or set "
+            "HF_TOKEN if the set is gated."
         )
-    return hub_source(hub, config, split, revision, card)
+    found = folder_source(folder, patterns, split)
+    name = hub if config is None else f"{hub}/{config}"
+    licence = card.licence if card else None
+    return replace(found, name=name, split=split, revision=folder.name, licence=licence)
+
+
+def folder_source(path: Path, patterns: Sequence[str], split: str) -> RowSource:
+    """Rows of a file, or of the files of a folder in the order of the patterns.
+
+    Raises:
+        DataError: there is none; names what is there.
+    """
+    if not path.is_dir():
+        return RowSource(path.name, read_rows(path), sha256=file_sha256(path))
+    every = sorted(p for p in path.rglob("*") if p.suffix in READERS and p.is_file())
+    files = [p for pattern in patterns for p in every if p in set(path.glob(pattern))]
+    if not patterns:
+        files = [p for p in every if split in p.stem]
+    if not files:
+        wanted = " or ".join(patterns) or f"file with '{split}' in its name"
+        seen = ", ".join(str(p.relative_to(path)) for p in every[:8]) or "no file of rows"
+        raise DataError(
+            f"{path}: no {wanted} there, but {seen}; give the file itself with source=, or name "
+            "split and files."
+        )
+    rows = itertools.chain.from_iterable(read_rows(p) for p in dict.fromkeys(files))
+    return RowSource(path.name, rows, split, sha256=file_sha256(files[0]))
+
+
+def fetched(hub: str, commit: str | None, patterns: Sequence[str], is_online: bool) -> Path | None:
+    """The folder of a set's files in the hub's cache, downloaded if the hub answers.
+
+    Returns:
+        a folder whose name is the commit; None: they are not to be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    from rmas_train.support.hub_errors import HUB_ERRORS
+
+    try:
+        return Path(
+            snapshot_download(
+                hub,
+                repo_type="dataset",
+                revision=commit,
+                allow_patterns=list(patterns) or None,
+                local_files_only=not is_online,
+            )
+        )
+    except HUB_ERRORS:
+        return None
 
 
 def check_hub(hub: str, revision: str | None) -> SetCard | None:
@@ -108,89 +174,8 @@ def hub_source(
     return RowSource(name, rows(), split, commit, card.licence)
 
 
-def read_rows(path: Path) -> Iterator[Placed]:
-    """Rows of a JSONL, JSON (a list) or Parquet file.
-
-    Raises:
-        DataError: names file and line.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file in {Path.cwd()}; check the path.")
-    readers = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise DataError(f"{path}: unknown kind of file; give .jsonl, .json (a list) or .parquet.")
-    return readers[path.suffix](path)
-
-
 def file_sha256(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path}: no such file in {Path.cwd()}; check the path.")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def parse_lines(lines: Iterable[str], name: str) -> Iterator[Placed]:
-    """Rows of JSON lines; ``name`` is that of their file, for messages."""
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            where = f"{name}, line {number}"
-            yield where, check_row(parse_text(where, line), where)
-
-
-def _jsonl(path: Path) -> Iterator[Placed]:
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            yield from parse_lines(lines, str(path))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert the file.") from error
-
-
-def _json(path: Path) -> Iterator[Placed]:
-    try:
-        value = parse_text(str(path), path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert the file.") from error
-    if not isinstance(value, list):
-        raise DataError(f"{path}: a {type(value).__name__}, not a list of rows; write a list.")
-    for number, row in enumerate(value):
-        yield f"{path}, row {number}", check_row(row, f"{path}, row {number}")
-
-
-def _parquet(path: Path) -> Iterator[Placed]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        for batch in ParquetFile(path).iter_batches(batch_size=64):
-            for number, row in enumerate(batch.to_pylist()):
-                yield f"{path}, row {number}", row
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{path}: not Parquet ({one_line(error)}); check the file.") from error
-
-
-def parse_text(where: str, text: str) -> Any:
-    """JSON.
-
-    Raises:
-        DataError: it is none; names the place.
-    """
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        reason = str(error)
-        if isinstance(error, json.JSONDecodeError):
-            reason = f"{error.msg}, column {error.colno}"
-        raise DataError(f"{where}: not JSON ({reason}); write one JSON object per line.") from error
-
-
-def check_row(value: Any, where: str) -> dict[str, Any]:
-    """An object with named columns.
-
-    Raises:
-        DataError: something else; names the place.
-    """
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where}: a {type(value).__name__}, not an object with named columns; fix the row."
-        )
-    return value

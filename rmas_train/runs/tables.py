@@ -116,11 +116,29 @@ def load_tables(
         runtime.barrier()
         if not config.data.folder:
             raise ConfigError("data.folder is empty; give the folder with train and test rows.")
-        folder = Path(config.data.folder)
-        train = read_table(folder / config.data.train)
-        test = given or read_table(folder / config.data.test)
+        test = given or test_table(config)
+        train = test if config.data.train is None else _read(config, config.data.train)
     more = more_tests(config) if given is None and rows is None else {}
     return Tables(train, test, inner_tables(config, train), valid_table(config), more)
+
+
+def _read(config: Config, file: str) -> Table:
+    return read_table(Path(config.data.folder) / file, config.data.columns)
+
+
+def test_table(config: Config) -> Table:
+    """``data.test``, with as many rows as ``data.test_rows`` says.
+
+    Raises:
+        DataError: it has another number of rows.
+    """
+    table, wanted = _read(config, config.data.test), config.data.test_rows
+    if wanted is not None and len(table) != wanted:
+        raise DataError(
+            f"{table.path}: {len(table)} rows, but data.test_rows={wanted}; get the whole set, at "
+            "the revision that you mean, or set data.test_rows=null to take what is there."
+        )
+    return table
 
 
 def valid_table(config: Config) -> Table | None:
@@ -128,15 +146,14 @@ def valid_table(config: Config) -> Table | None:
     wanted = config.stage in ("outer", "pipeline") and config.training.outer.validate_every
     if not wanted or config.data.valid is None:
         return None
-    return read_table(Path(config.data.folder) / config.data.valid)
+    return _read(config, config.data.valid)
 
 
 def more_tests(config: Config) -> dict[str, Table]:
     """Further test rows, where there is an evaluation."""
     if config.stage not in ("eval", "pipeline"):
         return {}
-    folder = Path(config.data.folder)
-    return {name: read_table(folder / file) for name, file in config.data.more_tests.items()}
+    return {name: _read(config, file) for name, file in config.data.more_tests.items()}
 
 
 def inner_tables(config: Config, train: Table) -> dict[str, Table]:
@@ -149,7 +166,7 @@ def inner_tables(config: Config, train: Table) -> dict[str, Table]:
     for name in files:
         if name not in names:
             raise ConfigError(f"data.inner_files.{name}: {did_you_mean(name, names)}")
-    tables = {file: read_table(Path(config.data.folder) / file) for file in set(files.values())}
+    tables = {file: _read(config, file) for file in set(files.values())}
     return {n: tables[files[n]] if n in files else train for n in names}
 
 

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rmas_train.errors import ConfigError, SandboxWarning
 from rmas_train.tools.cgroup import Group, own_group
@@ -125,28 +125,32 @@ class PythonTool:
         return "\n".join(parts) or "(no output)"
 
 
-def check(limits: Limits) -> frozenset[str]:
+def check(limits: Limits, asked: str = "tools.names=[python]") -> frozenset[str]:
     """Try the sandbox once; return the active protections and warn of the missing ones.
+
+    Args:
+        limits: of programs.
+        asked: the option that asks for it, for messages.
 
     Raises:
         ConfigError: the sandbox does not run.
     """
     if sys.platform != "linux":
         raise ConfigError(
-            f"tools.names=[python] on {sys.platform}: the sandbox needs Linux; run in a container "
-            "(docs/tools.md), or leave python out."
+            f"{asked} on {sys.platform}: the sandbox needs Linux; run in a container "
+            "(docs/tools.md), or leave it out."
         )
     ran = run_python("print(6 * 7)", limits)
     if (ran.output, ran.code) != ("42\n", 0):
         raise ConfigError(
-            f"tools.names=[python]: the sandbox cannot run a program here ({ran.why or ran.code}: "
+            f"{asked}: the sandbox cannot run a program here ({ran.why or ran.code}: "
             f"{ran.output.strip()[:300]}); raise tools.memory_mib={limits.memory_mib} or "
             f"tools.python_seconds={limits.seconds:g}, or use a container (docs/tools.md)."
         )
     missing = [what for name, what in PROTECTIONS.items() if name not in ran.active]
     if missing:
         warnings.warn(
-            f"tools.names=[python]: on this system a program that the decoder writes can "
+            f"{asked}: on this system a program that the decoder writes can "
             f"{', '.join(missing)}. Run in a container (docs/tools.md).",
             SandboxWarning,
             stacklevel=2,
@@ -162,12 +166,20 @@ def unfenced(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_python(code: str, limits: Limits) -> Ran:
-    """Run a program in the sandbox; when this returns, no process and no file of it remains."""
+def run_python(code: str, limits: Limits, stdin: str = "", errors: bool = True) -> Ran:
+    """Run a program in the sandbox; when this returns, no process and no file of it remains.
+
+    Args:
+        code: the program.
+        limits: what it may use.
+        stdin: what it reads.
+        errors: its error stream is kept, mixed with its output; False: left out.
+    """
+    given = {"code": code, "stdin": stdin, "errors": errors}
     size = limits.memory_mib, limits.file_mib, limits.processes
     with _folder() as folder, own_group(*size) as group:
         output = Output(2 * limits.output_chars)
-        lines = _guarded(code, folder, limits, group, output)
+        lines = _guarded(given, folder, limits, group, output)
         was_full = group is not None and group.was_full()
     facts = [json.loads(line) for line in lines.splitlines()]
     found = {key: value for fact in facts for key, value in fact.items()}
@@ -180,7 +192,9 @@ def run_python(code: str, limits: Limits) -> Ran:
     return Ran(output.text(), found.get("exit") if why is None else None, why, active)
 
 
-def _guarded(code: str, folder: str, limits: Limits, group: Group | None, output: Output) -> bytes:
+def _guarded(
+    given: dict[str, Any], folder: str, limits: Limits, group: Group | None, output: Output
+) -> bytes:
     """Start the guard, give it the program, and wait; returns its lines."""
     reads, writes = os.pipe()
     handles = [writes]
@@ -193,7 +207,7 @@ def _guarded(code: str, folder: str, limits: Limits, group: Group | None, output
             for handle in handles:
                 os.close(handle)
         try:
-            _give(process, code, folder, limits, handles[1:])
+            _give(process, given, folder, limits, handles[1:])
             return _listen(process, notes, output, limits)
         finally:
             _end(process)
@@ -214,12 +228,16 @@ def _start(folder: str, handles: list[int]) -> subprocess.Popen[bytes]:
 
 
 def _give(
-    process: subprocess.Popen[bytes], code: str, folder: str, limits: Limits, group: list[int]
+    process: subprocess.Popen[bytes],
+    given: dict[str, Any],
+    folder: str,
+    limits: Limits,
+    group: list[int],
 ) -> None:
     """Write the job to the guard's stdin, then close it."""
     options = asdict(limits)
     del options["output_chars"]
-    job = {"code": code, "folder": folder, "parent": os.getpid()} | options
+    job = given | {"folder": folder, "parent": os.getpid()} | options
     job["group"] = group[0] if group else None
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as stdin:

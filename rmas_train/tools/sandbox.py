@@ -30,7 +30,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Job:
-    """The program and its limits; see ``python_tool.Limits``."""
+    """The program and its limits; see ``python_tool.Limits`` and ``run_python``."""
 
     code: str
     folder: str
@@ -40,6 +40,8 @@ class Job:
     processes: int
     file_mib: int
     packages: bool
+    stdin: str = ""
+    errors: bool = True
     group: int | None = None  # handle of its cgroup's list of processes
 
 
@@ -112,6 +114,7 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
         walls = fence.build(job, shield) if shield.mounts else fence.none(job)
         is_other = shield.is_other and (shield.uid is None or kernel.become(shield.uid))
         Path(walls.work, "main.py").write_text(job.code, encoding="utf-8", errors="replace")
+        given = hidden(Path(walls.work, "stdin"), job.stdin)
         kernel.die_with_parent(signal.SIGKILL)
         kernel.be_readable(False)
         os.chdir(walls.work)
@@ -130,7 +133,7 @@ def run_first(job: Job, shield: Shield, pipe: int) -> None:
         }
         report(pipe, {"active": sorted(k for k, yes in found.items() if yes)})
         os.set_inheritable(pipe, False)
-        program(job, shield.pids)
+        program(job, shield.pids, given)
     except BaseException as error:  # this is a fork of the guard; it must not continue as the guard
         report(pipe, {"failed": f"{type(error).__name__}: {error}"})
     os._exit(125)
@@ -172,16 +175,28 @@ def limit(job: Job, tasks: int) -> None:
     os.nice(10)  # the guard and the run have priority
 
 
-def program(job: Job, is_init: bool) -> None:
-    """Become the program; the first process of a namespace waits for it and for its orphans."""
+def hidden(path: Path, text: str) -> int:
+    """A handle of a file with the text that has no name any more, so that it is read only once."""
+    path.write_text(text, encoding="utf-8", errors="replace")
+    handle = os.open(path, os.O_RDONLY)
+    path.unlink()
+    return handle
+
+
+def program(job: Job, is_init: bool, given: int) -> None:
+    """Become the program; the first process of a namespace waits for it and for its orphans.
+
+    ``given``: handle of what it reads as stdin.
+    """
     command = [*fence.interpreter(job.packages)[:1], "-I", "-B", "-X", "utf8"]
     command += [] if job.packages else ["-S"]
     child = os.fork() if is_init else 0
     if child == 0:
         # A program that uses packages gets one variable: the number of their threads.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if job.packages else {}
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
+        os.dup2(given, 0)
+        if not job.errors:
+            os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.execve(command[0], [*command, "main.py"], threads)
     os.closerange(0, 3)

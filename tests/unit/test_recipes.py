@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from chat_server import ChatServer, make_speaker
 
+from rmas_train.data.files import read_rows
 from rmas_train.errors import AgentError, ConfigError, ContaminationWarning, DataError
 from rmas_train.recipes.debate import Debate, verdict_of
 from rmas_train.recipes.debate_task import Settings, load_debate_prompts, read_task
@@ -18,7 +19,6 @@ from rmas_train.recipes.overlap import Overlap, index_evaluations, words
 from rmas_train.recipes.packing import check_manifest, question_key, split_rows, write_data
 from rmas_train.recipes.problems import Problem, Skip, final_of, keeps_final, last_boxed, with_final
 from rmas_train.recipes.role_columns import STYLES, load_prompts, read_prompt
-from rmas_train.recipes.row_sources import read_rows
 from rmas_train.recipes.writers import open_writer
 from rmas_train.recipes.writing import (
     CUT,
