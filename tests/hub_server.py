@@ -98,6 +98,13 @@ class Handler(BaseHTTPRequestHandler):
         private = about["private"]
         return self.reply({"id": repo, "sha": commit, "private": private, "siblings": siblings})
 
+    def tree(self, _, repo) -> None:
+        files = self.hub.repos[repo]["files"]
+        about = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
+        self.reply(
+            [{"type": "file", "path": n, "size": len(files[n]), "oid": o} for n, o in about.items()]
+        )
+
     def resolve(self, _, method, repo, revision, name) -> None:
         body = method == "GET"
         files = self.hub.repos.get(repo, {}).get("files", {})
@@ -156,7 +163,9 @@ class Handler(BaseHTTPRequestHandler):
 REPO = r"([\w.-]+/[\w.-]+)"
 ROUTES = (
     (rf"GET /api/models/{REPO}(/revision/([\w.-]+))?", Handler.info),
-    (rf"(GET|HEAD) /{REPO}/resolve/([\w.-]+)/(.+)", Handler.resolve),
+    (rf"GET /api/datasets/{REPO}(/revision/([\w.-]+))?", Handler.info),
+    (rf"GET /api/datasets/{REPO}/tree/[\w.-]+", Handler.tree),
+    (rf"(GET|HEAD) /(?:datasets/)?{REPO}/resolve/([\w.-]+)/(.+)", Handler.resolve),
     (r"POST /api/repos/create", Handler.create),
     (r"POST /api/validate-yaml", Handler.validate),
     (rf"POST /api/models/{REPO}/preupload/main", Handler.preupload),

@@ -1,4 +1,4 @@
-"""A published benchmark as test.jsonl: python build.py --out FOLDER --hub ID --split NAME --kind KIND.
+"""A published benchmark as test.jsonl: python build.py --out FOLDER --hub ID --kind KIND ....
 
 Every row is kept. --source reads a file, or a folder as the hub has it, in place of the hub.
 """

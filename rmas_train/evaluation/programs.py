@@ -15,7 +15,7 @@ from rmas_train.config import Config
 from rmas_train.data.rows import Table
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.evaluation.graders import Grade
-from rmas_train.support.reading import check_type, parse_json, short
+from rmas_train.support.reading import check_type, parse_json
 from rmas_train.tools.program_tests import ProgramTests, passes
 from rmas_train.tools.python_tool import Limits, check
 from rmas_train.tools.toolbox import limits
@@ -96,8 +96,8 @@ def tests_of(row: Mapping[str, Any], where: str) -> ProgramTests:
         check_type(tests, list[str], "tests")
         check_type(cases, list[dict[str, str]], "cases")
         check_type(function, str | None, "function")
-        if (not tests and not cases) or (tests and cases):
-            raise ValueError(f"{short(given) if given else 'no tests'} in it")
+        if bool(tests) == bool(cases):
+            raise ValueError("tests and cases in one row" if tests else "no tests")
         if any(not {"input", "output"} <= case.keys() for case in cases):
             raise ValueError("a case without input or output")
         _check_values(cases if function else [])

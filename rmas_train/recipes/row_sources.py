@@ -75,8 +75,8 @@ def open_source(
     card = check_hub(hub, revision)
     if card is not None and not patterns:
         return hub_source(hub, config, split, revision, card)
-    commit = revision if card is None else card.revision or revision
-    folder = fetched(hub, commit, patterns, is_online=card is not None)
+    wanted = patterns or [f"*{split}*"]
+    folder = fetched(hub, revision, wanted, is_online=card is not None)
     if folder is None:
         raise DataError(
             f"{hub}: the hub could not be reached, or has no such set"
@@ -113,7 +113,9 @@ def folder_source(path: Path, patterns: Sequence[str], split: str) -> RowSource:
     return RowSource(path.name, rows, split, sha256=file_sha256(files[0]))
 
 
-def fetched(hub: str, commit: str | None, patterns: Sequence[str], is_online: bool) -> Path | None:
+def fetched(
+    hub: str, revision: str | None, patterns: Sequence[str], is_online: bool
+) -> Path | None:
     """The folder of a set's files in the hub's cache, downloaded if the hub answers.
 
     Returns:
@@ -128,8 +130,8 @@ def fetched(hub: str, commit: str | None, patterns: Sequence[str], is_online: bo
             snapshot_download(
                 hub,
                 repo_type="dataset",
-                revision=commit,
-                allow_patterns=list(patterns) or None,
+                revision=revision,  # without one, the cache notes what `main` was
+                allow_patterns=list(patterns),
                 local_files_only=not is_online,
             )
         )

@@ -102,7 +102,7 @@ class Program:
         self.writes.flush()
 
     def load(self) -> list[str]:
-        exec(compile(PROGRAM, "program.py", "exec"), self.module.__dict__)
+        exec(compile(PROGRAM, "program.py", "exec"), self.module.__dict__)  # noqa: F821
         return [name for name, value in vars(self.module).items() if callable(value)]
 
     def call(self, what: Any, method: str | None, args: Any, options: Any) -> Any:
