@@ -91,7 +91,8 @@ RECIPE_FREE = _keys(
     data__recipe_options="train test dialect topology style rows dataset inner answers test_share "
     "valid_share ngram candidates dimensions values rounds repeats refinements sample_temperature "
     "temperature max_new_tokens max_prompt_tokens batch_size parallel timeout retries dtype "
-    "revision facts asked planner_sees unseen hops objects settings"
+    "revision facts asked planner_sees unseen hops objects settings kind config split columns "
+    "option_seed tests"
 )
 PLAIN = re.compile(r"[A-Za-z0-9][\w.,=@-]*")
 SHELL_SAFE = re.compile(r"[\w@%+=:,./\[\]-]+")  # with brackets, as they are typed everywhere here
@@ -129,9 +130,15 @@ def asked_for(config: Config, typed: Set[str]) -> Iterator[Asked]:
     """
     for key, pattern, value, default in options(config):
         why = _reason(pattern, value, default) if value != default else None
-        if why is not None and key not in typed:
+        if why is not None and not _is_typed(key, value, typed):
             yield key, value, why
     yield from _recipe(config, typed)
+
+
+def _is_typed(key: str, value: Any, typed: Set[str]) -> bool:
+    """The option was typed, or each part of its value, as in ``key={a: 1, b: 2}``."""
+    parts = [f"{key}.{name}" for name in value] if isinstance(value, dict) else []
+    return key in typed or (parts != [] and set(parts) <= typed)
 
 
 def options(value: Any, key: str = "", pattern: str = "") -> Iterator[tuple[str, str, Any, Any]]:

@@ -179,6 +179,19 @@ def check_tools(tools: ToolsConfig, allow_code_execution: bool) -> None:
         )
 
 
+def check_programs(grader: str, allow_code_execution: bool) -> None:
+    """Refuse to grade programs by running them unless the user allowed it.
+
+    Raises:
+        ConfigError: says what the option does.
+    """
+    if grader == "code" and not allow_code_execution:
+        raise ConfigError(
+            "data.grader=code runs programs that the decoder writes, on this machine, in a sandbox "
+            "whose limits docs/tools.md states; if you want that, add allow_code_execution=true."
+        )
+
+
 BACKENDS = ("auto", "single", "ddp", "zero1", "zero2", "zero3")
 PLACEMENTS = ("replicate", "per_agent", "sharded")
 
@@ -299,6 +312,8 @@ class Config:
         self._check_quantised()
         self._check_validation()
         self._check_training_rows()
+        if self.stage == "eval":  # before anything is downloaded
+            check_programs(self.data.grader, self.allow_code_execution)
         if self.latent_length == 0 and self.stage in ("outer", "pipeline"):
             raise ConfigError(
                 "latent_length=0 sends empty messages, so no link can be trained; "

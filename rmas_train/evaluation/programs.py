@@ -12,8 +12,9 @@ from functools import cache
 from typing import Any
 
 from rmas_train.config import Config
+from rmas_train.config.run import check_programs
 from rmas_train.data.rows import Table
-from rmas_train.errors import ConfigError, DataError
+from rmas_train.errors import DataError
 from rmas_train.evaluation.graders import Grade
 from rmas_train.support.reading import check_type, parse_json
 from rmas_train.tools.program_tests import ProgramTests, passes
@@ -38,12 +39,7 @@ class CodeGrader:
     """
 
     def __init__(self, config: Config) -> None:
-        if not config.allow_code_execution:
-            raise ConfigError(
-                "data.grader=code runs programs that the decoder writes, on this machine, in a "
-                "sandbox whose limits docs/tools.md states; if you want that, add "
-                "allow_code_execution=true."
-            )
+        check_programs(config.data.grader, config.allow_code_execution)
         self._limits = replace(limits(config.tools), seconds=config.data.test_seconds)
         self._most = config.data.problem_seconds
         _checked(self._limits)

@@ -16,7 +16,7 @@ agents/solver/dtype topology/order topology/edges topology/edges/0 topology/deco
 links/variant links/ridge data/folder data/train data/prompts data/role_texts
 data/answer_pattern data/max_length training/outer training/outer/lr training/outer/betas
 evaluation/rounds evaluation/systems evaluation/batch_size runtime/threads
-data/translations
+data/translations data/columns data/test_rows data/grader evaluation/judge
 """)
 
 

@@ -9,24 +9,25 @@ rounds latent_length seed training.outer.steps training.outer.batch_size
 training.outer.micro_batch_size training.outer.log_every training.outer.save_every
 training.outer.keep training.outer.warmup_steps training.outer.gradient_rounds
 evaluation.batch_size evaluation.max_new_tokens evaluation.max_rows runtime.threads
-runtime.processes data.max_length
+runtime.processes data.max_length data.test_rows
 """)
 FLOATS = names("""
 training.outer.lr training.outer.weight_decay training.outer.eps training.outer.clip_norm
 training.outer.save_minutes training.outer.clip_message training.outer.prefix_cache_gib
-links.ridge links.start_noise runtime.timeout_minutes
+links.ridge links.start_noise runtime.timeout_minutes data.test_seconds data.problem_seconds
 """)
 TEXTS = names("""
 name run_dir inner resume data.name data.folder data.train data.test data.prompts
 data.answer_pattern data.recipe topology.name topology.decoder agents.planner.model
-agents.critic.revision data.role_texts.planner
+agents.critic.revision data.role_texts.planner data.columns.question data.grader
+evaluation.judge evaluation.judge_model evaluation.judge_key_variable
 """)
 LISTS = names("""
 tracking evaluation.systems evaluation.rounds plan.devices topology.order topology.edges
 training.outer.betas
 """)
 DICTS = names("""
-agents topology links data training evaluation runtime data.role_texts plan
+agents topology links data training evaluation runtime data.role_texts plan data.columns
 """)
 CHOICES = names("""
 stage links.variant links.norm links.edge_input links.init training.outer.depth
@@ -66,4 +67,10 @@ CONTRADICTIONS = [
     ["data.recipe=relay"],
     ["evaluation.systems=[start,start,null]", "stage=eval"],
     ["evaluation.rounds=[]", "stage=eval"],
+    ["stage=eval", "run=run", "data=eval/math500", "data=eval/gpqa"],
+    ["stage=eval", "run=run", "data=eval/mbppplus"],
+    ["stage=eval", "run=run", "data.grader=llm"],
+    ["data=eval/aime25"],
+    ["data.train=null"],
+    ["data.columns={question: nothing}"],
 ]

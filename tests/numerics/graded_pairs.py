@@ -65,8 +65,15 @@ MATH_RIGHT = [
     (r"\log 8", r"$3\log 2$"),
     ("1+i", "$1+i$"),
     ("90", r"$90^\circ$"),
+    (r"\$32,\!348", r"\boxed{32348}"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\boxed{\begin{pmatrix} 1 \\ 2 \end{pmatrix}}"),
+    (r"\text{Evelyn}", r"\boxed{\text{Evelyn}}"),
 ]
 MATH_WRONG = [
+    (r"\$32,\!348", r"\boxed{32,349}"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\boxed{\begin{pmatrix} 3 \\ 2 \end{pmatrix}}"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "2"),
+    (r"\text{Evelyn}", r"\boxed{\text{Carla}}"),
     ("12", "13"),
     ("12", ""),
     ("12", "I do not know."),
@@ -183,6 +190,8 @@ LETTER_WRONG = [
     ("C", "ABCD"),
 ]
 SQUAD_RIGHT = [
+    ("red", r"Thus \boxed{Red}."),
+    ("the dog", r"\boxed{\text{A dog}}"),
     ("red", "Red."),
     ("red", "red"),
     ("Paris", " Paris\n"),
@@ -200,6 +209,7 @@ SQUAD_RIGHT = [
     ("Charles Dickens", "Charles  Dickens"),
 ]
 SQUAD_WRONG = [
+    ("red", r"red \boxed{blue}"),
     ("red", "blue"),
     ("red", "reddish"),
     ("red", ""),

@@ -84,7 +84,7 @@ def test_an_option_that_nobody_has_thought_about_is_refused(theirs, monkeypatch)
 def test_an_option_of_a_recipe_that_nobody_has_thought_about_is_refused():
     """Those that build.py scripts have are either allowed, or name something outside."""
     outside = "source evaluation writer writer_model writer_revision key_env journal task out seed"
-    outside = {*outside.split(), "debate_prompts", "role_prompts"}
+    outside = {*outside.split(), "debate_prompts", "role_prompts", "hub", "files"}
     found = set()
     for path in [*ROOT.glob("data_recipes/*/build.py"), *ROOT.glob("rmas_train/recipes/*.py")]:
         found |= set(re.findall(r'add(?:_argument)?\(\s*"--(\w+)"', path.read_text()))
@@ -104,6 +104,9 @@ ASKS = {
     "time": ({"tools.python_seconds": 3000.0}, "tools.python_seconds"),
     "processes": ({"tools.processes": 4000}, "tools.processes"),
     "files": ({"tools.file_mib": 10**6}, "tools.file_mib"),
+    "time of tests": ({"data.test_seconds": 3000.0}, "data.test_seconds"),
+    "judge": ({"evaluation.judge": "https://evil.example/v1"}, "evaluation.judge"),
+    "judge key": ({"evaluation.judge_key_variable": PLANTED}, "evaluation.judge_key_variable"),
     "test": ({"data.test": "/etc/passwd"}, "data.test"),
     "train": ({"data.train": "../../secrets.jsonl"}, "data.train"),
     "inner files": ({"data.inner_files": {"critic": "/etc/passwd"}}, "data.inner_files"),

@@ -204,7 +204,9 @@ def test_what_is_wrong_with_a_set_is_one_line(recipe, tmp_path, monkeypatch, cap
         assert message in refused(recipe, monkeypatch, capsys, tmp_path, *options), source
     options = (f"--source={good}", "--split=train", "--columns=question=problems")
     line = refused(recipe, monkeypatch, capsys, tmp_path, *options)
-    assert "no column 'problems', which columns names for 'question'. Did you mean 'problem'" in line
+    assert (
+        "no column 'problems', which columns names for 'question'. Did you mean 'problem'" in line
+    )
     for typed, message in (
         (["--kind=gpa"], "kind=gpa: no such kind. Did you mean 'gpqa'"),
         (["--tests=some"], "tests=some: no such choice"),
@@ -241,7 +243,9 @@ def test_a_malformed_row_is_named(recipe, tmp_path, name, change, message):
 def test_another_number_of_rows_is_refused(recipe, tmp_path):
     config, _ = built(recipe, tmp_path, "aime25")
     config.data.test_rows = 30
-    with pytest.raises(DataError, match=r"test.jsonl: 8 rows, but data.test_rows=30; get the whole"):
+    with pytest.raises(
+        DataError, match=r"test.jsonl: 8 rows, but data.test_rows=30; get the whole"
+    ):
         read_test_table(config)
 
 
@@ -263,7 +267,9 @@ def test_any_file_with_questions_and_answers_is_a_benchmark(tmp_path, kind):
 
 def test_columns_that_hold_no_text_are_refused(tmp_path):
     path = sets.write(tmp_path / "a.jsonl", [{"question": "q", "right": True}])
-    with pytest.raises(DataError, match=r"column 'right' \(data.columns: answer\) is True, no text"):
+    with pytest.raises(
+        DataError, match=r"column 'right' \(data.columns: answer\) is True, no text"
+    ):
         read_table(path, {"answer": "right"})
 
 

@@ -30,12 +30,18 @@ def ran(program, tests=ASSERTS, limits=LIMITS):
         ("print('hello')\n" + ADD, ASSERTS),
         (ADD + "if __name__ == '__main__':\n    input('a number: ')\n", ASSERTS),
         ("a, b = map(int, input().split())\nprint(a + b)", READS),
-        ("import sys\nprint('x', file=sys.stderr)\nprint(float(sum(map(int, open(0).read().split()))))", READS),
+        (
+            "import sys\nprint('x', file=sys.stderr)\nprint(float(sum(map(int, open(0).read().split()))))",
+            READS,
+        ),
         ("import sys\nprint(sum(map(int, sys.stdin.buffer.read().split())))\nsys.exit(0)", READS),
-        ("class Solution:\n    def shift(self, xs: List[int], n):\n        return [x + n for x in xs]", CALLS),
+        (
+            "class Solution:\n    def shift(self, xs: List[int], n):\n        return [x + n for x in xs]",
+            CALLS,
+        ),
         ("def shift(xs, n):\n    return tuple(x + n for x in xs)", CALLS),
     ],
-)  # fmt: skip
+)
 def test_right_programs_pass(program, tests):
     assert ran(program, tests).passed
 
@@ -43,7 +49,7 @@ def test_right_programs_pass(program, tests):
 # Each of them says that it is right, or ends before anybody can say that it is wrong.
 CHEATS = {
     "prints ok": "print('ok')\nprint('OK', 'passed', 'PASSED')",
-    "prints a verdict": "print('{\"word\": \"\", \"passed\": true, \"why\": \"\"}')",
+    "prints a verdict": 'print(\'{"word": "", "passed": true, "why": ""}\')',
     "exits": "print('ok')\nraise SystemExit(0)",
     "exits hard": "import os\nprint('ok')\nos._exit(0)",
     "exits when called": "import os\ndef add(a, b):\n    os._exit(0)",
@@ -63,7 +69,7 @@ CHEATS = {
         "            except OSError:\n                continue\n"
         "            if b'assert' in text:\n                return a + b\n    return 9"
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHEATS)
@@ -100,7 +106,9 @@ def test_objects_of_the_program_and_errors_that_tests_expect():
 def test_limits_of_time_and_memory():
     short = Limits(seconds=1)
     assert ran("while True:\n    pass", limits=short).why == "stopped after 1 s"
-    assert ran("def add(a, b):\n    while True:\n        pass", limits=short).why.startswith("stopped")
+    assert ran("def add(a, b):\n    while True:\n        pass", limits=short).why.startswith(
+        "stopped"
+    )
     assert "1 s" in ran("while True:\n    pass", READS, short).why
     assert not ran("x = bytearray(2**31)\n" + ADD).passed
     many = ProgramTests(cases=[{"input": "", "output": "1"}] * 50)
