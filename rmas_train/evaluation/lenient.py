@@ -1,6 +1,6 @@
 """The release's lenient reading of answers, beside the strict graders, under names that say so.
 
-From descriptions of the released code, in our own words; docs/benchmarks.md says which rules are
+From descriptions of the released code, in our own words; docs/evaluation.md says which rules are
 known and which are our reading. They inflate accuracy: use them to compare with numbers that were
 made with them, and never alone.
 """

@@ -35,7 +35,7 @@ class CodeGrader:
     """Right: the text's last block of Python passes every test of the row, in the sandbox.
 
     A text without a closed block is unreadable. What a program prints or how it ends says nothing:
-    docs/benchmarks.md.
+    docs/evaluation.md.
     """
 
     def __init__(self, config: Config) -> None:
