@@ -181,7 +181,7 @@ def _parse(path: Path, number: int, line: str, columns: Mapping[str, str] | None
             f"{where}: a {type(row).__name__}, not a JSON object with named columns; write one "
             "JSON object per line."
         )
-    return _checked(renamed(row, columns or {}, where), path, number)
+    return _checked(renamed(row, columns, where) if columns else row, path, number)
 
 
 def _checked(row: Row, path: Path, number: int) -> Row:
