@@ -210,8 +210,8 @@ def test_what_is_wrong_with_a_set_is_one_line(recipe, tmp_path, monkeypatch, cap
     for typed, message in (
         (["--kind=gpa"], "kind=gpa: no such kind. Did you mean 'gpqa'"),
         (["--tests=some"], "tests=some: no such choice"),
-        (["--columns=question"], "columns=question: write our=theirs"),
-        (["--rows=0"], "rows=0: give 1 or more"),
+        (["--columns=question", "--source=x.csv"], "columns=question: write our=theirs"),
+        (["--rows=0", "--source=x.csv"], "rows=0: give 1 or more"),
         ([], "neither hub nor source is given"),
     ):
         assert message in refused(recipe, monkeypatch, capsys, tmp_path, *typed)
