@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rmas_train.reporting.answers import answers_section, read_answers
 from rmas_train.reporting.collect import collect, read_metrics
 from rmas_train.reporting.pictures import (
     accuracy_picture,
@@ -26,6 +27,7 @@ STYLE = (
     "table{border-collapse:collapse;font-size:13px}td,th{padding:2px 9px;text-align:right}"
     "td:first-child,td:nth-child(2),th:first-child,th:nth-child(2){text-align:left}"
     "tr:nth-child(even){background:#f3f3f3}img{max-width:100%}"
+    "td pre{margin:0;text-align:left;white-space:pre-wrap}summary{margin:.4em 0}"
 )
 
 
@@ -56,7 +58,8 @@ def write_report(folder: Path) -> None:
     metrics = {run: read_metrics(folder / run) for run in results["runs"]}
     with new_folder(out) as work:
         pictures = draw(work, results, metrics)
-        write_text(work / "index.html", page(results, pictures))
+        answers = {run: read_answers(folder / run) for run in results["runs"]}
+        write_text(work / "index.html", page(results, pictures, answers_section(answers)))
     Console(width=None if Console().is_terminal else 140).print(
         terminal_table(results["rows"], results["systems"])
     )
@@ -108,8 +111,14 @@ def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tu
     return pictures
 
 
-def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
-    """One HTML page; every text from a run file is escaped."""
+def page(results: dict[str, Any], pictures: list[tuple[str, str]], answers: str = "") -> str:
+    """One HTML page; every text from a run file is escaped.
+
+    Args:
+        results: all that ``results.json`` holds.
+        pictures: see ``draw``.
+        answers: see ``answers_section``.
+    """
     head = "".join(f"<th>{escape(name)}</th>" for name in HEADER)
     body = "".join(
         "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
@@ -135,7 +144,8 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]]) -> str:
         f"<p>Accuracies in percent. <i>Within reach</i>: problems that this depth can solve at "
         f"best, where the data say so. Controls: <i>start</i> = links as the outer stage began, "
         f"<i>untrained</i> = freshly drawn links, <i>null</i> = empty slots, <i>shuffled</i> = "
-        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table>{said}<h2>Runs</h2>"
+        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table>{said}{answers}"
+        f"<h2>Runs</h2>"
         f"<ul>{runs}</ul></html>\n"
     )
 

@@ -21,7 +21,7 @@ NASTY = (
 )
 TAGS = {
     *("html", "meta", "title", "style", "h1", "h2", "p", "img", "br", "i", "table", "tr", "th"),
-    *("td", "ul", "li", "b", "code"),
+    *("td", "ul", "li", "b", "code", "details", "summary", "pre"),
 }
 ATTRIBUTES = {("html", "lang"), ("meta", "charset"), ("meta", "http-equiv"), ("meta", "content")}
 ATTRIBUTES |= {("img", "src"), ("img", "alt")}
