@@ -15,8 +15,10 @@ Usage: python -m rmas_train [stage=STAGE] [group=choice ...] [key=value ...]
        python -m rmas_train -m key=a,b,c ...     every combination: one table
        torchrun --nproc-per-node N -m rmas_train ...
        python -m rmas_train links import|export|report|push|pull ...
+       python -m rmas_train audit links=FOLDER|HUB_ID data=... ...
 
-`rmas-train` is the same command, installed. `links --help` explains the last.
+`rmas-train` is the same command, installed. `links --help` and `audit --help`
+explain the last two.
 
 Examples:
   python -m rmas_train                     all stages on the shipped relay

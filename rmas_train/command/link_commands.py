@@ -132,7 +132,7 @@ def run_report(typed: argparse.Namespace) -> None:
     """``links report``."""
     from rmas_train.analysis.link_report import report
     from rmas_train.release.inspect import find_inspected
-    from rmas_train.reporting.link_table import print_links
+    from rmas_train.reporting.link_table import finite, print_links
     from rmas_train.support.files import write_json
 
     if not 2 <= typed.draws <= 1000:
@@ -140,7 +140,7 @@ def run_report(typed: argparse.Namespace) -> None:
     found = report(find_inspected(typed.folder, typed.task), typed.draws)
     print_links(found)
     if typed.json is not None:
-        write_json(typed.json, found)
+        write_json(typed.json, finite(found))
 
 
 def run_push(typed: argparse.Namespace) -> None:

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     """Run what was typed; 0, or 2 after an error that the user can correct."""
     # DeepSpeed's launcher adds it for every process; the environment says the same.
     argv = [a for a in argv if not a.startswith("--local_rank=")]
-    if {"-h", "--help"} & set(argv) and argv[:1] != ["links"]:
+    if {"-h", "--help"} & set(argv) and argv[:1] not in (["links"], ["audit"]):
         from rmas_train.command.help import print_help
 
         print_help()
@@ -67,6 +67,10 @@ def run_command(argv: list[str]) -> None:
         from rmas_train.command import links
 
         links.run_command(argv[1:])
+    elif argv[:1] == ["audit"]:
+        from rmas_train.command import audit
+
+        audit.run_command(argv[1:])
     else:
         run_typed(argv)
 

@@ -1,15 +1,22 @@
-"""The link report for the terminal."""
+"""The link report, for the terminal and for the page of an audit."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any, TypedDict
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rmas_train.errors import UserError
 from rmas_train.support.output import clean
+from rmas_train.support.reading import check_type, parse_json
 
+LINK_REPORT = "links_report.json"  # in the run folder of an audit
 ROWS = (
     ("W singular values: largest", "largest"),
     ("  median", "median"),
@@ -52,3 +59,59 @@ def print_links(report: dict[str, Any]) -> None:
     named = [name for name, about in report["links"].items() if about["looks_untouched"]]
     text = f"look untouched: {', '.join(named)}" if named else "no link looks untouched"
     console.print(Text(clean(f"{len(report['links'])} links; {text}")))
+
+
+def finite(report: Any) -> Any:
+    """The same as JSON can hold it: what is no finite number (a branch over a residual that is 0)
+    is null."""
+    if isinstance(report, Mapping):
+        return {key: finite(value) for key, value in report.items()}
+    if isinstance(report, list | tuple):
+        return [finite(value) for value in report]
+    return None if isinstance(report, float) and not math.isfinite(report) else report
+
+
+class Facts(TypedDict):
+    """Types of what is said of a link, as far as the page shows it."""
+
+    widths: list[int]
+    dtype: str
+    statistics: dict[str, float | None]
+    looks_untouched: bool
+    why: str | None
+
+
+def read_links(run: Path) -> dict[str, Any]:
+    """Link -> facts, from the run folder of an audit; empty in other run folders.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = run / LINK_REPORT
+    if not path.is_file():
+        return {}
+    try:
+        links: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))["links"]
+        check_type(links, dict[str, Facts], "links")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run the audit again.") from error
+    return links
+
+
+def links_section(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """A part of the page; nothing where there was no audit. ``reports``: run -> ``read_links``."""
+    shown = [(label.strip(), key) for label, key in ROWS]
+    head = "".join(f"<th>{escape(x)}</th>" for x in ("link", *(label for label, _ in shown)))
+    body = ""
+    for found in reports.values():
+        for name, about in found.items():
+            numbers = (about["statistics"].get(key) for _, key in shown)
+            cells = "".join(f"<td>{'' if x is None else f'{x:.4g}'}</td>" for x in numbers)
+            why = f"<br><b>looks untouched: {_text(about['why'])}</b>"
+            more = why if about["looks_untouched"] else ""
+            body += f"<tr><td>{_text(name)}{more}</td>{cells}</tr>"
+    return f"<h2>Links</h2><table><tr>{head}</tr>{body}</table>" if body else ""
+
+
+def _text(value: Any) -> str:
+    return escape(clean(str(value)))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from rmas_train.reporting.answers import answers_section, read_answers
 from rmas_train.reporting.collect import collect, read_metrics
+from rmas_train.reporting.link_table import links_section, read_links
 from rmas_train.reporting.pictures import (
     accuracy_picture,
     cost_picture,
@@ -58,8 +59,9 @@ def write_report(folder: Path) -> None:
     metrics = {run: read_metrics(folder / run) for run in results["runs"]}
     with new_folder(out) as work:
         pictures = draw(work, results, metrics)
-        answers = {run: read_answers(folder / run) for run in results["runs"]}
-        write_text(work / "index.html", page(results, pictures, answers_section(answers)))
+        more = links_section({run: read_links(folder / run) for run in results["runs"]})
+        more += answers_section({run: read_answers(folder / run) for run in results["runs"]})
+        write_text(work / "index.html", page(results, pictures, more))
     Console(width=None if Console().is_terminal else 140).print(
         terminal_table(results["rows"], results["systems"])
     )
@@ -111,13 +113,13 @@ def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tu
     return pictures
 
 
-def page(results: dict[str, Any], pictures: list[tuple[str, str]], answers: str = "") -> str:
+def page(results: dict[str, Any], pictures: list[tuple[str, str]], more: str = "") -> str:
     """One HTML page; every text from a run file is escaped.
 
     Args:
         results: all that ``results.json`` holds.
         pictures: see ``draw``.
-        answers: see ``answers_section``.
+        more: see ``links_section`` and ``answers_section``.
     """
     head = "".join(f"<th>{escape(name)}</th>" for name in HEADER)
     body = "".join(
@@ -144,7 +146,7 @@ def page(results: dict[str, Any], pictures: list[tuple[str, str]], answers: str 
         f"<p>Accuracies in percent. <i>Within reach</i>: problems that this depth can solve at "
         f"best, where the data say so. Controls: <i>start</i> = links as the outer stage began, "
         f"<i>untrained</i> = freshly drawn links, <i>null</i> = empty slots, <i>shuffled</i> = "
-        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table>{said}{answers}"
+        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table>{said}{more}"
         f"<h2>Runs</h2>"
         f"<ul>{runs}</ul></html>\n"
     )

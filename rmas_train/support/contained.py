@@ -17,6 +17,7 @@ WRITTEN = (
     *("report", "earlier"),
     *("inner.old*", "outer.old*", ".starting_over.json"),
     *("run.log", "results.json", "config.yaml", "environment.json", "metrics.jsonl", "error.txt"),
+    *("links_report.json", "audit.yaml", "prompts"),  # of an audit
     *(".lock", ".failed", ".probe*", ".*.tmp*", ".*.old*", ".submitit"),
 )
 

@@ -187,6 +187,7 @@ def test_the_report_of_a_run_says_how_far_links_moved(overrides, workspace, caps
     assert link["moved"]["residual_proj.weight"] > 0 and not link["looks_untouched"]
     assert "token embeddings, LayerNormed, then the source's inner link" in link["inputs"]
     assert found["inner.planner"]["moved"] is None
+    assert found["inner.planner"]["statistics"]["branch_over_residual"] is None, "no Infinity"
     start = workspace / "run" / "outer" / "start"
     for file in start.iterdir():
         (workspace / "run" / "outer" / "links" / file.name).write_bytes(file.read_bytes())
