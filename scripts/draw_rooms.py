@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rmas_train"
 LAYOUT_TEST = ROOT / "tests" / "unit" / "test_layout.py"
 KINDS = {  # what a room is for -> colour, rooms; a room that is not named is a service
-    "who may start it": ("#F4C7C3", ("stages", "api", "command")),
+    "who may start it": ("#F4C7C3", ("stages", "api", "serving", "command")),
     "what is trained and measured": (
         "#FBE3A6",
         ("objectives", "systems", "evaluation", "analysis", "training"),

@@ -15,10 +15,11 @@ Usage: python -m rmas_train [stage=STAGE] [group=choice ...] [key=value ...]
        python -m rmas_train -m key=a,b,c ...     every combination: one table
        torchrun --nproc-per-node N -m rmas_train ...
        python -m rmas_train links import|export|report|push|pull ...
-       python -m rmas_train audit links=FOLDER|HUB_ID data=... ...
+       python -m rmas_train audit links=FOLDER data=... ...
+       python -m rmas_train serve run=FOLDER     an OpenAI-compatible server
+       python -m rmas_train lm-eval ...          lm-evaluation-harness
 
-`rmas-train` is the same command, installed. `links --help` and `audit --help`
-explain the last two.
+`rmas-train` is the same command, installed. The last four have a --help.
 
 Examples:
   python -m rmas_train                     all stages on the shipped relay

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 import warnings
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,14 @@ from rmas_train.support.reading import check_launched
 
 if TYPE_CHECKING:  # --version and --help need no config
     from rmas_train.compose import Typed
+
+# Command -> module with its `run_command`, imported when it is asked for.
+COMMANDS = {
+    "audit": "rmas_train.command.audit",
+    "links": "rmas_train.command.links",
+    "serve": "rmas_train.command.serve",
+    "lm-eval": "rmas_train.command.harness_command",
+}
 
 
 def run() -> None:
@@ -45,7 +54,8 @@ def main(argv: list[str]) -> int:
     """Run what was typed; 0, or 2 after an error that the user can correct."""
     # DeepSpeed's launcher adds it for every process; the environment says the same.
     argv = [a for a in argv if not a.startswith("--local_rank=")]
-    if {"-h", "--help"} & set(argv) and argv[:1] not in (["links"], ["audit"]):
+    own = argv[0] if argv[:1] and argv[0] in COMMANDS else None
+    if own is None and {"-h", "--help"} & set(argv):
         from rmas_train.command.help import print_help
 
         print_help()
@@ -53,24 +63,15 @@ def main(argv: list[str]) -> int:
     if "--version" in argv:
         print(f"rmas_train {rmas_train.__version__}")
         return 0
-    return exit_code(
-        lambda: run_command(argv),
-        "interrupted; finished stages and checkpoints are kept",
-        is_told_here,
-    )
+    kept = "; finished stages and checkpoints are kept" if own is None else ""
+    return exit_code(lambda: run_command(argv), f"interrupted{kept}", is_told_here)
 
 
 def run_command(argv: list[str]) -> None:
-    """A command on links, a run, or a sweep."""
+    """A command by name, a run, or a sweep."""
     check_typed(argv)
-    if argv[:1] == ["links"]:
-        from rmas_train.command import links
-
-        links.run_command(argv[1:])
-    elif argv[:1] == ["audit"]:
-        from rmas_train.command import audit
-
-        audit.run_command(argv[1:])
+    if argv[:1] and argv[0] in COMMANDS:
+        import_module(COMMANDS[argv[0]]).run_command(argv[1:])
     else:
         run_typed(argv)
 

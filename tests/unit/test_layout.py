@@ -28,7 +28,7 @@ FLOORS = [
     ),
     *("engine", "links", "recursion", "channels", "tools", "runtime", "recipes", "runs"),
     *("objectives", "systems", "evaluation", "analysis", "training", "reporting", "planning"),
-    *("release", "stages", "api", "command", "__init__", "__main__"),
+    *("release", "stages", "api", "serving", "command", "__init__", "__main__"),
 ]
 
 
@@ -88,6 +88,10 @@ HYDRA = {
         ("torch.distributed", {"rmas_train.runtime.placement"}),
         ("deepspeed", {"rmas_train.runtime.zero"}),
         ("openai", {"rmas_train.recipes.endpoint"}),
+        ("starlette", {"rmas_train.serving.server", "rmas_train.command.serve"}),
+        ("uvicorn", {"rmas_train.serving.server", "rmas_train.command.serve"}),
+        ("lm_eval", {"rmas_train.serving.harness", "rmas_train.command.harness_command"}),
+        ("inspect_ai", {"rmas_train.serving.providers", "rmas_train.serving.inspect_model"}),
         ("reasoning_gym", set()),  # by name, in rmas_train.evaluation.reasoning
         ("datasets", {"rmas_train.recipes.row_sources"}),
         ("pickle", set()),
