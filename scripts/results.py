@@ -3,7 +3,8 @@
     python scripts/results.py [--small FOLDER] [--out outputs/results] [--only PART ...] [KEY=VALUE]
 
 For each part: links, links that learn the format alone, agents that are trained themselves, one
-evaluation; then one report. What is there already, with the same options, is not made again, so the
+evaluation; then one report. Beside the relay stands a planted system that cannot carry content, so
+that its verdict can be read. What is there already, with the same options, is not made again: the
 command goes on where it was stopped. Options at the end go to every command.
 """
 
@@ -82,6 +83,14 @@ def make(name: str, folder: Path, more: list[str]) -> float:
     return time.monotonic() - began
 
 
+def make_planted(folder: Path, more: list[str]) -> None:
+    """A system that cannot carry content: no aligned start, and the messages of other rows."""
+    options = ["links.init=default", "training.outer.messages=shuffled", "training.outer.lr=5e-4"]
+    options += ["data.name=relay_planted", f"inner={folder}/relay/inner/links", "resume=auto"]
+    systems = "evaluation.systems=[null,shuffled,mean,noise,rotation,decoder_alone]"
+    run(*PARTS["relay"], *more, *options, systems, f"run_dir={folder}/planted")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", help="folder with the small models; default: the hub")
@@ -93,6 +102,8 @@ def main() -> None:
     for name in args.only:
         small = [f"small={args.small}"] if args.small and name != "relay" else []
         seconds[name] = make(name, args.out, [*small, *args.options])
+    if "relay" in args.only:
+        make_planted(args.out, args.options)
     run("stage=report", f"run_dir={args.out}")
     write_json(args.out / "seconds.json", {k: round(v, 1) for k, v in seconds.items()})
 

@@ -54,6 +54,7 @@ FREE = (
         "gradient gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every "
         "validate_rows select",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
+        "price_per_hour single_rows "
         "max_rows beyond_reach benchmarks systems judge_model",
         finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",
         tools="names max_calls output_chars search_seconds search_hits search_chars",

@@ -63,6 +63,12 @@ class EvaluationConfig:
     samples: int = option(
         1, "texts per question, each graded; results have pass@k and the majority's answer"
     )
+    price_per_hour: float | None = option(
+        None, "of this machine, in any currency; results then have the price of 1000 questions"
+    )
+    single_rows: int = option(
+        0, "so many questions are asked once more one by one, for the time of a single one"
+    )
     max_rows: int | None = option(None, "evaluate the first rows only")
     beyond_reach: bool = option(
         True, "evaluate at each depth also the rows that need another one (rounds_needed)"
@@ -108,6 +114,8 @@ class EvaluationConfig:
     def _check_sampling(self) -> None:
         check_least("evaluation.temperature", self.temperature, 0, 100)
         check_least("evaluation.samples", self.samples, 1, MOST_SAMPLES)
+        check_least("evaluation.price_per_hour", self.price_per_hour, 0)
+        check_least("evaluation.single_rows", self.single_rows, 0)
         check_least("evaluation.top_k", self.top_k, 1)
         if not 0 < self.top_p <= 1:
             raise ConfigError(

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from rmas_train.config import Config
-from rmas_train.errors import ConfigError
+from rmas_train.errors import ConfigError, OutOfMemoryError
 from rmas_train.evaluation.parts import Part
 from rmas_train.evaluation.records import Record, Records
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Team
 from rmas_train.registry import SYSTEMS
+from rmas_train.support.output import say
 from rmas_train.systems.base import (
     SAMPLE,
     Answer,
@@ -55,19 +56,26 @@ class Judge:
         return sorted(dict.fromkeys(entries), key=lambda entry: entry.look.order)
 
     def answer(self, part: Part, records: Records | None = None) -> Iterator[list[Record]]:
-        """Records of every system on a part, system by system.
+        """New records of every trial on a part, one after the other.
 
         Args:
             part: what is asked.
             records: that are there already; they are not made again.
         """
+        for trial in self.trials(part):
+            yield _answer(trial, records)
+
+    def trials(self, part: Part) -> list[Trial]:
+        """Every system that has answers, at every depth, for every sample."""
+        found = []
         for entry, system in self._systems(part):
             if isinstance(system, NotApplicable) or system is None:
                 continue
             every = [(depth,) for depth in part.depths]
             for depths in every if system.uses_rounds else [part.depths]:
-                for sample in range(self.config.evaluation.samples):
-                    yield from _answer(Trial(part, entry, system, depths, sample), records)
+                samples = range(self.config.evaluation.samples)
+                found += [Trial(part, entry, system, depths, sample) for sample in samples]
+        return found
 
     def not_applicable(self, part: Part) -> list[dict[str, Any]]:
         """Systems that have no answers to a part: columns of a results row, and ``why``."""
@@ -144,14 +152,13 @@ class Trial:
         return f"{first + begin}-{first + end - 1}"
 
 
-def _answer(trial: Trial, records: Records | None) -> Iterator[list[Record]]:
+def _answer(trial: Trial, records: Records | None) -> list[Record]:
     """The records that are missing, for all depths at once."""
     rows = trial.part.rows
     missing = [i for i in range(len(rows)) if not _is_there(trial, i, records)]
     if missing and trial.mixes_rows:
         missing = list(range(len(rows)))
-    if missing:
-        yield run_trial(trial, missing)
+    return run_trial(trial, missing) if missing else []
 
 
 def _is_there(trial: Trial, row: int, records: Records | None) -> bool:
@@ -167,7 +174,7 @@ def run_trial(trial: Trial, chosen: Sequence[int]) -> list[Record]:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
-    answers = trial.system.answer(rows, trial.depths[0])
+    answers = answers_that_fit(trial, rows)
     if len(answers) != len(rows):
         raise ConfigError(
             f"evaluation.systems={trial.entry.name}: gave {len(answers)} answers for {len(rows)} "
@@ -181,6 +188,26 @@ def run_trial(trial: Trial, chosen: Sequence[int]) -> list[Record]:
         record = graded(trial, row, answer) | costs
         found += [trial.about(i, depth) | record for depth in trial.depths]
     return found
+
+
+def answers_that_fit(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    """Answers to these rows; in halves, and these in halves, where the device's memory is full.
+
+    Raises:
+        OutOfMemoryError: a single row is too much, or the rows have to stay together.
+    """
+    try:
+        return trial.system.answer(rows, trial.depths[0])
+    except torch.OutOfMemoryError as error:
+        if len(rows) < 2 or trial.mixes_rows:
+            raise OutOfMemoryError(
+                f"evaluation.systems={trial.entry.name}: out of memory with {len(rows)} row(s); "
+                "lower evaluation.batch_size, latent_length or evaluation.max_new_tokens."
+            ) from error
+    half = (len(rows) + 1) // 2
+    say(f"out of memory with {len(rows)} rows; going on with {half} (evaluation.batch_size)")
+    torch.cuda.empty_cache()
+    return [a for part in (rows[:half], rows[half:]) for a in answers_that_fit(trial, part)]
 
 
 def graded(trial: Trial, row: Mapping[str, Any], answer: Answer) -> Record:

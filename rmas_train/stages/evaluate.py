@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,8 +13,10 @@ from rmas_train.compose import to_dict
 from rmas_train.config import Config
 from rmas_train.errors import DataError, WriteError
 from rmas_train.evaluation.benchmark import make_benchmarks
+from rmas_train.evaluation.costs import with_costs
 from rmas_train.evaluation.evaluate import Judge
 from rmas_train.evaluation.parts import Part, parts_of
+from rmas_train.evaluation.progress import Progress
 from rmas_train.evaluation.records import Record, Records, read_records
 from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.evaluation.verdict import Source, comparisons, verdicts
@@ -55,7 +56,7 @@ def run_eval(
         compared = comparisons(answers, source_of(config, parts), config.seed)
         results = {
             "schema": 1,
-            "rows": rows_of(parts, answers),
+            "rows": with_costs(rows_of(parts, answers), judge, parts),
             "not_applicable": not_applicable(judge, parts),
             "systems": describe_systems(judge, answers),
             "comparisons": compared,
@@ -96,7 +97,17 @@ def open_records(config: Config, runtime: Runtime, identity: Identity) -> Record
 def base_of(identity: Mapping[str, Any]) -> Identity:
     """What single records depend on: all but which rows, systems and depths there are."""
     mine = {k: v for k, v in identity.items() if k not in ("rows", "references", "rounds")}
-    free = ("rounds", "max_rows", "samples", "systems", "benchmarks", "beyond_reach", "batch_size")
+    free = (
+        "rounds",
+        "max_rows",
+        "samples",
+        "price_per_hour",
+        "single_rows",
+        "systems",
+        "benchmarks",
+        "beyond_reach",
+        "batch_size",
+    )
     options = identity.get("evaluation")
     kept = {k: v for k, v in options.items() if k not in free} if isinstance(options, dict) else {}
     return mine | {"evaluation": kept}
@@ -108,12 +119,11 @@ def answer_parts(judge: Judge, parts: Sequence[Part], records: Records, runtime:
     shared = runtime.placement == "sharded"  # all ranks run the same forwards, or they wait
     if shared:
         mine = range(len(parts))
-    began = time.monotonic()
-    for done, i in enumerate(mine):
+    progress = Progress(len(judge.trials(parts[i])) * len(parts[i].rows) for i in mine)
+    for i in mine:
         for found in judge.answer(parts[i], records):
             records.add(found if runtime.is_main or not shared else [])
-        left = (time.monotonic() - began) / (done + 1) * (len(mine) - done - 1)
-        say(f"eval part {i + 1} of {len(parts)}, {parts[i].benchmark.name}  ETA {left:.0f}s")
+            progress.tell(len(parts[i].rows), f"{i + 1} of {len(parts)}, {parts[i].benchmark.name}")
     runtime.barrier()
     records.load()
 

@@ -58,12 +58,12 @@ def shuffled(count: int, seed: int, first: int = 0) -> Intervention:
 ONE_ROW = NotApplicable("a single row has nobody to get messages from")
 
 
-def _shuffled(ingredients: Ingredients) -> Built:
+def _shuffled(ingredients: Ingredients, links: str = "trained") -> Built:
     count = len(ingredients.rows)
     change = shuffled(count, ingredients.config.seed, ingredients.first)
     if count < 2:
         return ONE_ROW
-    return latent_system(ingredients, interventions=[change], mixes_rows=True)
+    return latent_system(ingredients, links, interventions=[change], mixes_rows=True)
 
 
 def _entry(control: str, build: Callable[[Ingredients], Built]) -> SystemEntry:
@@ -74,4 +74,5 @@ START = _entry("start", lambda given: latent_system(given, "start"))
 UNTRAINED = _entry("untrained", lambda given: latent_system(given, "untrained"))
 NULL = _entry("null", lambda given: latent_system(given, latent_length=0))
 SHUFFLED = _entry("shuffled", _shuffled)
-FORMAT = _entry("format", lambda given: latent_system(given, "format"))
+# Their start may carry content, which training with other rows' messages need not remove.
+FORMAT = _entry("format", lambda given: _shuffled(given, "format"))

@@ -39,6 +39,19 @@ def test_shuffled_training_is_the_loss_of_the_next_rows_message(agents64, table)
         shuffled([0], 2)
 
 
+def texts(run, control):
+    records = map(json.loads, (run / "eval" / "answers.jsonl").read_text().splitlines())
+    return [(r["rounds"], r["index"], r["text"]) for r in records if r["control"] == control]
+
+
+def texts_of_others(workspace):
+    """What the format links write with the messages of other rows."""
+    run = workspace / "shuffled"
+    assert main(["stage=eval", f"run={run}", "evaluation.systems=[shuffled]"]) == 0
+    stop_log()
+    return texts(run, "shuffled")
+
+
 def test_the_control_stands_in_the_table_and_is_checked(overrides, workspace, capsys):
     typed = [*overrides, *FEW]
     assert main([*typed, "evaluation.systems=[]"]) == 0
@@ -51,6 +64,7 @@ def test_the_control_stands_in_the_table_and_is_checked(overrides, workspace, ca
     stop_log()
     rows = json.loads((workspace / "run" / "eval" / "results.json").read_text())["rows"]
     assert [(r["system"], r["control"]) for r in rows] == [("latent", None), ("latent", "format")]
+    assert texts(workspace / "run", "format") == texts_of_others(workspace)
     for given, message in (
         ([], "evaluation.format=null: train links with"),
         ([f"evaluation.format={workspace / 'run'}"], "were not trained with"),
