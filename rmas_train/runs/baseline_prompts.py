@@ -30,11 +30,15 @@ def check_baseline_prompts(config: Config, prompts: Mapping[str, Any], tables: T
     Raises:
         DataError: names the file, and line and column.
     """
+    asked = {config.stage} | (
+        set(config.evaluation.systems) if config.stage == "pipeline" else set()
+    )
+    is_trained = not asked.isdisjoint(("lora", "sft"))
     for name, texts in prompts.items():
         file = f"{config.data.prompts}/{name}.yaml"
         check_texts(name, texts, file, [])
         columns = set(columns_of(texts)) - ({PROPOSALS} if name == MIXTURE else set())
-        if config.stage in ("pipeline", "lora", "sft") and name == SINGLE:
+        if name == SINGLE and is_trained:
             tables.train.require(columns, f"named in {file}")
         for table in (tables.test, *tables.more_tests.values()):
             table.require(columns, f"named in {file}")
