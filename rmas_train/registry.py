@@ -126,6 +126,7 @@ SYSTEMS: Registry[Any] = Registry(
         "lora": "rmas_train.systems.finetuned:LORA",
         "sft": "rmas_train.systems.finetuned:SFT",
         "moa": "rmas_train.systems.mixture:MIXTURE_OF_AGENTS",
+        "textgrad": "rmas_train.systems.text_gradients:textgrad_agents",
     },
 )
 BENCHMARKS: Registry[Any] = Registry(

@@ -27,12 +27,13 @@ CONTROLS = (
 )
 SYSTEMS = (
     *("text", "text_capped", "decoder_alone", "single", "lora", "sft", "moa", "looplm"),
-    *("latentmas", "budget"),
+    *("textgrad", "latentmas", "budget"),
 )
 REAL = [
     *("data.recipe_options.train=4000", "evaluation.max_rows=100", "evaluation.beyond_reach=true"),
     *("training.outer.steps=40", "training.outer.validate_every=0", "training.outer.select=last"),
     *("training.inner.steps=20", "finetune.steps=20", "finetune.micro_batch_size=4"),
+    "evaluation.textgrad_tokens=64",
 ]
 PARTS = {
     "relay": ["experiment=relay", "evaluation.max_rows=300", "finetune.lr=1e-3"],

@@ -25,6 +25,7 @@ from rmas_train.support.reading import parse_yaml, short
 
 SINGLE = "single"  # prompt file of an agent that answers without the others
 MIXTURE = "moa"  # of an agent that reads the answers of all: mixture of agents
+TEXTGRAD = "textgrad"  # how a model judges an answer of `single`; its user's text alone
 PROPOSALS = "proposals"  # the column in which it reads them
 TASK_MARK = re.compile(r"<<task:(?P<key>[A-Za-z_][A-Za-z0-9_]*)>>")
 

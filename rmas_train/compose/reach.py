@@ -55,7 +55,7 @@ FREE = (
         "validate_rows select",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
         "price_per_hour single_rows "
-        "max_rows beyond_reach benchmarks systems judge_model",
+        "max_rows beyond_reach benchmarks systems judge_model textgrad_tokens textgrad_model",
         finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
         runtime="backend placement device processes threads timeout_minutes",
@@ -81,6 +81,9 @@ TYPED = {
     "evaluation.judge": "sends questions, answers and a key there",
     "evaluation.judge_key_variable": "sends the value of this environment variable to "
     "evaluation.judge",
+    "evaluation.textgrad_url": "sends questions, answers and a key there",
+    "evaluation.textgrad_key_variable": "sends the value of this environment variable to "
+    "evaluation.textgrad_url",
     "tools.search_url": "sends searches and a key there",
     "tools.search_key_variable": "sends the value of this environment variable to tools.search_url",
     "tools.python_packages": "lets programs use installed packages",

@@ -89,6 +89,16 @@ class EvaluationConfig:
     judge_key_variable: str = option(
         "JUDGE_API_KEY", "data.grader=llm: environment variable that holds the key"
     )
+    textgrad_tokens: int = option(
+        256, "systems=[textgrad]: longest criticism, and longest new answer with its tags"
+    )
+    textgrad_url: str | None = option(
+        None, "systems=[textgrad]: address of the model that criticises; null: the agent itself"
+    )
+    textgrad_model: str | None = option(None, "name of the model at evaluation.textgrad_url")
+    textgrad_key_variable: str = option(
+        "TEXTGRAD_API_KEY", "evaluation.textgrad_url: environment variable that holds the key"
+    )
     systems: list[str | None] = option(
         list(SYSTEMS_BESIDE), "evaluated beside the trained system; single: each agent, given all"
     )
@@ -108,6 +118,10 @@ class EvaluationConfig:
         for name in self.benchmarks:
             BENCHMARKS.check(name)
         check_address("evaluation.judge", self.judge, self.judge_key_variable)
+        check_address(
+            "evaluation.textgrad", self.textgrad_url, self.textgrad_key_variable, end="_url"
+        )
+        check_least("evaluation.textgrad_tokens", self.textgrad_tokens, 1, MOST_LENGTH)
         if not self.benchmarks:
             raise ConfigError("evaluation.benchmarks=[]: name one or more; `test` is the data's.")
 

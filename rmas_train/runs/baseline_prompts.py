@@ -6,14 +6,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rmas_train.agents.prompts import MIXTURE, PROPOSALS, SINGLE, check_texts, columns_of
+from rmas_train.agents.prompts import (
+    MIXTURE,
+    PROPOSALS,
+    SINGLE,
+    TEXTGRAD,
+    check_texts,
+    columns_of,
+)
 from rmas_train.config import Config
+from rmas_train.errors import DataError
 from rmas_train.runs.tables import Tables
 
 # System -> prompt files that it needs; without them it is not applicable.
 NEEDED = {
     **dict.fromkeys(("single", "budget", "looplm", "lora", "sft"), (SINGLE,)),
     "moa": (SINGLE, MIXTURE),
+    "textgrad": (SINGLE, TEXTGRAD),
 }
 
 
@@ -37,6 +46,8 @@ def check_baseline_prompts(config: Config, prompts: Mapping[str, Any], tables: T
     for name, texts in prompts.items():
         file = f"{config.data.prompts}/{name}.yaml"
         check_texts(name, texts, file, [])
+        if name == TEXTGRAD and (more := [key for key in texts if key != "user"]):
+            raise DataError(f"{file}: key '{more[0]}' is not read; put its text into `user`.")
         columns = set(columns_of(texts)) - ({PROPOSALS} if name == MIXTURE else set())
         if name == SINGLE and is_trained:
             tables.train.require(columns, f"named in {file}")

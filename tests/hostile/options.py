@@ -21,6 +21,7 @@ name run_dir inner resume data.name data.folder data.train data.test data.prompt
 data.answer_pattern data.recipe topology.name topology.decoder agents.planner.model
 agents.critic.revision data.role_texts.planner data.columns.question data.grader
 evaluation.judge evaluation.judge_model evaluation.judge_key_variable
+evaluation.textgrad_url evaluation.textgrad_model evaluation.textgrad_key_variable
 """)
 LISTS = names("""
 tracking evaluation.systems evaluation.rounds plan.devices topology.order topology.edges

@@ -107,6 +107,11 @@ ASKS = {
     "time of tests": ({"data.test_seconds": 3000.0}, "data.test_seconds"),
     "judge": ({"evaluation.judge": "https://evil.example/v1"}, "evaluation.judge"),
     "judge key": ({"evaluation.judge_key_variable": PLANTED}, "evaluation.judge_key_variable"),
+    "textgrad": ({"evaluation.textgrad_url": "https://evil.example/v1"}, "evaluation.textgrad_url"),
+    "textgrad key": (
+        {"evaluation.textgrad_key_variable": PLANTED},
+        "evaluation.textgrad_key_variable",
+    ),
     "test": ({"data.test": "/etc/passwd"}, "data.test"),
     "train": ({"data.train": "../../secrets.jsonl"}, "data.train"),
     "inner files": ({"data.inner_files": {"critic": "/etc/passwd"}}, "data.inner_files"),
