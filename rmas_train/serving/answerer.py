@@ -14,6 +14,7 @@ from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import EncodedPrompt, tokenise_whole
 from rmas_train.api import load
 from rmas_train.data.rows import check_text
+from rmas_train.engine.decoding import Decoding
 from rmas_train.engine.inputs import embed_prompts
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.links.card import TENSORS
@@ -90,26 +91,30 @@ class Answerer:
         max_tokens: int | None = None,
         stops: Sequence[str] = (),
         batch_size: int = 32,
+        decoding: Decoding | None = None,
     ) -> list[Reply]:
         """One reply per row.
 
         Args:
-            rows: ``question`` and the other columns that the prompts name.
+            rows: ``question`` and the other columns that the prompts name; with ``SAMPLE`` the
+                number of the text among several of one question.
             control: one of ``CONTROLS``; None: the trained system.
             max_tokens: longest answer; None: as the links say.
             stops: texts at which an answer is cut off.
             batch_size: rows per forward.
+            decoding: how tokens are chosen; None: the likeliest one.
 
         Raises:
             DataError: a column is missing or no text.
             TooLongError: a prompt with its answer is longer than an agent can read.
         """
         room = self.system.max_new_tokens if max_tokens is None else max_tokens
+        how = room, decoding or self.system.decoding
         for row in rows:
             self._check(row, control, room)
         return [
             Reply(cut(a.text, stops), a.prompt_tokens, a.tokens, a.latent_steps, a.tokens >= room)
-            for a in self._answers(rows, control, room, batch_size)
+            for a in self._answers(rows, control, how, batch_size)
         ]
 
     def score(
@@ -143,12 +148,12 @@ class Answerer:
         return scores
 
     def _answers(
-        self, rows: Sequence[Row], control: str | None, room: int, batch_size: int
+        self, rows: Sequence[Row], control: str | None, how: tuple[int, Decoding], batch_size: int
     ) -> list[Answer]:
+        room, decoding = how
         if control == "decoder_alone":
-            alone = Alone(self._prompt, room, batch_size, self.system.decoding)
-            return alone.answer(rows)
-        system = replace(self.system, max_new_tokens=room)
+            return Alone(self._prompt, room, batch_size, decoding).answer(rows)
+        system = replace(self.system, max_new_tokens=room, decoding=decoding)
         return system.answer(rows, None, self._latent_length(control), batch_size=batch_size)
 
     @torch.no_grad()

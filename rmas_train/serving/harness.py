@@ -5,6 +5,7 @@ python -m rmas_train lm-eval --model rmas --model_args run=outputs/mine,rounds=2
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,14 +14,22 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
+from rmas_train.engine.decoding import Decoding
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.serving.answerer import Reply, check_control, open_answerer
 from rmas_train.serving.options import MOST, read_options, whole_number
-from rmas_train.serving.questions import check_greedy, question_of
+from rmas_train.serving.questions import question_of, read_decoding
+from rmas_train.support.reading import short
+from rmas_train.systems.base import SAMPLE
 
-# What a task may ask of generation besides; its values change nothing in greedy decoding.
-NO_EFFECT = {"top_p", "top_k", "min_p", "num_beams", "truncation"}
-KNOWN = {"until", "max_gen_toks", "max_tokens", "max_new_tokens", "temperature", "do_sample"}
+KNOWN = {
+    *("until", "max_gen_toks", "max_tokens", "max_new_tokens"),
+    *("do_sample", "temperature", "top_p", "top_k"),
+}
+# What a task may ask of generation besides, and the values that ask for nothing; where tokens are
+# not drawn, others change nothing.
+NEUTRAL = {"min_p": (0, None), "num_beams": (1, None), "truncation": (False, True, None)}
+Settings = tuple[int | None, tuple[str, ...], Decoding]
 
 
 @register_model("rmas")
@@ -55,13 +64,14 @@ class RecursiveSystem(LM):  # type: ignore[misc,unused-ignore]
         self._counts = {"text_tokens": 0, "latent_steps": 0, "questions": 0}
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Greedy answers, each up to the first of its stops."""
+        """Answers, each up to the first of its stops; a request that comes again is another sample
+        of its question."""
         del disable_tqdm
         answers: dict[int, str] = {}
-        for wanted, group in self._alike(requests).items():
-            rows = [self._row(requests[i]) for i in group]
-            longest, stops = wanted
-            replies = self._answerer.answer(rows, self._control, longest, stops, self._batch_size)
+        for (longest, stops, decoding), group in self._alike(requests).items():
+            rows = _as_samples([self._row(requests[i]) for i in group])
+            how = self._control, longest, stops, self._batch_size, decoding
+            replies = self._answerer.answer(rows, *how)
             self._count(replies)
             for i, reply in zip(group, replies, strict=True):
                 answers[i] = reply.text
@@ -114,11 +124,9 @@ class RecursiveSystem(LM):  # type: ignore[misc,unused-ignore]
         own = {c: document[c] for c in self._answerer.columns if c in document}
         return own | {"question": request.args[0]}
 
-    def _alike(
-        self, requests: Sequence[Instance]
-    ) -> dict[tuple[int | None, tuple[str, ...]], list[int]]:
-        """Requests that can be answered together, by their longest answer and stops."""
-        groups: dict[tuple[int | None, tuple[str, ...]], list[int]] = {}
+    def _alike(self, requests: Sequence[Instance]) -> dict[Settings, list[int]]:
+        """Requests that can be answered together."""
+        groups: dict[Settings, list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(read_settings(request.args[1]), []).append(i)
         return groups
@@ -129,19 +137,42 @@ class RecursiveSystem(LM):  # type: ignore[misc,unused-ignore]
         self._counts["latent_steps"] += sum(r.latent_steps for r in replies)
 
 
-def read_settings(settings: Mapping[str, Any]) -> tuple[int | None, tuple[str, ...]]:
-    """Longest answer and stops of a task's ``generation_kwargs``.
+def _as_samples(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    seen: Counter[str] = Counter()
+    numbered = []
+    for row in rows:
+        key = repr(sorted(row.items()))
+        numbered.append({**row, SAMPLE: seen[key]})
+        seen[key] += 1
+    return numbered
+
+
+def read_settings(settings: Mapping[str, Any]) -> Settings:
+    """Longest answer, stops and decoding of a task's ``generation_kwargs``.
 
     Raises:
-        DataError: it asks for sampling, or for something unknown.
+        DataError: names what is unknown or not offered.
     """
-    if unknown := sorted(set(settings) - KNOWN - NO_EFFECT):
+    if unknown := sorted(set(settings) - KNOWN - set(NEUTRAL)):
         hint = did_you_mean(unknown[0], KNOWN)
         raise DataError(f"generation_kwargs has {unknown[0]}, which is not offered. {hint}")
-    if settings.get("do_sample"):
-        raise DataError("do_sample=true: answers are decoded greedily; give do_sample=false.")
-    check_greedy(settings.get("temperature"))
+    decoding = _decoding(settings)
+    for key, values in NEUTRAL.items():
+        if decoding.temperature and settings.get(key) not in values:
+            raise DataError(f"{key}={short(settings[key])} is not offered; leave it out.")
     until = settings.get("until") or []
     stops = (until,) if isinstance(until, str) else tuple(until)
     longest = [settings[k] for k in sorted(KNOWN) if k.startswith("max_") and settings.get(k)]
-    return (whole_number("max_gen_toks", longest[0], 1, MOST) if longest else None), stops
+    most = whole_number("max_gen_toks", longest[0], 1, MOST) if longest else None
+    return most, stops, decoding
+
+
+def _decoding(settings: Mapping[str, Any]) -> Decoding:
+    """Of transformers' arguments: ``do_sample`` stands above a temperature."""
+    draws, temperature = settings.get("do_sample"), settings.get("temperature")
+    if draws is False:
+        return Decoding()
+    if draws and temperature == 0:
+        raise DataError("do_sample=true with temperature=0: change one of the two.")
+    asked = {"temperature": 1.0} if draws and temperature is None else {}
+    return read_decoding({**settings, **asked}, seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -10,19 +11,20 @@ from typing import Any, Literal
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput, ModelUsage
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from rmas_train.engine.decoding import Decoding
 from rmas_train.errors import DataError
 from rmas_train.serving.answerer import Reply, check_control, open_answerer
 from rmas_train.serving.options import read_options
-from rmas_train.serving.questions import check_greedy, question_of
+from rmas_train.serving.questions import question_of, read_decoding
 from rmas_train.support.reading import short
 
-# Fields of a generate config that change nothing in a greedy answer, or that inspect itself uses.
+# Fields of a generate config that inspect itself uses.
 NO_EFFECT = {
-    *("seed", "cache", "batch", "max_retries", "timeout", "attempt_timeout", "max_connections"),
+    *("cache", "batch", "max_retries", "timeout", "attempt_timeout", "max_connections"),
     *("adaptive_connections", "system_message", "extra_headers", "max_tool_output"),
 }
-READ = {"max_tokens", "stop_seqs", "temperature", "extra_body"}
-NEUTRAL = {"num_choices": 1, "top_p": 1, "logprobs": False, "best_of": 1}
+READ = {"max_tokens", "stop_seqs", "temperature", "top_p", "top_k", "seed", "extra_body"}
+NEUTRAL = {"num_choices": 1, "logprobs": False, "best_of": 1}
 
 
 class InspectModel(ModelAPI):  # type: ignore[misc,unused-ignore]
@@ -62,24 +64,25 @@ class InspectModel(ModelAPI):  # type: ignore[misc,unused-ignore]
         """The answer to a sample's question.
 
         Raises:
-            DataError: tools, other messages than one of the user, sampling, a missing column.
+            DataError: tools, other messages than one of the user, a setting that is not offered, a
+                missing column.
         """
         del tool_choice
         if tools:
             raise DataError(f"tools={[t.name for t in tools]}: none can be called; leave them out.")
-        check_settings(config)
+        decoding = decoding_of(config)
         messages = [m.model_dump(include={"role", "content"}) for m in input]
         row = self._columns(config) | {"question": question_of(messages)}
-        return self._output(await asyncio.to_thread(self._answer, row, config))
+        return self._output(await asyncio.to_thread(self._answer, row, config, decoding))
 
     def max_connections(self) -> int:
         """Samples are answered one at a time."""
         return 1
 
-    def _answer(self, row: Mapping[str, Any], config: GenerateConfig) -> Reply:
-        stops = config.stop_seqs or []
+    def _answer(self, row: Mapping[str, Any], config: GenerateConfig, decoding: Decoding) -> Reply:
+        how = self._control, config.max_tokens, config.stop_seqs or []
         with self._one_at_a_time:
-            return self._answerer.answer([row], self._control, config.max_tokens, stops)[0]
+            return self._answerer.answer([row], *how, decoding=decoding)[0]
 
     def _columns(self, config: GenerateConfig) -> dict[str, Any]:
         """Columns besides the question, which the prompts name."""
@@ -103,14 +106,15 @@ class InspectModel(ModelAPI):  # type: ignore[misc,unused-ignore]
         return output
 
 
-def check_settings(config: GenerateConfig) -> None:
-    """Nothing is asked for that a greedy answer cannot give.
+def decoding_of(config: GenerateConfig) -> Decoding:
+    """How tokens are chosen; without a seed, other ones are drawn for each sample.
 
     Raises:
-        DataError: names the setting.
+        DataError: names a setting that is not offered, or its value.
     """
-    check_greedy(config.temperature)
-    for key, value in config.model_dump(exclude_none=True).items():
+    asked = config.model_dump(exclude_none=True)
+    for key, value in asked.items():
         if key in READ or key in NO_EFFECT or value == NEUTRAL.get(key, ()):
             continue
         raise DataError(f"{key}={short(value)} is not offered; leave it out.")
+    return read_decoding(asked, seed=secrets.randbits(32))

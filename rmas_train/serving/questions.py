@@ -1,13 +1,16 @@
-"""From what other programs send to one question: chat messages to a text, stops to a cut."""
+"""From what other programs send to one question, and how its answer is written: chat messages to a
+text, stops to a cut, a temperature to a rule of decoding."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rmas_train.engine.decoding import Decoding
 from rmas_train.errors import DataError
 from rmas_train.support.reading import short
 
+MOST_TEMPERATURE = 100
 FIXED = "the agents' prompts are fixed, as in training"
 
 
@@ -71,14 +74,36 @@ def cut(text: str, stops: Sequence[str]) -> str:
     return text[: min(places)] if places else text
 
 
-def check_greedy(temperature: Any, where: str = "temperature") -> None:
-    """Answers are decoded greedily.
+def read_decoding(asked: Mapping[str, Any], seed: int) -> Decoding:
+    """How answers are written: with a ``temperature`` above 0 tokens are drawn, from the likeliest
+    ``top_k`` and ``top_p``, by random numbers of ``seed``; else the likeliest token is written, and
+    the others change nothing.
+
+    Args:
+        asked: these fields; what is None counts as absent.
+        seed: where none is asked for.
 
     Raises:
-        DataError: the temperature is not 0 or absent.
+        DataError: names the field and its value.
     """
-    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if temperature is not None and not (is_number and temperature == 0):
-        raise DataError(
-            f"{where}={short(temperature)}: answers are decoded greedily; leave it out or give 0."
-        )
+    temperature = _number(asked, "temperature", 0.0, 0, MOST_TEMPERATURE)
+    if not temperature:
+        return Decoding()
+    top_p = _number(asked, "top_p", 1.0, 0, 1)
+    if not top_p:
+        raise DataError("top_p=0: give a number above 0, and at most 1.")
+    for key in ("top_k", "seed"):
+        if asked.get(key) is not None and type(asked[key]) is not int:
+            raise DataError(f"{key}={short(asked[key])}: give a whole number.")
+    top_k, own = asked.get("top_k"), asked.get("seed")
+    if top_k is not None and top_k < 1:
+        raise DataError(f"top_k={top_k}: give 1 or more, or leave it out for all tokens.")
+    return Decoding("plain", temperature, top_k, top_p, seed if own is None else own)
+
+
+def _number(asked: Mapping[str, Any], key: str, default: float, least: float, most: float) -> float:
+    value = default if asked.get(key) is None else asked[key]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and least <= value <= most):
+        raise DataError(f"{key}={short(value)}: give a number from {least} to {most}.")
+    return float(value)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rmas_train.engine.decoding import Decoding
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.serving.answerer import Answerer, control_of
 from rmas_train.serving.options import MOST, whole_number
-from rmas_train.serving.questions import check_greedy, check_question, question_of
+from rmas_train.serving.questions import check_question, question_of, read_decoding
 from rmas_train.support.reading import short
+from rmas_train.systems.base import SAMPLE
 
 
 class RequestError(DataError):
@@ -36,32 +39,33 @@ class Asked:
     Attributes:
         model: its name, as asked.
         control: that the name stands for.
-        rows: one per answer.
+        rows: one per answer; those of one question differ in ``SAMPLE``.
         is_chat: it has messages; else one or more prompts.
         stream: the answer as events.
         with_usage: a last event with the counts.
+        decoding: how tokens are chosen.
     """
 
     model: str
     control: str | None
-    rows: list[dict[str, str]]
+    rows: list[dict[str, Any]]
     is_chat: bool
     max_tokens: int | None
     stops: list[str]
     stream: bool
     with_usage: bool
+    decoding: Decoding
 
 
 READ = (
     *("model", "messages", "prompt", "max_tokens", "max_completion_tokens", "temperature"),
-    *("stop", "stream", "stream_options", "columns"),
+    *("top_p", "top_k", "seed", "n", "stop", "stream", "stream_options", "columns"),
 )
-NO_EFFECT = ("user", "seed", "metadata", "store")  # greedy answers are the same with any seed
+NO_EFFECT = ("user", "metadata", "store")
+MOST_CHOICES = 128
 # Fields of what is not offered, and the values with which they ask for nothing.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
     "best_of": (1,),
-    "top_p": (1,),
     "echo": (False,),
     "suffix": ("",),
     "logprobs": (False, 0),
@@ -89,19 +93,20 @@ def read_request(body: Any, is_chat: bool, answerer: Answerer) -> Asked:
     if not isinstance(model, str):
         raise RequestError(f"model is {short(model)}; give one of /v1/models.", "model")
     control = _field("model", lambda: control_of(model, answerer), 404, "model_not_found")
-    _field("temperature", lambda: check_greedy(body.get("temperature")))
     questions = _questions(body, is_chat)
     columns = _columns(body.get("columns"), answerer)
+    count = _whole(body, "n", MOST_CHOICES) or 1
     usage = _flag(_mapping(body, "stream_options"), "include_usage", "stream_options")
     return Asked(
         model,
         control,
-        [{"question": question} | columns for question in questions],
+        [{"question": q, SAMPLE: i} | columns for q in questions for i in range(count)],
         is_chat,
         _max_tokens(body),
         _stops(body.get("stop")),
         _flag(body, "stream", "stream"),
         usage,
+        _decoding(body),
     )
 
 
@@ -161,14 +166,25 @@ def _columns(columns: Any, answerer: Answerer) -> dict[str, str]:
 
 
 def _max_tokens(body: Mapping[str, Any]) -> int | None:
-    for key in ("max_completion_tokens", "max_tokens"):
-        value = body.get(key)
-        if value is not None:
-            if type(value) is not int:
-                raise RequestError(f"{key} is {short(value)}; give a whole number.", key)
-            number: int = _field(key, lambda k=key, v=value: whole_number(k, v, 1, MOST))
-            return number
-    return None
+    return _whole(body, "max_completion_tokens", MOST) or _whole(body, "max_tokens", MOST)
+
+
+def _whole(body: Mapping[str, Any], key: str, most: int) -> int | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise RequestError(f"{key} is {short(value)}; give a whole number.", key)
+    number: int = _field(key, lambda: whole_number(key, value, 1, most))
+    return number
+
+
+def _decoding(body: Mapping[str, Any]) -> Decoding:
+    """Without a seed, other numbers are drawn for each request."""
+    try:
+        return read_decoding(body, seed=secrets.randbits(32))
+    except DataError as error:
+        raise RequestError(str(error), str(error).partition("=")[0]) from error
 
 
 def _stops(stop: Any) -> list[str]:

@@ -135,7 +135,8 @@ class Service:
     def _answer(self, asked: Asked) -> list[Reply]:
         self.is_answering = True
         try:
-            return self.answerer.answer(asked.rows, asked.control, asked.max_tokens, asked.stops)
+            how = asked.control, asked.max_tokens, asked.stops
+            return self.answerer.answer(asked.rows, *how, decoding=asked.decoding)
         finally:
             self.is_answering = False
 

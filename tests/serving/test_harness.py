@@ -128,7 +128,7 @@ def test_bad_arguments(relay_run, arguments, needle):
 def test_scores_and_refusals_from_python(relay_run):
     from lm_eval.api.instance import Instance
 
-    from rmas_train.serving.harness import RecursiveSystem, read_settings
+    from rmas_train.serving.harness import RecursiveSystem
 
     model = RecursiveSystem(run=str(relay_run), batch_size=4, device="cuda:0")
     system = rmas_train.load(relay_run)
@@ -150,9 +150,42 @@ def test_scores_and_refusals_from_python(relay_run):
     assert texts == [expected.text.split("D")[0]]
     with pytest.raises(NotImplementedError, match="generate_until, multiple_choice"):
         model.loglikelihood_rolling(requests)
-    assert read_settings({"until": "\n", "max_gen_toks": 9, "top_p": 0.3}) == (9, ("\n",))
-    for settings in ({"do_sample": True}, {"temperature": 0.5}, {"max_lenght": 3}):
-        with pytest.raises(DataError):
-            read_settings(settings)
+    warm = ({"until": [], "max_gen_toks": 6, "temperature": 3.0},)
+    again = [Instance("generate_until", {}, asked[0][:1] + warm, 0)] * 6
+    texts = model.generate_until(again)
+    assert len(set(texts)) > 1 and model.generate_until(again) == texts
     with pytest.raises(ConfigError, match="batch_size='many'"):
         RecursiveSystem(run=str(relay_run), batch_size="many")
+
+
+@pytest.mark.parametrize(
+    ("settings", "temperature", "top_p"),
+    [
+        ({"until": "\n", "max_gen_toks": 9, "top_p": 0.3}, 0, 1),
+        ({"do_sample": False, "temperature": 0.7, "num_beams": 4}, 0, 1),
+        ({"do_sample": True}, 1, 1),
+        ({"temperature": 0.5, "top_p": 0.3}, 0.5, 0.3),
+        ({"do_sample": True, "temperature": 0.5, "num_beams": 1}, 0.5, 1),
+    ],
+)
+def test_how_a_task_asks_for_drawn_tokens(settings, temperature, top_p):
+    from rmas_train.serving.harness import read_settings
+
+    _, _, decoding = read_settings(settings)
+    assert (decoding.temperature, decoding.top_p) == (temperature, top_p)
+
+
+@pytest.mark.parametrize(
+    ("settings", "needle"),
+    [
+        ({"do_sample": True, "temperature": 0}, "change one of the two"),
+        ({"temperature": -1}, "temperature=-1: give a number from 0"),
+        ({"temperature": 1, "min_p": 0.1}, "min_p=0.1 is not offered"),
+        ({"max_lenght": 3}, "max_lenght, which is not offered"),
+    ],
+)
+def test_what_a_task_cannot_ask_for(settings, needle):
+    from rmas_train.serving.harness import read_settings
+
+    with pytest.raises(DataError, match=needle):
+        read_settings(settings)

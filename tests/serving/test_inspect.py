@@ -90,6 +90,14 @@ def test_a_task_is_answered_by_the_system(tmp_path, relay_run, rows):
     )
 
 
+def test_epochs_are_samples_of_a_question(tmp_path, relay_run, rows):
+    warm = ["--temperature", "3", "--epochs", "4", "--max-tokens", "6"]
+    log = evaluate(tmp_path, rows[:2], "plain", "--model", f"rmas/{relay_run}", *warm)
+    assert log["status"] == "success", log.get("error")
+    texts = [sample["output"]["completion"] for sample in log["samples"]]
+    assert len(texts) == 8 and len(set(texts)) > 2
+
+
 def test_what_cannot_be_answered_is_told(tmp_path, relay_run, rows):
     model = ["--model", f"rmas/{relay_run}"]
     log = evaluate(tmp_path, rows[:1], "system", *model)
@@ -99,19 +107,22 @@ def test_what_cannot_be_answered_is_told(tmp_path, relay_run, rows):
 @pytest.mark.parametrize(
     ("settings", "needle"),
     [
-        ({"temperature": 0.5}, "decoded greedily"),
-        ({"top_k": 3}, "top_k=3 is not offered"),
+        ({"temperature": -0.5}, "temperature=-0.5: give a number from 0"),
+        ({"temperature": 1, "top_k": 0}, "top_k=0: give 1 or more"),
         ({"num_choices": 2}, "num_choices=2 is not offered"),
     ],
 )
 def test_settings_that_are_refused(settings, needle):
     from inspect_ai.model import GenerateConfig
 
-    from rmas_train.serving.inspect_model import check_settings
+    from rmas_train.serving.inspect_model import decoding_of
 
-    check_settings(GenerateConfig(temperature=0, max_tokens=3, seed=1, num_choices=1))
+    given = {"max_tokens": 3, "seed": 1, "num_choices": 1}
+    assert decoding_of(GenerateConfig(temperature=0, **given)).temperature == 0
+    warm = decoding_of(GenerateConfig(temperature=0.5, top_k=3, **given))
+    assert (warm.temperature, warm.top_k, warm.seed) == (0.5, 3, 1)
     with pytest.raises(DataError, match=needle):
-        check_settings(GenerateConfig(**settings))
+        decoding_of(GenerateConfig(**settings))
 
 
 def test_columns_of_a_sample(overrides, workspace):

@@ -95,11 +95,19 @@ def test_many_at_the_same_time_get_what_each_gets_alone(client, system):
     assert [f.choices[0].message.content for f in found] == expected
 
 
+def test_choices_are_drawn_from_a_seed(client):
+    how = {"temperature": 3.0, "n": 4, "max_tokens": 6}
+    found = [chat(client, QUESTIONS[2], seed=seed, **how) for seed in (1, 1, 2)]
+    texts = [[choice.message.content for choice in one.choices] for one in found]
+    assert texts[0] == texts[1] != texts[2] and len(set(texts[0])) > 1
+    assert [choice.index for choice in found[0].choices] == [0, 1, 2, 3]
+
+
 def test_refusals_are_the_client_s_own_errors(client):
     with pytest.raises(openai.NotFoundError, match="'relay:nul' is not served here"):
         chat(client, QUESTIONS[0], "relay:nul")
-    with pytest.raises(openai.BadRequestError, match="decoded greedily") as found:
-        chat(client, QUESTIONS[0], temperature=0.5)
+    with pytest.raises(openai.BadRequestError, match="give a number from 0") as found:
+        chat(client, QUESTIONS[0], temperature=-0.5)
     assert found.value.param == "temperature" and found.value.type == "invalid_request_error"
     with pytest.raises(openai.BadRequestError, match="512 positions at most") as found:
         chat(client, "start C 0 " + "x 1 " * 300)
@@ -122,7 +130,7 @@ DEEP = b"[" * 100_000
         ("POST", "/v1/chat/completions", DEEP, 400),
         ("POST", "/v1/chat/completions", b"9" * 10_000, 400),
         ("POST", "/v1/chat/completions", b'{"model": "relay", "model": "relay"}', 400),
-        ("POST", "/v1/chat/completions", json.dumps(GOOD | {"temperature": 1}).encode(), 400),
+        ("POST", "/v1/chat/completions", json.dumps(GOOD | {"temperature": -1}).encode(), 400),
         (
             "POST",
             "/v1/chat/completions",

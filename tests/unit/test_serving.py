@@ -1,6 +1,7 @@
 """A system asked by other programs: options, requests, counts and scores; no server yet."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tiny import WORDS, make_links
 from rmas_train.__main__ import main
 from rmas_train.agents.prompts import Prompt, tokenise_whole
 from rmas_train.command.serve import read_pairs
+from rmas_train.engine.decoding import Decoding
 from rmas_train.engine.inputs import embed_prompts
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.recursion import last_call
@@ -18,6 +20,7 @@ from rmas_train.serving.questions import cut, question_of
 from rmas_train.serving.request_bodies import RequestError, read_request
 from rmas_train.serving.response_bodies import completion, error_body, events
 from rmas_train.serving.scoring import score_endings
+from rmas_train.systems.base import SAMPLE
 from rmas_train.systems.latent import System
 
 QUESTIONS = ["one two", "red green blue six", "go"]
@@ -140,7 +143,7 @@ def test_columns_that_prompts_name(with_notes):
     with pytest.raises(DataError, match="no column notes, which the prompts name"):
         with_notes.answer(ROWS)
     asked = read_request(chat(columns={"notes": "ten"}), True, with_notes)
-    assert asked.rows == [{"question": "one two", "notes": "ten"}]
+    assert asked.rows == [{"question": "one two", SAMPLE: 0, "notes": "ten"}]
     assert with_notes.answer(asked.rows)
     for columns in ({"note": "x"}, {"question": "x"}, {"notes": 3}, ["notes"], "x"):
         with pytest.raises(RequestError) as found:
@@ -163,10 +166,16 @@ def test_columns_that_prompts_name(with_notes):
         (chat(" "), "messages", "give the question as a text"),
         (chat([{"type": "image_url"}]), "messages", "agents read text only"),
         (chat([{"type": "text", "text": 3}]), "messages", "agents read text only"),
-        (chat(temperature=0.7), "temperature", "temperature=0.7"),
-        (chat(temperature="0"), "temperature", "decoded greedily"),
-        (chat(top_p=0.5), "top_p", "top_p=0.5 is not offered"),
-        (chat(n=2), "n", "n=2"),
+        (chat(temperature=-1), "temperature", "temperature=-1: give a number from 0 to 100"),
+        (chat(temperature="0"), "temperature", "temperature='0': give a number"),
+        (chat(temperature=True), "temperature", "temperature=True: give a number"),
+        (chat(temperature=1, top_p=0), "top_p", "above 0, and at most 1"),
+        (chat(temperature=1, top_p=1.5), "top_p", "top_p=1.5: give a number from 0 to 1"),
+        (chat(temperature=1, top_k=0), "top_k", "top_k=0: give 1 or more"),
+        (chat(temperature=1, top_k=1.5), "top_k", "top_k=1.5: give a whole number"),
+        (chat(temperature=1, seed="a"), "seed", "give a whole number"),
+        (chat(n=0), "n", "n=0: give a whole number from 1 to 128"),
+        (chat(n=2.0), "n", "n is 2.0"),
         (chat(max_tokens=0), "max_tokens", "from 1 to"),
         (chat(max_tokens="5"), "max_tokens", "give a whole number"),
         (chat(max_tokens=1.5), "max_tokens", "give a whole number"),
@@ -193,10 +202,12 @@ def test_requests_that_are_read(answerer):
     more = {"user": "me", "seed": 3, "temperature": 0.0, "top_p": None, "n": 1, "stop": "\n"}
     more |= {"max_tokens": 3, "max_completion_tokens": 2, "tools": []}
     asked = read_request(chat([{"type": "text", "text": "one"}], **more), True, answerer)
-    assert asked.rows == [{"question": "one"}] and asked.max_tokens == 2 and asked.stops == ["\n"]
+    assert asked.rows == [{"question": "one", SAMPLE: 0}] and asked.stops == ["\n"]
+    assert asked.max_tokens == 2 and asked.decoding == Decoding()
     body = {"model": "rmas:null", "prompt": QUESTIONS, "stream": True}
     asked = read_request(body | {"stream_options": {"include_usage": True}}, False, answerer)
-    assert asked.control == "null" and asked.rows == ROWS and asked.with_usage
+    assert asked.control == "null" and asked.with_usage
+    assert asked.rows == [row | {SAMPLE: 0} for row in ROWS]
     replies = answerer.answer(asked.rows, asked.control)
     assert completion(asked, replies, answerer)["usage"]["latent_steps"] == 0
     assert len(list(events(asked, replies, answerer))) == len(QUESTIONS) + 2
@@ -204,6 +215,33 @@ def test_requests_that_are_read(answerer):
         with pytest.raises(RequestError) as found:
             read_request({"model": "tiny", "prompt": prompt}, False, answerer)
         assert found.value.param == "prompt"
+
+
+@pytest.mark.parametrize("control", [None, "decoder_alone"])
+def test_several_texts_of_a_question_are_drawn_as_an_evaluation_draws(answerer, control):
+    """Each by itself, from the seed, the row and its number."""
+    body = {"model": "tiny", "prompt": QUESTIONS, "n": 3, "temperature": 5, "seed": 7, "top_p": 0.9}
+    asked = read_request(body, False, answerer)
+    assert asked.decoding == Decoding(temperature=5.0, top_p=0.9, seed=7)
+    found = answerer.answer(asked.rows, control, 4, decoding=asked.decoding)
+    expected = []
+    for question in QUESTIONS:
+        for i in range(3):
+            row = {"question": question, SAMPLE: i}
+            expected += answerer.answer([row], control, 4, decoding=asked.decoding)
+    assert found == expected and len({reply.text for reply in found}) > 3
+    system = replace(answerer.system, decoding=asked.decoding, max_new_tokens=4)
+    if control is None:
+        assert [a.text for a in system.answer(asked.rows)] == [reply.text for reply in found]
+    greedy = answerer.answer(asked.rows, control, 4)
+    assert greedy[0] == greedy[1] != found[0]
+
+
+def test_without_a_seed_every_request_draws_anew(answerer):
+    seeds = {
+        read_request(chat("one", temperature=1), True, answerer).decoding.seed for _ in range(5)
+    }
+    assert len(seeds) == 5
 
 
 @pytest.mark.parametrize(
