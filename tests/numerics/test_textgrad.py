@@ -1,6 +1,5 @@
 """TextGrad: every question by itself and in batches, a model here and one behind an endpoint."""
 
-import importlib.util
 import logging
 import sys
 import threading
@@ -32,11 +31,10 @@ def built(ingredients):
 
 @pytest.fixture(scope="module")
 def textgrad():
-    if importlib.util.find_spec("textgrad") is None:  # its import writes a log into this folder
-        pytest.skip("the package textgrad is not installed")
     return package()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rounds", "heat"), [(1, 0.0), (2, 0.0), (2, 3.0)])
 def test_in_a_batch_as_the_package_does_with_one_question(team, textgrad, rounds, heat):
     """Naive: one question, one request at a time."""
@@ -85,6 +83,7 @@ def reply(messages):
     return f"<IMPROVED_VARIABLE>{before} more</IMPROVED_VARIABLE>"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("textgrad")
 def test_a_model_behind_an_endpoint_writes_the_answer_anew(team, monkeypatch):
     monkeypatch.setenv("TEXTGRAD_API_KEY", "made-up")
@@ -104,6 +103,7 @@ def test_a_model_behind_an_endpoint_writes_the_answer_anew(team, monkeypatch):
         assert after.tokens > before.tokens and after.prompt_tokens > before.prompt_tokens
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("textgrad")
 def test_what_is_cut_or_too_long_does_not_end_the_evaluation(team):
     def cut(messages):
@@ -123,6 +123,7 @@ def test_what_is_cut_or_too_long_does_not_end_the_evaluation(team):
     assert replies[1] == system.model([short])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("textgrad")
 def test_an_endpoint_that_fails_is_told(team):
     with ChatServer(lambda m: {"status": 404, "error": {"message": "none"}}).running() as server:
@@ -137,6 +138,7 @@ def test_an_endpoint_that_fails_is_told(team):
         given(team, textgrad_key_variable="HOME")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("textgrad")
 def test_the_package_writes_no_log(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
