@@ -18,6 +18,7 @@ from statistics import mean
 from typing import Any
 
 from rmas_train.compose import config_from, to_dict
+from rmas_train.config import Config
 from rmas_train.data.sampling import depth_at
 from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
@@ -65,6 +66,12 @@ def cpu() -> str:
     return ", ".join(f"{key} {found[key]}" for key in wanted if key in found)
 
 
+def is_same(earlier: dict[str, dict[str, Any]], training: dict[str, dict[str, Any]]) -> bool:
+    """Whether a file's options of the stages are these; what it does not name was the default."""
+    defaults = to_dict(Config())["training"]
+    return {stage: defaults[stage] | earlier[stage] for stage in defaults} == training
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("typed", nargs="*", metavar="OPTION=VALUE")
@@ -77,7 +84,7 @@ def main() -> None:
     same = {"options": args.typed, "training": training}
     found: dict[str, Any] = json.loads(args.out.read_text()) if args.out.is_file() else {}
     runs: dict[str, Any] = found.get("runs", {})
-    if runs and any(found[key] != value for key, value in same.items()):
+    if runs and not (found["options"] == args.typed and is_same(found["training"], training)):
         parser.error(f"{args.out} is of other options; give another --out and --runs.")
     for threads in args.threads:
         for seed in args.seeds:
