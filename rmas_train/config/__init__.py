@@ -3,14 +3,8 @@
 Hydra and OmegaConf stop in ``compose.py``; the rest of the package sees only these classes.
 """
 
-from rmas_train.config.run import (
-    Config,
-    EvaluationConfig,
-    PlanConfig,
-    RuntimeConfig,
-    ToolsConfig,
-    describe,
-)
+from rmas_train.config.evaluation import EvaluationConfig, ToolsConfig
+from rmas_train.config.run import Config, PlanConfig, RuntimeConfig, describe
 from rmas_train.config.system import (
     AgentConfig,
     DataConfig,

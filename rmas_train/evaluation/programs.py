@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from rmas_train.config import Config
-from rmas_train.config.run import check_programs
+from rmas_train.config.evaluation import check_programs
 from rmas_train.data.rows import Table
 from rmas_train.errors import DataError
 from rmas_train.evaluation.graders import Grade

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rmas_train.config import ToolsConfig
-from rmas_train.config.run import check_tools
+from rmas_train.config.evaluation import check_tools
 from rmas_train.tools.calls import Tool, Toolbox
 from rmas_train.tools.python_tool import Limits, PythonTool
 from rmas_train.tools.search import LocalIndex, SearchTool, WebService
