@@ -58,10 +58,8 @@ def pairs_table(path: Path) -> Iterator[str]:
     for one in content["comparisons"]:
         name = system_name(one)
         label = content["systems"][name]["label"] if name in content["systems"] else name
-        low, high = (100 * end for end in one["ci95"])
-        points = f"{100 * one['difference']:+.1f} ({low:.1f} to {high:.1f})"
         p = "< 0.001" if one["p_holm"] < 0.001 else f"{one['p_holm']:.3f}"
-        yield f"| {label} | {points} | {p} | {100 * one['detectable']:.1f} |"
+        yield f"| {label} | {points(one)} | {p} | {100 * one['detectable']:.1f} |"
 
 
 def starts_table(path: Path) -> Iterator[str]:
@@ -111,6 +109,31 @@ def summary_table() -> Iterator[str]:
         yield f"| {BUILTIN[name].label} | " + " | ".join(cells) + " |"
 
 
+def words_table(paths: list[Path]) -> Iterator[str]:
+    """Systems down, kind of links and length of the message across; pairs at the end, in points."""
+    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    lengths = [one["config"]["latent_length"] for one in found.values()]
+    kinds = [one["config"]["links"]["readout"] for one in found.values()]
+    heads = [f"{kind}, {length}" for kind, length in zip(kinds, lengths, strict=True)]
+    yield f"| links, vectors (n = {found[paths[0]]['rows'][0]['n']}) | {' | '.join(heads)} |"
+    yield "|---|" + "---|" * len(paths)
+    for name, look in found[paths[0]]["systems"].items():
+        rows = [next(r for r in f["rows"] if system_name(r) == name) for f in found.values()]
+        yield f"| {look['label']} | " + " | ".join(map(percent, rows)) + " |"
+    for name in ("latent start", "text", "single planner"):
+        pairs = [
+            next(c for c in f["comparisons"] if system_name(c) == name) for f in found.values()
+        ]
+        look = found[paths[0]]["systems"][name]
+        yield f"| trained against {look['label']} | " + " | ".join(map(points, pairs)) + " |"
+
+
+def points(pair: dict[str, Any]) -> str:
+    """Difference of a pair and its interval."""
+    low, high = (100 * end for end in pair["ci95"])
+    return f"{100 * pair['difference']:+.1f} ({low:.1f} to {high:.1f})"
+
+
 def confidence_table(path: Path) -> Iterator[str]:
     """Bins of entropy down, with median gradient norms."""
     yield "| entropy, nats | vectors | through the read-out | through the whole link |"
@@ -123,8 +146,11 @@ def confidence_table(path: Path) -> Iterator[str]:
 
 def tables() -> dict[str, str]:
     """File -> its table."""
-    found = {}
-    for path in sorted(RESULTS.glob("*.json")):
+    words = sorted(
+        RESULTS.glob("words_*.json"), key=lambda path: ("hidden" in path.stem, path.stem)
+    )
+    found = {"words_*.json": "\n".join(words_table(words))}
+    for path in sorted(set(RESULTS.glob("*.json")) - set(words)):
         content = json.loads(path.read_text(encoding="utf-8"))
         if "systems" in content:
             found[path.name] = "\n".join(results_table(path))
