@@ -117,15 +117,16 @@ def words_table(paths: list[Path]) -> Iterator[str]:
     heads = [f"{kind}, {length}" for kind, length in zip(kinds, lengths, strict=True)]
     yield f"| links, vectors (n = {found[paths[0]]['rows'][0]['n']}) | {' | '.join(heads)} |"
     yield "|---|" + "---|" * len(paths)
-    for name, look in found[paths[0]]["systems"].items():
+    looks = found[paths[0]]["systems"]
+    for name in dict.fromkeys(system_name(row) for row in found[paths[0]]["rows"]):
         rows = [next(r for r in f["rows"] if system_name(r) == name) for f in found.values()]
-        yield f"| {look['label']} | " + " | ".join(map(percent, rows)) + " |"
+        yield f"| {looks[name]['label']} | " + " | ".join(map(percent, rows)) + " |"
     for name in ("latent start", "text", "single planner"):
         pairs = [
             next(c for c in f["comparisons"] if system_name(c) == name) for f in found.values()
         ]
-        look = found[paths[0]]["systems"][name]
-        yield f"| trained against {look['label']} | " + " | ".join(map(points, pairs)) + " |"
+        label = f"trained against {looks[name]['label']}"
+        yield f"| {label} | " + " | ".join(map(points, pairs)) + " |"
 
 
 def points(pair: dict[str, Any]) -> str:
