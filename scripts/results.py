@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rmas_train.compose import config_from
 from rmas_train.recipes.prepare import prepare
@@ -55,17 +56,24 @@ def run(*options: str) -> None:
 
 
 def cross_task_file(name: str, folder: Path) -> Path:
-    """Test rows of another part's data, with the columns that this part's prompts name."""
+    """Test rows of another part's data, with the columns that this part's prompts name, and without
+    questions that the part itself asks."""
     options, columns = OTHERS[name]
     path = folder / f"{name}_other.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        config = config_from(options)
-        data = prepare(config.data, config.seed)
-        lines = (data / config.data.test).read_text(encoding="utf-8").splitlines()
-        rows = [columns | json.loads(line) for line in lines[:500]]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        asked = {row["question"] for row in test_rows(PARTS[name])}
+        rows = [columns | row for row in test_rows(options) if row["question"] not in asked]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows[:500]))
     return path
+
+
+def test_rows(options: list[str]) -> list[dict[str, Any]]:
+    """Of an experiment's data, which are made if they are not there."""
+    config = config_from(options)
+    data = prepare(config.data, config.seed)
+    lines = (data / config.data.test).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def make(name: str, folder: Path, more: list[str]) -> float:

@@ -108,6 +108,11 @@ class EvaluationConfig:
         check_address(
             "evaluation.textgrad", self.textgrad_url, self.textgrad_key_variable, end="_url"
         )
+        if self.textgrad_url is not None and not self.textgrad_model:
+            raise ConfigError(
+                f"evaluation.textgrad_url={self.textgrad_url} has models with names; give "
+                "evaluation.textgrad_model."
+            )
         check_least("evaluation.textgrad_tokens", self.textgrad_tokens, 1, MOST_LENGTH)
         if not self.benchmarks:
             raise ConfigError("evaluation.benchmarks=[]: name one or more; `test` is the data's.")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rmas_train.agents.prompts import columns_of
 from rmas_train.config import Config
-from rmas_train.errors import ConfigError, LinksError
+from rmas_train.data.rows import read_table
+from rmas_train.errors import ConfigError, DataError, LinksError
 from rmas_train.links.card import CARD, read_card
 from rmas_train.links.folder import check_agents, check_rendered, find_links, load_tensors
 from rmas_train.links.modules import LinkSet
+from rmas_train.recursion import Rows
 from rmas_train.runs.identity import Identity, as_read, common
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts
 from rmas_train.runs.starting_links import drawn_links
+from rmas_train.runs.tables import Tables
+from rmas_train.support.files import find_path
 
 
 def start_of(links: Path) -> Path | None:
@@ -62,6 +67,54 @@ def format_links(config: Config) -> Path | None:
             "training.outer.messages=shuffled, so they have seen content."
         )
     return folder
+
+
+def check_controls(config: Config, tables: Tables) -> None:
+    """The files of the controls ``format`` and ``cross_task``, before anything is trained.
+
+    Raises:
+        ConfigError, DataError, LinksError: see ``format_links`` and ``other_rows``.
+    """
+    format_links(config)
+    if "cross_task" not in config.evaluation.systems:
+        return
+    texts = prompt_texts(config, config.topology.order)
+    columns = set().union(*(columns_of(own) for own in texts.values()))
+    for table in (tables.test, *tables.more_tests.values()):
+        other_rows(config, columns, table.rows)
+
+
+def other_rows(config: Config, columns: Set[str], asked: Rows) -> Rows:
+    """The rows of ``evaluation.cross_task``.
+
+    Args:
+        config: of the evaluation.
+        columns: that the agents' prompts name.
+        asked: rows of the benchmark.
+
+    Raises:
+        ConfigError: ``evaluation.cross_task`` names no file.
+        DataError: the file lacks a column that the prompts name, or has a row that is asked.
+    """
+    path = find_path(config.evaluation.cross_task) if config.evaluation.cross_task else None
+    if path is None:
+        raise ConfigError(
+            f"evaluation.systems=[cross_task] with evaluation.cross_task="
+            f"{config.evaluation.cross_task}: give a JSONL file with rows of another task, whose "
+            "columns are those that the prompts name."
+        )
+    table, needed = read_table(path), sorted(columns)
+    table.require(needed, "named in the prompts, for evaluation.cross_task")
+    if not table.rows:
+        raise DataError(f"{path}: no rows; evaluation.cross_task needs one or more.")
+    shown = {tuple(row[column] for column in needed) for row in asked}
+    same = next((i for i, r in enumerate(table.rows) if tuple(r[c] for c in needed) in shown), None)
+    if same is not None:
+        raise DataError(
+            f"{table.where(same)}: shows the agents the same as a test row, so its messages are "
+            "no control; give evaluation.cross_task rows of another task."
+        )
+    return table.rows
 
 
 def read_all_links(

@@ -10,6 +10,7 @@ from rmas_train.config import Config
 from rmas_train.errors import ConfigError, did_you_mean
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Factory
+from rmas_train.runs.evaluated import check_controls
 from rmas_train.runs.identity import equal_inner, inner_identity
 from rmas_train.runs.load import Loaded, load_run
 from rmas_train.runs.session import held, is_main_process, session
@@ -49,6 +50,7 @@ def run(config: Config, runtime: Runtime) -> None:
     tables = load_tables(config, runtime)
     if stage in ("eval", "pipeline"):
         check_golds(config, tables)
+        check_controls(config, tables)
     names = inner_share(config, runtime)[0] if stage == "inner" else None
     loaded = load_run(config, runtime, names, tables)
     if stage == "pipeline" and config.resume == "auto":

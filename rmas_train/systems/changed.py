@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rmas_train.data.rows import read_table
 from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.inputs import LatentMessage, Message
-from rmas_train.errors import ConfigError, DataError
 from rmas_train.recursion import Intervention, Rows
-from rmas_train.support.files import find_path
+from rmas_train.runs.evaluated import other_rows
 from rmas_train.systems.base import Answer, Built, Ingredients, NotApplicable, SystemEntry
 from rmas_train.systems.controls import GROUP, ONE_ROW, stretches
 from rmas_train.systems.latent import LatentSystem, latent_system
@@ -86,33 +84,14 @@ def cross_task(ingredients: Ingredients) -> Built:
     """Messages of rows of another data set, made by the same system at the same depth.
 
     Raises:
-        ConfigError: ``evaluation.cross_task`` names no file.
-        DataError: the file lacks a column that the prompts name, or has a row that is asked.
+        ConfigError, DataError: see ``other_rows``.
     """
-    config = ingredients.config
-    path = find_path(config.evaluation.cross_task) if config.evaluation.cross_task else None
-    if path is None:
-        raise ConfigError(
-            f"evaluation.systems=[cross_task] with evaluation.cross_task="
-            f"{config.evaluation.cross_task}: give a JSONL file with rows of another task, whose "
-            "columns are those that the prompts name."
-        )
-    table = read_table(path)
-    needed = sorted(set().union(*(p.columns for p in ingredients.team.prompts.values())))
-    table.require(needed, "named in the prompts, for evaluation.cross_task")
-    if not table.rows:
-        raise DataError(f"{path}: no rows; evaluation.cross_task needs one or more.")
-    asked = {tuple(row[column] for column in needed) for row in ingredients.rows}
-    same = next((i for i, r in enumerate(table.rows) if tuple(r[c] for c in needed) in asked), None)
-    if same is not None:
-        raise DataError(
-            f"{table.where(same)}: shows the agents the same as a test row, so its messages are "
-            "no control; give evaluation.cross_task rows of another task."
-        )
+    columns = set().union(*(p.columns for p in ingredients.team.prompts.values()))
+    others = other_rows(ingredients.config, columns, ingredients.rows)
     latent = latent_system(ingredients)
     if isinstance(latent, NotApplicable):
         return latent
-    return CrossTask(latent, table.rows, ingredients.first)
+    return CrossTask(latent, others, ingredients.first)
 
 
 @dataclass(frozen=True)

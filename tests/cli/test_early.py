@@ -136,3 +136,25 @@ def test_wandb_with_a_login_or_offline(home, monkeypatch):
 def test_a_tracker_that_is_not_installed(capsys, overrides, monkeypatch, name):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
     fails(capsys, [*overrides, f"tracking={name}"], f"tracking={name}: not installed", "[track]")
+
+
+@pytest.mark.parametrize(
+    ("typed", "needle"),
+    [
+        (["evaluation.systems=[format]"], "evaluation.format=null: train links with"),
+        (["evaluation.systems=[format]", "evaluation.format=nowhere"], "nowhere"),
+        (["evaluation.systems=[cross_task]"], "evaluation.cross_task=None: give a JSONL file"),
+        (
+            ["evaluation.systems=[cross_task]", "evaluation.cross_task=data/test.jsonl"],
+            "test.jsonl, line 1: shows the agents the same as a test row",
+        ),
+        (
+            ["evaluation.systems=[textgrad]", "evaluation.textgrad_url=http://localhost:1/v1"],
+            "give evaluation.textgrad_model",
+        ),
+    ],
+)
+def test_what_controls_and_baselines_need(capsys, monkeypatch, overrides, workspace, typed, needle):
+    monkeypatch.chdir(workspace)
+    fails(capsys, [*overrides, *typed], needle)
+    assert not (workspace / "run" / "inner").exists()
