@@ -15,6 +15,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +78,8 @@ def test_rows(options: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def make(name: str, folder: Path, more: list[str]) -> float:
-    """Links, format links, trained agents, evaluation; its seconds."""
-    began = time.monotonic()
+def make(name: str, folder: Path, more: list[str]) -> None:
+    """Links, format links, trained agents, evaluation."""
     own, learnt = folder / name, folder / f"{name}_format"
     common = [*PARTS[name], *more, "resume=auto"]
     run(*common, "stage=inner", f"run_dir={own}")
@@ -89,7 +90,6 @@ def make(name: str, folder: Path, more: list[str]) -> float:
     systems = f"evaluation.systems=[{','.join((*CONTROLS, *SYSTEMS))}]"
     judged = [f"evaluation.format={learnt}", f"evaluation.cross_task={other}", systems]
     run(*common, *judged, f"run_dir={own}")
-    return time.monotonic() - began
 
 
 def make_planted(folder: Path, more: list[str]) -> None:
@@ -107,14 +107,25 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE")
     args = parser.parse_args()
-    seconds = {}
     for name in args.only:
         small = [f"small={args.small}"] if args.small and name != "relay" else []
-        seconds[name] = make(name, args.out, [*small, *args.options])
-    if "relay" in args.only:
-        make_planted(args.out, args.options)
+        with timed(args.out / "seconds.json", name):
+            make(name, args.out, [*small, *args.options])
+            if name == "relay":
+                make_planted(args.out, args.options)
     run("stage=report", f"run_dir={args.out}")
-    write_json(args.out / "seconds.json", {k: round(v, 1) for k, v in seconds.items()})
+
+
+@contextmanager
+def timed(path: Path, name: str) -> Iterator[None]:
+    """Seconds of a part, those of earlier calls and of one that was stopped included."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        spent = earlier.get(name, 0) + time.monotonic() - began
+        write_json(path, earlier | {name: round(spent, 1)})
 
 
 if __name__ == "__main__":
