@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,16 +79,20 @@ class LatentMAS:
         prompts: of the roles, the last of which answers.
         last: the last role, with its options.
         latent_length: latent steps of each role but the last.
+        kept: holds the realignment from one part of the rows to the next; see ``Ingredients``.
     """
 
     prompts: Sequence[Prompt]
     last: Alone
     latent_length: int
+    kept: dict[str, Any]
     uses_rounds: bool = False
 
     @torch.no_grad()
     def answer(self, rows: Rows, rounds: int = 1) -> list[Answer]:  # noqa: ARG002
-        align, answers = realignment(self.last.prompt.agent), []
+        if "latentmas" not in self.kept:
+            self.kept["latentmas"] = realignment(self.last.prompt.agent)
+        align, answers = self.kept["latentmas"], []
         for begin in range(0, len(rows), self.last.batch_size):
             answers += self._answer(rows[begin : begin + self.last.batch_size], align)
         return answers
@@ -139,7 +144,7 @@ def _build(ingredients: Ingredients) -> Built:
         return NotApplicable(why)
     names = [name for _, name in team.topology.live_calls(1)]
     last = alone(ingredients, team.prompts[names[-1]])
-    return LatentMAS([team.prompts[name] for name in names], last, length)
+    return LatentMAS([team.prompts[name] for name in names], last, length, ingredients.kept)
 
 
 LATENTMAS = SystemEntry("latentmas", None, _build, BUILTIN["latentmas"])
