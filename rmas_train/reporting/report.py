@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from rmas_train.reporting.tables import HEADER, table_rows, terminal_table
 from rmas_train.support.contained import check_contained
 from rmas_train.support.files import new_folder, write_json, write_text
 from rmas_train.support.output import clean
+from rmas_train.support.reading import parse_json
 from rmas_train.systems.looks import looks_of, system_name
 
+TENSORS = "links.safetensors"
 STYLE = (
     "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;font-size:13px}td,th{padding:2px 9px;text-align:right}"
@@ -89,9 +92,18 @@ def missing_lines(results: dict[str, Any]) -> list[str]:
 
 
 def is_stale(run: Path) -> bool:
-    """Links in this run folder that are newer than its evaluation."""
-    evaluated = (run / "eval" / "results.json").stat().st_mtime
-    return any(p.stat().st_mtime > evaluated for p in run.glob("*/links/links.safetensors"))
+    """This run folder's links were evaluated, and are others now; where an evaluation does not say
+    which links it was of, they are newer."""
+    results, links = run / "eval" / "results.json", run / "outer" / "links" / TENSORS
+    found = parse_json(results.read_text(encoding="utf-8"))
+    identity = found.get("identity")
+    evaluated = identity.get("evaluated") if isinstance(identity, dict) else None
+    if isinstance(evaluated, dict):
+        is_own = Path(str(found.get("links"))).resolve() == links.parent.resolve()
+        now = hashlib.sha256(links.read_bytes()).hexdigest() if links.is_file() else None
+        return is_own and evaluated.get("trained") != now
+    since = results.stat().st_mtime
+    return any(p.stat().st_mtime > since for p in run.glob(f"*/links/{TENSORS}"))
 
 
 def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:

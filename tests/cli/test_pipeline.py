@@ -124,12 +124,31 @@ def test_one_text_is_no_list_of_questions(finished):
         rmas_train.load(finished).answer("red two", rounds=1)
 
 
-def test_results_older_than_the_links_are_called_so(finished, capsys):
-    assert main(["stage=report", f"run_dir={finished}"]) == 0
-    assert "warning" not in capsys.readouterr().out
-    (finished / "inner" / "links" / "links.safetensors").touch()  # as older versions left them
-    assert main(["stage=report", f"run_dir={finished}"]) == 0
-    assert "trained again after its evaluation" in capsys.readouterr().out
+def test_results_of_other_links_are_called_so(finished, overrides, capsys):
+    def report():
+        stop_log()
+        capsys.readouterr()
+        assert main(["stage=report", f"run_dir={finished}"]) == 0
+        return capsys.readouterr().out
+
+    assert "warning" not in report()
+    for stage in ("inner", "outer"):  # both are finished, so the same links are written again
+        assert main([*overrides, f"stage={stage}", "resume=auto"]) == 0
+        stop_log()
+    assert "warning" not in report()
+    links = finished / "outer" / "links" / "links.safetensors"
+    links.write_bytes(links.read_bytes() + b" ")
+    assert "trained again after its evaluation" in report()
+
+
+def test_results_that_name_no_links_are_told_by_their_age(finished, capsys):
+    path = finished / "eval" / "results.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in found.items() if k != "identity"}))
+    for newer in (False, True):
+        assert main(["stage=report", f"run_dir={finished}"]) == 0
+        assert ("trained again" in capsys.readouterr().out) == newer
+        (finished / "inner" / "links" / "links.safetensors").touch()
 
 
 def test_results_of_links_that_are_trained_again_are_set_aside(finished, overrides, capsys):
