@@ -18,17 +18,8 @@ from rmas_train.support.files import write_json
 from rmas_train.systems.looks import looks_of, system_name
 
 KEPT = (
-    *(
-        "task",
-        "system",
-        "control",
-        "rounds",
-        "latent_length",
-        "n",
-        "unreadable",
-        "accuracy",
-        "ci95",
-    ),
+    *("task", "system", "control", "rounds", "latent_length"),
+    *("n", "unreadable", "accuracy", "ci95"),
     *("tokens", "prompt_tokens", "latent_steps", "seconds"),
 )
 # Of the paper (arXiv 2604.25917), at 1, 2 and 3 rounds: tokens saved against text, and speed-up.
@@ -48,19 +39,26 @@ def trimmed(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def accuracy_table(rows: list[Row], found: Mapping[str, Any]) -> Iterator[str]:
-    """Systems down, depths across; then what cannot apply, and the verdicts."""
+    """Systems down, depths across, and pairs where there is one depth; then what cannot apply, and
+    the verdicts."""
     task, depths = rows[0]["task"], sorted({row["rounds"] for row in rows})
     looks = looks_of(rows, found["systems"])
-    yield f"| {task} (n = {rows[0]['n']}) | " + " | ".join(f"R = {d}" for d in depths) + " |"
-    yield "|---" * (len(depths) + 1) + "|"
+    heads = [f"{task} (n = {rows[0]['n']})", *(f"R = {d}" for d in depths)]
+    pairs = {one["b"]: one for one in found["comparisons"] if one["task"] == task}
+    if len(depths) == 1:
+        heads += ["trained minus it, points", "p (Holm)"]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|---" * len(heads) + "|"
     for name, look in looks.items():
         own = {row["rounds"]: _percent(row) for row in rows if system_name(row) == name}
-        yield f"| {look.label} | " + " | ".join(own.get(d, "") for d in depths) + " |"
+        cells = [look.label, *(own.get(d, "") for d in depths)]
+        if len(depths) == 1:
+            cells += _pair(pairs.get(name))
+        yield "| " + " | ".join(cells) + " |"
     for one in found["not_applicable"]:
         if one["task"] == task:
-            yield f"| {system_name(one)} | not applicable: {one['why']} |" + " |" * (
-                len(depths) - 1
-            )
+            why = f"not applicable: {one['why']}"
+            yield f"| {system_name(one)} | {why} |" + " |" * (len(heads) - 2)
     for one in found["verdicts"]:
         if one["task"] == task:
             yield f"\nR = {one['rounds']}: {one['line']}"
@@ -86,6 +84,14 @@ def cost_table(rows: list[Row]) -> Iterator[str]:
             f"{text['tokens']:.1f} | {saved:.1f}% ({paper[0]}%) | {also:.1f}% | "
             f"{text['seconds'] / latent['seconds']:.2f} ({paper[1]}) |"
         )
+
+
+def _pair(pair: Mapping[str, Any] | None) -> tuple[str, str]:
+    if pair is None:
+        return "", ""
+    low, high = (100 * end for end in pair["ci95"])
+    p = "< 0.001" if pair["p_holm"] < 0.001 else f"{pair['p_holm']:.3f}"
+    return f"{100 * pair['difference']:+.1f} ({low:.1f} to {high:.1f})", p
 
 
 def _percent(row: Row) -> str:
