@@ -68,6 +68,8 @@ def cost_table(rows: list[Row]) -> Iterator[str]:
     """Latent against text at equal rounds, with the paper's numbers beside."""
     named = {(system_name(row), row["rounds"]): row for row in rows}
     depths = sorted({row["rounds"] for row in rows if ("text", row["rounds"]) in named})
+    if not depths:
+        return
     yield (
         "| rounds | latent: text tokens, latent steps | text: tokens | tokens saved (paper) | "
         "latent steps counted as tokens | times faster (paper) |"
