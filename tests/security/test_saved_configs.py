@@ -107,7 +107,10 @@ ASKS = {
     "time of tests": ({"data.test_seconds": 3000.0}, "data.test_seconds"),
     "judge": ({"evaluation.judge": "https://evil.example/v1"}, "evaluation.judge"),
     "judge key": ({"evaluation.judge_key_variable": PLANTED}, "evaluation.judge_key_variable"),
-    "textgrad": ({"evaluation.textgrad_url": "https://evil.example/v1"}, "evaluation.textgrad_url"),
+    "textgrad": (
+        {"evaluation.textgrad_url": "https://evil.example/v1", "evaluation.textgrad_model": "evil"},
+        "evaluation.textgrad_url",
+    ),
     "textgrad key": (
         {"evaluation.textgrad_key_variable": PLANTED},
         "evaluation.textgrad_key_variable",
