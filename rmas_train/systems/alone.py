@@ -4,7 +4,7 @@ without latent steps of its own."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -134,14 +134,22 @@ def agents_alone(team: Team) -> list[str]:
     return [name for name in team.agents if name in first.values()]
 
 
-def single_agents(team: Team) -> list[SystemEntry]:
-    """An entry for each agent, which answers the prompt file ``single.yaml`` without the others."""
+def for_each_agent(
+    team: Team, system: str, build: Callable[[Ingredients, str], Built], look: Look
+) -> list[SystemEntry]:
+    """An entry for each agent: ``build`` gets its name, and the label ends with it."""
 
     def entry(name: str) -> SystemEntry:
-        look = Look(f"single agent, {name}", "#F0E442", "*", 24)
-        return SystemEntry(SINGLE, name, lambda given: single_agent(given, name), look)
+        own = replace(look, label=f"{look.label}, {name}")
+        return SystemEntry(system, name, lambda given: build(given, name), own)
 
     return [entry(name) for name in agents_alone(team)]
+
+
+def single_agents(team: Team) -> list[SystemEntry]:
+    """Each agent, which answers the prompt file ``single.yaml`` without the others."""
+    look = Look("single agent", "#F0E442", "*", 24)
+    return for_each_agent(team, SINGLE, single_agent, look)
 
 
 def single_agent(ingredients: Ingredients, name: str) -> Alone | NotApplicable:
@@ -153,14 +161,9 @@ def single_agent(ingredients: Ingredients, name: str) -> Alone | NotApplicable:
 
 
 def looped_agents(team: Team) -> list[SystemEntry]:
-    """An entry for each agent: a looped language model, whose inner link feeds its last hidden
-    state back, ``latent_length`` steps in each of the rounds, before it writes."""
-
-    def entry(name: str) -> SystemEntry:
-        look = Look(f"looped, {name}", "#999933", "P", 25)
-        return SystemEntry("looplm", name, lambda given: _looped(given, name), look)
-
-    return [entry(name) for name in agents_alone(team)]
+    """Each agent as a looped language model, whose inner link feeds its last hidden state back,
+    ``latent_length`` steps in each of the rounds, before it writes."""
+    return for_each_agent(team, "looplm", _looped, Look("looped", "#999933", "P", 25))
 
 
 def _looped(ingredients: Ingredients, name: str) -> Built:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rmas_train.recursion import Rows, Team
-from rmas_train.systems.alone import Alone, agents_alone, rollouts_of, single_agent
+from rmas_train.systems.alone import Alone, for_each_agent, rollouts_of, single_agent
 from rmas_train.systems.base import (
     SAMPLE,
     Answer,
@@ -80,12 +80,7 @@ def most_voted(answers: Sequence[str | None]) -> int:
 
 def budget_agents(team: Team) -> list[SystemEntry]:
     """An entry for each agent."""
-
-    def entry(name: str) -> SystemEntry:
-        look = Look(f"budget-matched, {name}", "#6699CC", "h", 26)
-        return SystemEntry("budget", name, lambda given: _build(given, name), look)
-
-    return [entry(name) for name in agents_alone(team)]
+    return for_each_agent(team, "budget", _build, Look("budget-matched", "#6699CC", "h", 26))
 
 
 def _build(ingredients: Ingredients, name: str) -> Built:

@@ -19,7 +19,7 @@ from typing import Any
 
 from rmas_train.agents.prompts import TEXTGRAD, split_marks
 from rmas_train.recursion import Rows, Team
-from rmas_train.systems.alone import Alone, agents_alone, single_agent
+from rmas_train.systems.alone import Alone, for_each_agent, single_agent
 from rmas_train.systems.asked import Endpoint, OneModel
 from rmas_train.systems.base import SAMPLE, Answer, Built, Ingredients, NotApplicable, SystemEntry
 from rmas_train.systems.in_step import Ask, hold
@@ -122,12 +122,7 @@ def package() -> ModuleType:
 
 def textgrad_agents(team: Team) -> list[SystemEntry]:
     """An entry for each agent."""
-
-    def entry(name: str) -> SystemEntry:
-        look = Look(f"TextGrad, {name}", "#6699CC", "X", 29)
-        return SystemEntry("textgrad", name, lambda given: _build(given, name), look)
-
-    return [entry(name) for name in agents_alone(team)]
+    return for_each_agent(team, "textgrad", _build, Look("TextGrad", "#6699CC", "X", 29))
 
 
 def _build(ingredients: Ingredients, name: str) -> Built:

@@ -150,6 +150,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     draw, found = random.Random(options.seed), {}
+    if options.json and options.json.is_file():  # of other numbers of processes
+        found = json.loads(options.json.read_text())
     with tempfile.TemporaryDirectory(prefix="eval_kills") as folder:
         work = Path(folder)
         prepare(work)
