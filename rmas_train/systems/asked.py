@@ -19,7 +19,6 @@ from rmas_train.systems.base import SAMPLE, Answer
 
 BOTH = {"user": "<<system>>\n\n<<text>>"}  # not every chat template has a system turn
 EMPTY = Answer("", 0, 0)
-PARALLEL = 8  # requests to an endpoint at the same time
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Endpoint:
         )
 
     def answer(self, requests: Rows) -> list[Answer]:
-        with ThreadPoolExecutor(PARALLEL) as pool:
+        with ThreadPoolExecutor(self._endpoint.parallel) as pool:
             return list(pool.map(self._reply, requests))
 
     def _reply(self, request: Mapping[str, Any]) -> Answer:
