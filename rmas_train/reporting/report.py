@@ -99,11 +99,19 @@ def is_stale(run: Path) -> bool:
     identity = found.get("identity")
     evaluated = identity.get("evaluated") if isinstance(identity, dict) else None
     if isinstance(evaluated, dict):
-        is_own = Path(str(found.get("links"))).resolve() == links.parent.resolve()
+        is_own = _is_folder(found.get("links"), links.parent)
         now = hashlib.sha256(links.read_bytes()).hexdigest() if links.is_file() else None
         return is_own and evaluated.get("trained") != now
     since = results.stat().st_mtime
     return any(p.stat().st_mtime > since for p in run.glob(f"*/links/{TENSORS}"))
+
+
+def _is_folder(named: Any, folder: Path) -> bool:
+    """A file's text names this folder; a text that can name none does not."""
+    try:
+        return Path(str(named)).resolve() == folder.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:

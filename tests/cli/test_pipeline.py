@@ -151,6 +151,14 @@ def test_results_that_name_no_links_are_told_by_their_age(finished, capsys):
         (finished / "inner" / "links" / "links.safetensors").touch()
 
 
+@pytest.mark.parametrize("links", ["a\x00b", "x" * 5000, "", "~"])
+def test_results_whose_links_name_no_folder_are_reported(finished, links, capsys):
+    path = finished / "eval" / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"links": links}))
+    assert main(["stage=report", f"run_dir={finished}"]) == 0
+    assert "trained again" not in capsys.readouterr().out
+
+
 def test_results_of_links_that_are_trained_again_are_set_aside(finished, overrides, capsys):
     assert main([*overrides, "stage=inner", "seed=1"]) == 0
     stop_log()

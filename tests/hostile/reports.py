@@ -93,7 +93,9 @@ def odd_deep(random: Random) -> Case:
 
 @MAKERS
 def odd_text(random: Random) -> Case:
-    keys = random.choice([["rows", 0, k] for k in ("task", "system", "control")] + DEEP)
+    keys = random.choice(
+        [["rows", 0, k] for k in ("task", "system", "control")] + [["links"]] + DEEP
+    )
     return case(random, "odd text", "json", [keys, random.choice(ODD_TEXTS)])
 
 
