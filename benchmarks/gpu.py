@@ -27,7 +27,8 @@ from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.data.rows import Table
 from rmas_train.links.modules import LinkSet, draw_links
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.planning.plan import make_plan
 from rmas_train.planning.rates import measured_rates
 from rmas_train.planning.shapes import (
@@ -84,7 +85,7 @@ def build(device: str, tiny: bool) -> tuple[Config, Team, LinkSet]:
     widths = {name: agent.width for name, agent in agents.items()}
     options = LinksConfig(init="default")
     links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0).to(device)
-    return config, shape_team(agents, topology, "inner", tokens), links
+    return config, shape_team(agents, topology, options, tokens), links
 
 
 def table(rows: int) -> Table:

@@ -24,7 +24,8 @@ from rmas_train.compose import compose
 from rmas_train.engine.rollout import Gradient
 from rmas_train.links.folder import load_tensors
 from rmas_train.links.modules import LinkSet
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.runs.load import load_run
 from rmas_train.runs.session import environment
 from rmas_train.runs.starting_links import starting_links

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from systems import Size, build, rows
 
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json
 

@@ -25,7 +25,8 @@ from memory import resident
 from systems import Size, build, rows
 
 from rmas_train.compose import compose
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.planning.plan import make_plan
 from rmas_train.planning.token_counts import find_tokens
 from rmas_train.runs.session import environment

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,9 @@ from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import FULL, Gradient, parallel, read_text, reread, rollout
 from rmas_train.engine.thoughts import ThoughtStore, parameters_hash
 from rmas_train.links.modules import LinkSet
-from rmas_train.recursion import Call, Sent
+from rmas_train.recursion import Call, Sent, Team
 
+NORM_FLOOR = 1e-12  # of a sum of two opposite vectors
 Translations = Mapping[str, Mapping[str, str]]  # "source-target" -> word -> word
 
 
@@ -31,7 +33,7 @@ class LatentChannel:
     Attributes:
         links: inner and outer links; gradients flow into those that require them.
         latent_length: M; 0 leaves every slot empty (control `null`).
-        edge_input: see ``Team``.
+        edge_input, message_update: see ``Team``.
         gradient: how gradients go back through each rollout.
         recompute: keep each call's outputs only, and run the call again in backward, so that
             memory hardly grows with rounds; same gradient, more time.
@@ -45,6 +47,7 @@ class LatentChannel:
     links: LinkSet
     latent_length: int
     edge_input: str = "inner"
+    message_update: str = "replace"
     gradient: Gradient = FULL
     recompute: bool = False
     role_texts: Mapping[str, str] = field(default_factory=dict)
@@ -52,22 +55,32 @@ class LatentChannel:
     thoughts: ThoughtStore | None = None
     _hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
+    @classmethod
+    def of(cls, team: Team, links: LinkSet, latent_length: int, **options: Any) -> Self:
+        """The channel of a team's edges; ``options`` as of this class."""
+        return cls(links, latent_length, team.edge_input, team.message_update, **options)
+
     def send(self, call: Call) -> Sent:
         inner = self.links.inner[call.agent]
         outer = [self.links.outer[edge.key] for edge in call.edges]
         texts = self._role_texts(call)
+        earlier = self._earlier(call)
+        old = [x for x in earlier if x is not None]
         inputs = [x for message in call.inbox.values() for x in message.tensors()]
+        inputs += old
         parameters = [p for link in (inner, *outer) for p in link.parameters()]
 
         def run(*inputs: Tensor, again: Tensor | None = None) -> tuple[Tensor, ...]:
             hidden_BMD, latents_BMD = self._think(call, inner, inputs, texts, again)
-            return hidden_BMD, latents_BMD, *self._through(outer, hidden_BMD, latents_BMD)
+            given = iter(inputs[len(inputs) - len(old) :])
+            before = [None if x is None else next(given) for x in earlier]
+            return hidden_BMD, latents_BMD, *self._through(outer, hidden_BMD, latents_BMD, before)
 
         if not any(x.requires_grad for x in (*inputs, *inner.parameters())):
             # Upstream of no trainable link: there is nothing to go back through.
             with torch.no_grad():
                 thought = self._think(call, inner, inputs, texts)
-            outputs: tuple[Tensor, ...] = (*thought, *self._through(outer, *thought))
+            outputs: tuple[Tensor, ...] = (*thought, *self._through(outer, *thought, earlier))
         elif self.gradient.mode == "parallel":
             outputs = parallel(run, inputs, parameters, self.gradient.steps)
         elif self.recompute:
@@ -135,11 +148,36 @@ class LatentChannel:
         how = (call.agent, self._hashes[call.agent], self.latent_length, self.in_buffer)
         return self.thoughts.get((*how, ids), think)
 
+    def _earlier(self, call: Call) -> list[Tensor | None]:
+        """Per edge, the vectors that the new ones are added to."""
+        if self.message_update == "replace":
+            return [None] * len(call.edges)
+        found = [call.earlier.get(edge.key) for edge in call.edges]
+        return [x.vectors if isinstance(x, LatentMessage) else None for x in found]
+
     def _through(
-        self, outer: Sequence[nn.Module], hidden_BMD: Tensor, latents_BMD: Tensor
+        self,
+        outer: Sequence[nn.Module],
+        hidden_BMD: Tensor,
+        latents_BMD: Tensor,
+        earlier: Sequence[Tensor | None],
     ) -> tuple[Tensor, ...]:
-        thought_BMD = latents_BMD if self.edge_input == "inner" else hidden_BMD
-        return tuple(link(thought_BMD) for link in outer)
+        thought_BMD = self.thought(hidden_BMD, latents_BMD)
+        pairs = zip(outer, earlier, strict=True)
+        return tuple(updated(link(thought_BMD), before) for link, before in pairs)
+
+    def thought(self, hidden_BMD: Tensor, latents_BMD: Tensor) -> Tensor:
+        """What an outer link reads of a rollout."""
+        return latents_BMD if self.edge_input == "inner" else hidden_BMD
+
+
+def updated(new_BMD: Tensor, before_BMD: Tensor | None) -> Tensor:
+    """A message added to the one before, vector by vector as loud as the new one."""
+    if before_BMD is None:
+        return new_BMD
+    sum_BMD = new_BMD + before_BMD
+    new_BM1, sum_BM1 = (x.norm(dim=-1, keepdim=True) for x in (new_BMD, sum_BMD))
+    return sum_BMD * (new_BM1 / sum_BM1.clamp_min(NORM_FLOOR))
 
 
 def _with_tensors(call: Call, tensors: Sequence[Tensor]) -> dict[str, Message]:

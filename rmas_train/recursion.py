@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rmas_train.agents.agent import Agent
 from rmas_train.agents.prompts import Prompt
-from rmas_train.engine.answer import Text, answer_loss, write
+from rmas_train.engine.answer import Text, answer_loss, answer_states, write
 from rmas_train.engine.decoding import GREEDY, Chooser
 from rmas_train.engine.inputs import Message
 from rmas_train.engine.interrupt import Interrupt
@@ -49,12 +49,15 @@ class Team:
     Attributes:
         edge_input: ``inner``: a message is outer(z) as released; ``hidden``: outer(h), as in the
             paper's text.
+        message_update: ``replace``: each round's message is new; ``residual``: from an edge's
+            second message on, it is added to the one before.
     """
 
     agents: dict[str, Agent]
     prompts: dict[str, Prompt]
     topology: Topology
     edge_input: str = "inner"
+    message_update: str = "replace"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Call:
         rows: of the unroll.
         inbox: source -> message as it arrived, after interventions.
         edges: over which it sends.
+        earlier: edge key -> what it sent there in the round before; before any intervention.
         prompts: what it reads: its prompts with the inbox in their slots.
         chunk: rows per forward; None: all.
         keeps_graph: gradients go back through what it sends.
@@ -104,6 +108,7 @@ class Call:
     rows: Rows
     inbox: Mapping[str, Message]
     edges: Sequence[Edge]
+    earlier: Mapping[str, Message]
     prompts: PromptBatch
     chunk: int | None
     keeps_graph: bool
@@ -137,6 +142,15 @@ class Call:
             batch, prefix = self.prompts.embed(part, own)
             losses.append(answer_loss(self.prompts.agent, batch, prefix, own))
         return torch.stack(losses).sum()
+
+    def answer_states(self, answers: Sequence[list[int]]) -> list[Tensor]:
+        """Per row, the hidden state before each of these token ids, (tokens, D)."""
+        states: dict[int, Tensor] = {}
+        for part in self.prompts.parts(self.chunk):
+            own = [answers[i] for i in part]
+            found_ND = answer_states(self.prompts.agent, *self.prompts.embed(part, own), own)
+            states |= dict(zip(part, found_ND.split([len(a) for a in own]), strict=True))
+        return [states[i] for i in range(len(self.rows))]
 
     @torch.no_grad()
     def write(
@@ -213,14 +227,17 @@ class Recursion:
         ids = topology.live_calls(rounds, answer_rounds)
         prefixes = self._prefixes.begin(keep=chunk is None or chunk >= len(rows))
         inboxes: dict[CallId, dict[str, Message]] = {call_id: {} for call_id in ids}
+        sent: dict[str, Message] = {}
         for call_id in ids:
             round_, name = call_id
+            edges = topology.sends(call_id, inboxes)
             call = Call(
                 round_,
                 name,
                 rows,
                 inboxes[call_id],
-                topology.sends(call_id, inboxes),
+                edges,
+                {edge.key: sent[edge.key] for edge in edges if edge.key in sent},
                 self._prompts(rows, call_id, ids, prefixes, inboxes[call_id]),
                 chunk,
                 self._gradient_rounds is None or round_ > rounds - self._gradient_rounds,
@@ -228,7 +245,7 @@ class Recursion:
             )
             yield call
             for edge in call.edges:
-                message = self._sent(call, edge)
+                message = sent[edge.key] = self._sent(call, edge)
                 for change in interventions:
                     message = _changed(change, message, edge, round_, len(rows))
                 inboxes[round_ + edge.next_round, edge.target][name] = message

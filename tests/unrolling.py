@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rmas_train.channels import LatentChannel, TextChannel
-from rmas_train.objectives.outer import EXACT, Backward
+from rmas_train.objectives.outer_options import EXACT, Backward
 from rmas_train.recursion import Call, Recursion, Team
 from rmas_train.systems.text import TextSystem
 

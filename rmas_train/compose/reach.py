@@ -45,14 +45,15 @@ FREE = (
     | {f"topology.edges[i].{name}" for name in ("source", "target", "next_round")}
     | _keys(
         topology="name order edges decoder",
-        links="variant norm edge_input readout temperature top_k init start_pairs ridge "
-        "start_noise",
+        links="variant norm edge_input message_update readout temperature top_k init start_pairs "
+        "ridge start_noise",
         data="name allow_shared_rows task role_texts feedback_texts translations answer_pattern "
         "grader source_column max_length columns test_rows",
         training__inner=f"{STAGE} inner_states",
         training__outer=f"{STAGE} depth train_inner messages end_token recompute latents feedback "
         "gradient gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every "
-        "validate_rows select",
+        "validate_rows select earlier_rounds self_distill text_messages message_noise "
+        "profile_every",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
         "price_per_hour single_rows "
         "max_rows beyond_reach benchmarks systems judge_model textgrad_tokens textgrad_model",
@@ -65,7 +66,10 @@ FREE = (
 # Folders, files and hub ids that are read as data (safetensors, JSON lines, YAML); what is read
 # stays in the run folder.
 READ = _agent("model adapter") | _keys(
-    data="folder prompts tasks", evaluation="cross_task format", tools="search_index"
+    data="folder prompts tasks",
+    evaluation="cross_task format",
+    tools="search_index",
+    training__outer="answers_of",
 )
 # Files of `data.folder`, and of no other folder.
 INSIDE = _keys(data="train test valid more_tests inner_files")

@@ -121,6 +121,10 @@ class LinksConfig:
         "match_embedding | layernorm (release: 50 to 80 times louder than embeddings) | none",
     )
     edge_input: str = option("inner", "inner: outer(inner(h)) (release) | hidden: outer(h) (paper)")
+    message_update: str = option(
+        "replace",
+        "replace: each round's message is new | residual: added to that of the round before",
+    )
     readout: str = option(
         "hidden",
         "what thoughts and messages are made of: hidden (states; release and paper) | "
@@ -142,6 +146,7 @@ class LinksConfig:
         LINK_VARIANTS.check(self.variant)
         check_choice("links.norm", self.norm, ("match_embedding", "layernorm", "none"))
         check_choice("links.edge_input", self.edge_input, ("inner", "hidden"))
+        check_choice("links.message_update", self.message_update, ("replace", "residual"))
         check_choice("links.readout", self.readout, ("hidden", "expected_embedding", "vocabulary"))
         check_least("links.temperature", self.temperature, 1e-3)
         check_least("links.top_k", self.top_k, 1)

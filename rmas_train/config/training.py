@@ -75,6 +75,29 @@ class OuterConfig(TrainingConfig):
         "uniform", "rounds per step: uniform in 1..rounds | growing (1..d, d grows) | fixed"
     )
     train_inner: bool = option(False, "train the inner links too")
+    earlier_rounds: float = option(
+        0.0,
+        "weight of the answer's mean loss in the rounds before the last, on rows within their "
+        "reach (release, where it is on: 0.1)",
+    )
+    self_distill: float = option(
+        0.0,
+        "weight of the divergence from the system's own answer at `rounds` rounds, in steps with "
+        "fewer rounds",
+    )
+    text_messages: float = option(
+        0.0,
+        "weight of the messages' cosine loss to what text recursion sends on the same rows, in the "
+        "target's embeddings",
+    )
+    message_noise: float = option(
+        0.0, "Gaussian noise on each message in training, over the rms of its entries"
+    )
+    answers_of: str | None = option(
+        None,
+        "folder of an evaluation of the training rows (data.test=train.jsonl): the loss is on its "
+        "text recursion's answers, and rows without one are left out",
+    )
     messages: str = option(
         "own",
         "own | shuffled: each row gets those of the next row in its micro-batch; such links learn "
@@ -162,7 +185,9 @@ class OuterConfig(TrainingConfig):
                 f"{self.gradient_steps}; window and parallel need gradient_steps, the others "
                 "take none."
             )
-        check_least("training.outer.prefix_cache_gib", self.prefix_cache_gib, 0)
+        for key in ("prefix_cache_gib", "earlier_rounds", "self_distill", "text_messages"):
+            check_least(f"training.outer.{key}", getattr(self, key), 0)
+        check_least("training.outer.message_noise", self.message_noise, 0)
         check_least("training.outer.clip_message", self.clip_message, 0)
         check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
 

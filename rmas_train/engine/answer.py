@@ -46,26 +46,57 @@ def answer_loss(
         prefix: what it has read before.
         answers: token ids, per row.
     """
-    longest = max(map(len, answers))
-    hidden_BLD = new_cache(agent, prefix).read(batch)
-    # The state before each answer token; the last token predicts nothing.
-    hidden_BAD = hidden_BLD[:, -longest - 1 : -1]
-    hidden_ND = take_first(hidden_BAD, [len(a) for a in answers])
+    hidden_ND = answer_states(agent, batch, prefix, answers)
     labels_N = torch.tensor([i for a in answers for i in a], device=hidden_ND.device)
     return _cross_entropy(agent, hidden_ND, labels_N)
 
 
-def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
-    vocabulary = agent.model.get_output_embeddings().weight.shape[0]
-    size = max(1, LOGITS_BYTES // (4 * vocabulary))
+def answer_states(
+    agent: Agent, batch: Batch, prefix: Prefix | None, answers: Sequence[list[int]]
+) -> Tensor:
+    """The hidden state before each answer token, row after row, (N, D); see ``answer_loss``."""
+    longest = max(map(len, answers))
+    hidden_BLD = new_cache(agent, prefix).read(batch)
+    # The last token predicts nothing.
+    hidden_BAD = hidden_BLD[:, -longest - 1 : -1]
+    return take_first(hidden_BAD, [len(a) for a in answers])
 
+
+def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
     def part(hidden_ND: Tensor, labels_N: Tensor) -> tuple[Tensor]:
         logits_NV = at_least_float32(agent.logits(hidden_ND))
         return (F.cross_entropy(logits_NV, labels_N, reduction="sum"),)
 
-    if len(labels_N) <= size:
-        return part(hidden_ND, labels_N)[0]
-    pairs = zip(hidden_ND.split(size), labels_N.split(size), strict=True)
+    return _over_positions(agent, part, hidden_ND, labels_N)
+
+
+def divergence(agent: Agent, hidden_ND: Tensor, teacher_ND: Tensor) -> Tensor:
+    """Summed Kullback-Leibler divergence of next-token distributions, from the teacher's states.
+
+    Args:
+        agent: whose output layer reads both.
+        hidden_ND: states that learn.
+        teacher_ND: states of the same positions, without a graph.
+    """
+
+    def part(hidden_ND: Tensor, teacher_ND: Tensor) -> tuple[Tensor]:
+        log_p_NV, log_q_NV = (
+            at_least_float32(agent.logits(x)).log_softmax(-1) for x in (teacher_ND, hidden_ND)
+        )
+        return (F.kl_div(log_q_NV, log_p_NV, reduction="sum", log_target=True),)
+
+    return _over_positions(agent, part, hidden_ND, teacher_ND)
+
+
+def _over_positions(
+    agent: Agent, part: Callable[..., tuple[Tensor]], first: Tensor, second: Tensor
+) -> Tensor:
+    """The sum of ``part`` over positions, so many at a time that their logits fit."""
+    vocabulary = agent.model.get_output_embeddings().weight.shape[0]
+    size = max(1, LOGITS_BYTES // (4 * vocabulary))
+    if len(first) <= size:
+        return part(first, second)[0]
+    pairs = zip(first.split(size), second.split(size), strict=True)
     return torch.stack([recompute(part, pair, [])[0] for pair in pairs]).sum()
 
 

@@ -23,11 +23,15 @@ class Objective(nn.Module, ABC):
 
     Args:
         links: all links; those that are to be trained require gradients.
+
+    Attributes:
+        step: the optimizer step that runs; the loop sets it before the forward.
     """
 
     def __init__(self, links: LinkSet) -> None:
         super().__init__()
         self.links = links
+        self.step = 0
 
     @abstractmethod
     def count(self, rows: Sequence[int]) -> Tensor:

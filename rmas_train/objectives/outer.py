@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -18,40 +17,32 @@ from torch import Tensor
 
 from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.channels import LatentChannel
-from rmas_train.config import Config, OuterConfig
-from rmas_train.data.rows import Table
+from rmas_train.config import Config
+from rmas_train.data.rows import Row, Table, is_within_reach
 from rmas_train.engine.inputs import Message
 from rmas_train.engine.prompt_batch import PrefixStore
-from rmas_train.engine.rollout import FULL, Gradient
 from rmas_train.errors import ConfigError, TargetLeakWarning
 from rmas_train.links.modules import LinkSet
 from rmas_train.objectives.base import Objective
 from rmas_train.objectives.message_clip import MessageClip
+from rmas_train.objectives.message_noise import MessageNoise
+from rmas_train.objectives.outer_options import (
+    ALONE,
+    EXACT,
+    Aids,
+    Backward,
+    aids_of,
+    backward_of,
+    role_text_columns,
+)
+from rmas_train.objectives.teachers import TextTeacher, own_answer_loss
 from rmas_train.recursion import Call, Intervention, Recursion, Team, last_call
 from rmas_train.runs.load import Loaded
 from rmas_train.topology import Edge
 
 
-@dataclass(frozen=True)
-class Backward:
-    """How gradients go back through an unroll; the default is exact.
-
-    Attributes:
-        gradient: through each rollout.
-        rounds: only this many of the last rounds keep a graph, see ``Recursion``.
-        recompute: run each call again in backward, see ``LatentChannel``.
-    """
-
-    gradient: Gradient = FULL
-    rounds: int | None = None
-    recompute: bool = False
-
-
-EXACT = Backward()
-
-
 class OuterObjective(Objective):
-    """Cross-entropy on answer tokens after an unroll; one term.
+    """Cross-entropy on answer tokens after an unroll; one term, or with text's messages two.
 
     Args:
         team: frozen agents with prompts.
@@ -69,6 +60,7 @@ class OuterObjective(Objective):
         end_token: whether the loss counts what ends the decoder's turn.
         shuffled: each row gets the messages of the next row in its micro-batch, so that the links
             learn the answer's format and no content.
+        aids: beside the answer's loss.
     """
 
     def __init__(
@@ -86,9 +78,10 @@ class OuterObjective(Objective):
         role_texts: Mapping[str, str] | None = None,
         end_token: bool = True,
         shuffled: bool = False,
+        aids: Aids = ALONE,
     ) -> None:
         super().__init__(links)
-        self.team, self._table = team, table
+        self.team, self._table, self._rounds, self._aids = team, table, rounds, aids
         self._latent_length, self._train_inner = latent_length, train_inner
         self._end_token, self._shuffled = end_token, shuffled
         self._clip = MessageClip(clip_message) if clip_message else None
@@ -96,10 +89,10 @@ class OuterObjective(Objective):
         self._prefixes = prefixes or PrefixStore()
         self._recursion = Recursion(
             team,
-            LatentChannel(
+            LatentChannel.of(
+                team,
                 links,
                 latent_length,
-                team.edge_input,
                 gradient=backward.gradient,
                 recompute=backward.recompute,
                 role_texts=role_texts or {},
@@ -107,6 +100,7 @@ class OuterObjective(Objective):
             gradient_rounds=backward.rounds,
             prefixes=self._prefixes,
         )
+        self._teacher = TextTeacher(team, aids.text) if aids.text else None
         if team.topology.decoder in (role_texts or {}) and rounds > 1:
             warnings.warn(
                 f"from round 2 on, the messages of {team.topology.decoder} hold states of the text "
@@ -134,6 +128,7 @@ class OuterObjective(Objective):
             role_texts=role_text_columns(config, loaded),
             end_token=options.end_token,
             shuffled=options.messages == "shuffled",
+            aids=aids_of(config),
         )
 
     def expected_links(self, rounds: int) -> set[str]:
@@ -146,22 +141,62 @@ class OuterObjective(Objective):
         return names
 
     def count(self, rows: Sequence[int]) -> Tensor:
-        return torch.tensor([sum(map(len, self.answers(rows)))])
+        tokens = sum(map(len, self.answers(rows)))
+        return torch.tensor([tokens, len(rows)] if self._teacher else [tokens])
 
     def forward(self, rows: Sequence[int], rounds: int) -> Tensor:
-        decoder = last_call(self.unroll(rows, rounds))
-        return self.bounded(decoder.answer_loss(self.answers(rows)))[None]
+        """Summed loss: of answers, and where text's messages are targets, of messages."""
+        answers, aids = self.answers(rows), self._aids
+        texts = self._teacher.read(self._rows(rows), rounds) if self._teacher else {}
+        earlier: list[Tensor] = []
+        messages: list[Tensor] = []
+        answering = range(1, rounds + 1) if aids.earlier_rounds else None
+        for call in self.unroll(rows, rounds, answering):
+            is_decoder = call.agent == self.team.topology.decoder
+            if aids.earlier_rounds and is_decoder and call.round < rounds:
+                earlier += self._within_reach(call, answers)
+            if self._teacher and call.edges:
+                messages.append(self._teacher.loss(call, texts) / len(texts))
+        loss = call.answer_loss(answers)
+        if earlier:
+            loss = loss + aids.earlier_rounds / (rounds - 1) * torch.stack(earlier).sum()
+        if aids.self_distill and rounds < self._rounds:
+            loss = loss + aids.self_distill * self._own_answer_loss(call, rows, answers)
+        loss = self.bounded(loss)
+        if not messages:
+            return torch.stack([loss, loss * 0]) if self._teacher else loss[None]
+        return torch.stack([loss, aids.text_messages * torch.stack(messages).sum()])
+
+    def _within_reach(self, call: Call, answers: Sequence[list[int]]) -> list[Tensor]:
+        """The answer's loss after this round, on the rows that it can solve; or nothing."""
+        own = [
+            ids if is_within_reach(row, call.round) else []
+            for row, ids in zip(call.rows, answers, strict=True)
+        ]
+        return [call.answer_loss(own)] if any(own) else []
+
+    def _own_answer_loss(
+        self, call: Call, rows: Sequence[int], answers: Sequence[list[int]]
+    ) -> Tensor:
+        with torch.no_grad():
+            deeper = last_call(self.unroll(rows, self._rounds))
+        return own_answer_loss(call, deeper, answers)
 
     def unroll(
         self, rows: Sequence[int], rounds: int, answer_rounds: Iterable[int] | None = None
     ) -> Iterator[Call]:
         """The calls of the training rows with these indices, see ``Recursion.unroll``."""
-        chosen = [self._table.rows[i] for i in rows]
         changes: list[Intervention] = [next_rows_message] if self._shuffled else []
+        if self._aids.message_noise:
+            noise = MessageNoise(self._aids.message_noise, self._aids.seed, self.step, list(rows))
+            changes.append(noise)
         changes += [self._clip] if self._clip else []
         return self._recursion.unroll(
-            chosen, rounds, interventions=changes, answer_rounds=answer_rounds
+            self._rows(rows), rounds, interventions=changes, answer_rounds=answer_rounds
         )
+
+    def _rows(self, rows: Sequence[int]) -> list[Row]:
+        return [self._table.rows[i] for i in rows]
 
     def answers(self, rows: Sequence[int]) -> list[list[int]]:
         """Answer token ids of each row, as the loss counts them."""
@@ -196,31 +231,3 @@ def next_rows_message(message: Message, edge: Edge, round_: int) -> Message:
             "processes."
         )
     return message.rows([*range(1, count), 0])
-
-
-def backward_of(options: OuterConfig) -> Backward:
-    """How the options say that gradients go back."""
-    gradient = Gradient(options.gradient, options.gradient_steps or 1)
-    return Backward(gradient, options.gradient_rounds, options.recompute == "agent")
-
-
-def role_text_columns(config: Config, loaded: Loaded) -> dict[str, str]:
-    """``latents: teacher_forced``: agent -> column of the text whose states it sends.
-
-    Raises:
-        ConfigError: an agent has no such column.
-    """
-    options, data = config.training.outer, config.data
-    if options.latents == "rollout":
-        return {}
-    decoder, columns = loaded.team.topology.decoder, {}
-    for name in loaded.team.topology.agents:
-        if name != decoder:
-            if name not in data.role_texts:
-                raise ConfigError(
-                    f"training.outer.latents=teacher_forced needs a text of {name}; set "
-                    f"data.role_texts.{name}=<column>."
-                )
-            columns[name] = data.role_texts[name]
-    loaded.train.require(columns.values(), "for training.outer.latents=teacher_forced")
-    return columns | ({decoder: "answer"} if options.feedback == "gold_answer" else {})

@@ -147,13 +147,16 @@ def weight_bytes(agent: Agent, shape: Any, config: AgentConfig) -> int:
 
 
 def shape_team(
-    agents: Mapping[str, Agent], topology: Topology, edge_input: str, tokens: Mapping[str, Tokens]
+    agents: Mapping[str, Agent],
+    topology: Topology,
+    options: LinksConfig,
+    tokens: Mapping[str, Tokens],
 ) -> Team:
     prompts: Any = {}
     for name, agent in agents.items():
         sources = [e.source for e in topology.incoming(name)]
         prompts[name] = CountedPrompt(sources, tokens[name], ragged=not is_recurrent(agent))
-    return Team(dict(agents), prompts, topology, edge_input)
+    return Team(dict(agents), prompts, topology, options.edge_input, options.message_update)
 
 
 def shape_rows(config: Config, tokens: Mapping[str, Tokens], count: int) -> Table:
@@ -173,7 +176,7 @@ def shape_loaded(
     rows: int,
 ) -> Loaded:
     """A run of which only shapes are loaded, for ``build_objective``."""
-    team = shape_team(agents, topology, config.links.edge_input, tokens)
+    team = shape_team(agents, topology, config.links, tokens)
     table = shape_rows(config, tokens, rows)
     return Loaded(config, team, Tables(table, table, dict.fromkeys(agents, table)), {}, {})
 

@@ -34,6 +34,7 @@ FREE = (
     "recompute",
     "prefix_cache_gib",
     "callbacks",
+    "profile_every",
 )
 # Options that came after the format: left out at their default, so that older files still match.
 LATER = {
@@ -43,6 +44,11 @@ LATER = {
     "select": ("last",),
     "end_token": (True,),
     "messages": ("own",),
+    "earlier_rounds": (0.0,),
+    "self_distill": (0.0,),
+    "text_messages": (0.0,),
+    "message_noise": (0.0,),
+    "answers_of": (None,),
 }
 # What inner links depend on.
 INNER_LINKS = ("variant", "norm", "init", "readout", "temperature", "top_k")

@@ -105,7 +105,8 @@ def load_run(
         n: make_prompt(agents[n], texts[n], f"{config.data.prompts}/{n}.yaml", topology.sources(n))
         for n in own
     }
-    team = Team(agents, prompts, topology, config.links.edge_input)
+    kinds = config.links.edge_input, config.links.message_update
+    team = Team(agents, prompts, topology, *kinds)
     fingerprints = {n: described[n]["fingerprint"] for n in own}
     if runtime.placement == "sharded":
         fingerprints = {n: agent.fingerprint() for n, agent in agents.items()}

@@ -27,7 +27,7 @@ def run_analyses(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     links = read_links(loaded, folder, drawn_links(loaded))
     analyses = {name: ANALYSES.get(name)(config) for name in config.analyses}
     team, size = loaded.team, config.evaluation.batch_size
-    recursion = Recursion(team, LatentChannel(links, config.latent_length, team.edge_input))
+    recursion = Recursion(team, LatentChannel.of(team, links, config.latent_length))
     rows = loaded.test.rows[: config.evaluation.max_rows]
     for begin in range(0, len(rows), size):
         for call in recursion.unroll(rows[begin : begin + size], config.rounds):

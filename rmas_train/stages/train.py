@@ -31,6 +31,7 @@ from rmas_train.runs.session import begin, stage_folder
 from rmas_train.runs.starting_links import place_links, starting_links, untrained_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.assignment import assign_agents
+from rmas_train.stages.text_answers import with_text_answers
 from rmas_train.stages.validation import Validation, take_best
 from rmas_train.support.files import write_json
 from rmas_train.support.output import say
@@ -202,6 +203,7 @@ def run_outer(
         inner: folder of the inner links; None: found as ``find_inner`` does.
     """
     inner = inner or choose_inner(config, loaded, runtime)
+    loaded = with_text_answers(loaded)
     links, alignment = starting_links(loaded)
     load_tensors(inner, inner_only(links))
     if config.training.outer.recompute == "auto":

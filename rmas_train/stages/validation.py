@@ -146,9 +146,8 @@ class Validation(Callback):
         if not rows:
             return 0.0, 0.0, 0, 0, 0
         config, team = self._config, self._loaded.team
-        channel = LatentChannel(
-            self._links, config.latent_length, team.edge_input, thoughts=self._thoughts
-        )
+        length = config.latent_length
+        channel = LatentChannel.of(team, self._links, length, thoughts=self._thoughts)
         recursion = Recursion(team, channel)
         decoder = team.agents[team.topology.decoder]
         texts = [str(row["answer"]) for row in rows]

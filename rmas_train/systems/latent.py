@@ -141,13 +141,8 @@ class System:
 
     def _recursion(self, latent_length: int, in_buffer: bool = False) -> Recursion:
         team = self.team
-        channel = LatentChannel(
-            self.links,
-            latent_length,
-            team.edge_input,
-            in_buffer=in_buffer,
-            thoughts=self.thoughts,
-        )
+        kept = {"in_buffer": in_buffer, "thoughts": self.thoughts}
+        channel = LatentChannel.of(team, self.links, latent_length, **kept)
         return Recursion(team, channel)
 
     def _depth(self, rounds: int | None, latent_length: int | None) -> tuple[int, int]:

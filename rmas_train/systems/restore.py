@@ -91,7 +91,7 @@ def _restore(
     }
     rendered = {n: prompt.rendered() for n, prompt in prompts.items()}
     check_rendered(path, card, card.prompts, rendered)
-    team = Team(loaded, prompts, topology, options.edge_input)
+    team = Team(loaded, prompts, topology, options.edge_input, options.message_update)
     rounds, length = card.rounds or 1, card.latent_length or 0
     return System(team, links, rounds, length, card.max_new_tokens)
 

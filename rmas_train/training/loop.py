@@ -149,6 +149,7 @@ def train(
             if saver:
                 _save_or_stop(step, signals, saver, runtime, (engine, schedule, told))
             began = time.perf_counter()
+            objective.step = step
             rows, rounds = sampler.rows(step), sampler.depths[step]
             with explained_memory():
                 micro = micro_batches(rows, config, runtime.world, share_of)

@@ -13,7 +13,7 @@ from unrolling import unroll
 
 from rmas_train.config import LinksConfig
 from rmas_train.errors import ConfigError
-from rmas_train.objectives.outer import Backward
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.runs.starting_links import place_links
 from rmas_train.runtime import placement
 

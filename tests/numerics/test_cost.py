@@ -13,7 +13,8 @@ from unrolling import unroll
 
 from rmas_train.config import AgentConfig, LinksConfig
 from rmas_train.data.rows import Table
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.planning.cost import ATTENTION_FLOPS, Cost, count, extrapolate
 from rmas_train.planning.shapes import (
     CountedTokenizer,

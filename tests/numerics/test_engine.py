@@ -14,7 +14,8 @@ from rmas_train.engine.inputs import embed_ids
 from rmas_train.engine.kv_cache import new_cache
 from rmas_train.engine.prompt_batch import PrefixStore
 from rmas_train.engine.rollout import rollout
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.systems.latent import System
 
 ROWS = [0, 1, 2, 3, 4]

@@ -11,7 +11,8 @@ from unrolling import unroll
 
 from rmas_train.engine.rollout import Gradient
 from rmas_train.errors import AgentError
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 
 M = 5
 

@@ -14,7 +14,8 @@ from rmas_train.agents.prompts import Prompt
 from rmas_train.config import EdgeConfig, TopologyConfig
 from rmas_train.data.rows import Table
 from rmas_train.engine.inputs import embed_prompts
-from rmas_train.objectives.outer import Backward, OuterObjective
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import Backward
 from rmas_train.recursion import Recursion, Team
 from rmas_train.systems.latent import System
 from rmas_train.topology import build_topology

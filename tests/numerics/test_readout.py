@@ -101,7 +101,7 @@ def test_loss_and_gradient_of_an_unroll_are_the_naive_ones(kind):
 @pytest.mark.parametrize("backward", [{"recompute": True}, {"gradient": "parallel"}])
 def test_other_ways_back_give_the_same_gradient(backward):
     from rmas_train.engine.rollout import Gradient
-    from rmas_train.objectives.outer import Backward
+    from rmas_train.objectives.outer_options import Backward
 
     team, rows, found = two_agents("hidden"), make_rows(3), []
     if backward.get("gradient"):

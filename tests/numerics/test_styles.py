@@ -11,7 +11,8 @@ from tiny import in_float64, make_family, make_links
 from rmas_train.agents.prompts import make_prompt, read_prompt
 from rmas_train.compose import compose
 from rmas_train.config import Config, OuterConfig
-from rmas_train.objectives.outer import OuterObjective, role_text_columns
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import role_text_columns
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.tables import Tables

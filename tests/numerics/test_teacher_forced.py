@@ -7,7 +7,8 @@ from tiny import make_family, make_links, make_rows, make_team
 
 from rmas_train.config import Config, DataConfig, OuterConfig
 from rmas_train.errors import ConfigError, TargetLeakWarning
-from rmas_train.objectives.outer import OuterObjective, role_text_columns
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.objectives.outer_options import role_text_columns
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.tables import Tables
 
