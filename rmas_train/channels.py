@@ -21,6 +21,7 @@ from rmas_train.engine.rollout import FULL, Gradient, parallel, read_text, rerea
 from rmas_train.engine.thoughts import ThoughtStore, parameters_hash
 from rmas_train.links.modules import LinkSet
 from rmas_train.recursion import Call, Sent, Team
+from rmas_train.topology import Edge
 
 NORM_FLOOR = 1e-12  # of a sum of two opposite vectors
 Translations = Mapping[str, Mapping[str, str]]  # "source-target" -> word -> word
@@ -64,7 +65,7 @@ class LatentChannel:
         inner = self.links.inner[call.agent]
         outer = [self.links.outer[edge.key] for edge in call.edges]
         texts = self._role_texts(call)
-        earlier = self._earlier(call)
+        earlier = [self.earlier(call, edge) for edge in call.edges]
         old = [x for x in earlier if x is not None]
         inputs = [x for message in call.inbox.values() for x in message.tensors()]
         inputs += old
@@ -148,12 +149,10 @@ class LatentChannel:
         how = (call.agent, self._hashes[call.agent], self.latent_length, self.in_buffer)
         return self.thoughts.get((*how, ids), think)
 
-    def _earlier(self, call: Call) -> list[Tensor | None]:
-        """Per edge, the vectors that the new ones are added to."""
-        if self.message_update == "replace":
-            return [None] * len(call.edges)
-        found = [call.earlier.get(edge.key) for edge in call.edges]
-        return [x.vectors if isinstance(x, LatentMessage) else None for x in found]
+    def earlier(self, call: Call, edge: Edge) -> Tensor | None:
+        """The vectors that the new ones are added to, if any."""
+        found = call.earlier.get(edge.key) if self.message_update == "residual" else None
+        return found.vectors if isinstance(found, LatentMessage) else None
 
     def _through(
         self,

@@ -46,18 +46,24 @@ def prompt_embeds(team, name, row, round_, inbox):
 def unroll(team, links, row, rounds, latent_length, roll=(rollout, None)):
     """Messages (round, edge) -> (M, D), and what the decoder got in the last round.
 
-    ``roll``: another statement of the rollout, and its last argument.
+    ``links``: of all rounds, or one of each. ``roll``: another statement of the rollout, and its
+    last argument.
     """
+    every = links if isinstance(links, list) else [links] * rounds
     think, argument = roll
     messages, inbox = {}, {}
     calls = team.topology.live_calls(rounds)
     for r, name in calls[:-1]:
         embeds = prompt_embeds(team, name, row, r, inbox.get((r, name), {}))
-        h, z = think(team.agents[name], links.inner[name], embeds, argument or latent_length)
+        own = every[r - 1]
+        h, z = think(team.agents[name], own.inner[name], embeds, argument or latent_length)
         for edge in team.topology.outgoing(name):
             target = (r + edge.next_round, edge.target)
             if target in calls:
-                sent = links.outer[edge.key](z if team.edge_input == "inner" else h)
+                sent = own.outer[edge.key](z if team.edge_input == "inner" else h)
+                if team.message_update == "residual" and (r - 1, edge.key) in messages:
+                    both = sent + messages[r - 1, edge.key]
+                    sent = both / both.norm(dim=-1)[:, None] * sent.norm(dim=-1)[:, None]
                 messages[r, edge.key] = sent
                 inbox.setdefault(target, {})[name] = sent
     return messages, inbox.get(calls[-1], {})

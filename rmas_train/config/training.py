@@ -88,7 +88,7 @@ class OuterConfig(TrainingConfig):
     text_messages: float = option(
         0.0,
         "weight of the messages' cosine loss to what text recursion sends on the same rows, in the "
-        "target's embeddings",
+        "target's embeddings (stage=plan does not count what they write)",
     )
     message_noise: float = option(
         0.0, "Gaussian noise on each message in training, over the rms of its entries"
@@ -140,6 +140,9 @@ class OuterConfig(TrainingConfig):
     select: str = option(
         "last", "links that the stage ends with: last | best (validation accuracy, then loss)"
     )
+    profile_every: int = option(
+        50, "steps between lines of profile.jsonl, the gradients by edge and round; 0: none"
+    )
     clip_message: float = option(
         0.0, "largest gradient norm of a row's loss at each of its messages; 0: no limit"
     )
@@ -188,6 +191,7 @@ class OuterConfig(TrainingConfig):
         for key in ("prefix_cache_gib", "earlier_rounds", "self_distill", "text_messages"):
             check_least(f"training.outer.{key}", getattr(self, key), 0)
         check_least("training.outer.message_noise", self.message_noise, 0)
+        check_least("training.outer.profile_every", self.profile_every, 0)
         check_least("training.outer.clip_message", self.clip_message, 0)
         check_choice("training.outer.depth", self.depth, ("uniform", "growing", "fixed"))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
 from rmas_train.links.modules import LinkSet
+from rmas_train.objectives.profile import MessageProfile
 from rmas_train.registry import INNER_OBJECTIVES, OBJECTIVES
 from rmas_train.runs.load import Loaded
 
@@ -26,12 +27,16 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         step: the optimizer step that runs; the loop sets it before the forward.
+        profile: collects gradients by edge and round; None: this objective has none.
     """
+
+    profile: MessageProfile | None
 
     def __init__(self, links: LinkSet) -> None:
         super().__init__()
         self.links = links
         self.step = 0
+        self.profile = None
 
     @abstractmethod
     def count(self, rows: Sequence[int]) -> Tensor:

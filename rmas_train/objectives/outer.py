@@ -35,6 +35,7 @@ from rmas_train.objectives.outer_options import (
     backward_of,
     role_text_columns,
 )
+from rmas_train.objectives.profile import MessageProfile
 from rmas_train.objectives.teachers import TextTeacher, own_answer_loss
 from rmas_train.recursion import Call, Intervention, Recursion, Team, last_call
 from rmas_train.runs.load import Loaded
@@ -87,19 +88,18 @@ class OuterObjective(Objective):
         self._clip = MessageClip(clip_message) if clip_message else None
         self._backward = backward
         self._prefixes = prefixes or PrefixStore()
-        self._recursion = Recursion(
+        channel = LatentChannel.of(
             team,
-            LatentChannel.of(
-                team,
-                links,
-                latent_length,
-                gradient=backward.gradient,
-                recompute=backward.recompute,
-                role_texts=role_texts or {},
-            ),
-            gradient_rounds=backward.rounds,
-            prefixes=self._prefixes,
+            links,
+            latent_length,
+            gradient=backward.gradient,
+            recompute=backward.recompute,
+            role_texts=role_texts or {},
         )
+        self._recursion = Recursion(
+            team, channel, gradient_rounds=backward.rounds, prefixes=self._prefixes
+        )
+        self.profile = self._profile = MessageProfile(channel)
         self._teacher = TextTeacher(team, aids.text) if aids.text else None
         if team.topology.decoder in (role_texts or {}) and rounds > 1:
             warnings.warn(
@@ -191,9 +191,10 @@ class OuterObjective(Objective):
             noise = MessageNoise(self._aids.message_noise, self._aids.seed, self.step, list(rows))
             changes.append(noise)
         changes += [self._clip] if self._clip else []
-        return self._recursion.unroll(
+        calls = self._recursion.unroll(
             self._rows(rows), rounds, interventions=changes, answer_rounds=answer_rounds
         )
+        return self._profile.watch(calls)
 
     def _rows(self, rows: Sequence[int]) -> list[Row]:
         return [self._table.rows[i] for i in rows]

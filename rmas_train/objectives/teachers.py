@@ -84,4 +84,4 @@ def message_loss(vectors_BMD: Tensor, texts: Ids, embed: Any) -> Tensor:
         wanted_ND = embed(torch.tensor(ids, device=device)).to(vectors_BMD)
     cosine_N = F.cosine_similarity(take_first(vectors_BMD, counts), wanted_ND, dim=-1)
     shares = [1 / count for count in counts for _ in range(count)]
-    return ((1 - cosine_N) * torch.tensor(shares, device=device)).sum()
+    return ((1 - cosine_N) * torch.tensor(shares, dtype=cosine_N.dtype, device=device)).sum()

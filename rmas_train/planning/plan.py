@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rmas_train.agents.agent import Agent
@@ -79,6 +79,12 @@ class Plan:
         return max(0, int((limit - self.static) / (self.activations / self.rows)))
 
 
+def without_writing(config: Config) -> Config:
+    """Shapes write no text, so what agents write for ``text_messages`` is not counted."""
+    outer = replace(config.training.outer, text_messages=0.0)
+    return replace(config, training=replace(config.training, outer=outer))
+
+
 def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
     """The plan of an outer step with this micro-batch.
 
@@ -87,6 +93,7 @@ def make_plan(config: Config, tokens: Mapping[str, Tokens], rows: int) -> Plan:
         tokens: agent -> lengths of its longest row.
         rows: of a micro-batch on one device.
     """
+    config = without_writing(config)
     stage = config.training.outer
     topology = build_topology(config.topology, config.agents)
     shapes = {name: read_shape(name, config.agents[name]) for name in topology.agents}

@@ -45,6 +45,7 @@ from rmas_train.training.callbacks import (
     Tracker,
 )
 from rmas_train.training.loop import train
+from rmas_train.training.profile import ProfileFile
 from rmas_train.training.saver import Saver
 
 
@@ -229,6 +230,7 @@ def run_outer(
         validation = Validation(config, loaded, runtime, links, card, folder)
     told: list[Callback | Callable[[Step], None]] = list(callbacks)
     told += [validation] if validation else []
+    told += profile_file(config, objective, runtime, folder)
     sampler = outer_sampler(config, loaded)
     run_training(config, loaded, runtime, "outer", objective, sampler, card, callbacks=told)
     if validation and config.training.outer.select == "best":
@@ -238,6 +240,17 @@ def run_outer(
         save_links(folder / "links", links, card)
     runtime.barrier()
     return links
+
+
+def profile_file(
+    config: Config, objective: Objective, runtime: Runtime, folder: Path
+) -> list[ProfileFile]:
+    """What writes ``profile.jsonl``; nothing where ZeRO-3 shards the links that it would read."""
+    options, profile = config.training.outer, objective.profile
+    if not options.profile_every or profile is None or runtime.backend == "zero3":
+        return []
+    path = folder / "profile.jsonl"
+    return [ProfileFile(profile, path, options.profile_every, options.steps, runtime)]
 
 
 def outer_sampler(config: Config, loaded: Loaded) -> Sampler:

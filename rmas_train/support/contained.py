@@ -16,7 +16,15 @@ WRITTEN = (
     *("inner", "outer", "lora", "sft", "eval", "eval_records", "analyse", "plan"),
     *("report", "earlier"),
     *("inner.old*", "outer.old*", ".starting_over.json"),
-    *("run.log", "results.json", "config.yaml", "environment.json", "metrics.jsonl", "error.txt"),
+    *(
+        "run.log",
+        "results.json",
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "profile.jsonl",
+        "error.txt",
+    ),
     *("links_report.json", "audit.yaml", "prompts"),  # of an audit
     *(".lock", ".failed", ".probe*", ".*.tmp*", ".*.old*", ".submitit"),
 )

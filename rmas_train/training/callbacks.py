@@ -106,8 +106,8 @@ def by_name(callbacks: Sequence[Callback]) -> dict[str, Callback]:
     return named
 
 
-class MetricsFile(Callback):
-    """``metrics.jsonl``: one line per ``every`` steps, and the last step.
+class LinesFile(Callback):
+    """A line of JSON per ``every`` steps, and for the last step.
 
     A resumed run removes lines after its checkpoint, so that no line occurs twice.
     """
@@ -128,6 +128,13 @@ class MetricsFile(Callback):
     def _is_due(self, step: int) -> bool:
         return step % self._every == 0 or step + 1 == self._steps
 
+    def _add(self, line: Mapping[str, Any]) -> None:
+        append_line(self._path, json.dumps(line))
+
+
+class MetricsFile(LinesFile):
+    """``metrics.jsonl``."""
+
     def __call__(self, step: Step) -> None:
         if not self._is_due(step.step):
             return
@@ -139,7 +146,7 @@ class MetricsFile(Callback):
             "gradient_norms": step.gradient_norms,
             "seconds": step.seconds,
         }
-        append_line(self._path, json.dumps(line))
+        self._add(line)
 
 
 def _step_of(line: str) -> int | None:

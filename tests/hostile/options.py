@@ -7,13 +7,16 @@ from hostile.case import names
 INTS = names("""
 rounds latent_length seed training.outer.steps training.outer.batch_size
 training.outer.micro_batch_size training.outer.log_every training.outer.save_every
-training.outer.keep training.outer.warmup_steps training.outer.gradient_rounds
+training.outer.keep training.outer.profile_every training.outer.warmup_steps
+training.outer.gradient_rounds
 evaluation.batch_size evaluation.max_new_tokens evaluation.max_rows runtime.threads
 runtime.processes data.max_length data.test_rows
 """)
 FLOATS = names("""
 training.outer.lr training.outer.weight_decay training.outer.eps training.outer.clip_norm
 training.outer.save_minutes training.outer.clip_message training.outer.prefix_cache_gib
+training.outer.earlier_rounds training.outer.self_distill training.outer.text_messages
+training.outer.message_noise
 links.ridge links.start_noise runtime.timeout_minutes data.test_seconds data.problem_seconds
 """)
 TEXTS = names("""
@@ -31,7 +34,7 @@ DICTS = names("""
 agents topology links data training evaluation runtime data.role_texts plan data.columns
 """)
 CHOICES = names("""
-stage links.variant links.norm links.edge_input links.init training.outer.depth
+stage links.variant links.norm links.edge_input links.message_update links.init training.outer.depth
 training.outer.recompute training.outer.latents training.outer.feedback
 training.outer.gradient training.outer.clip_scope evaluation.decoding runtime.backend
 runtime.placement runtime.device agents.solver.dtype agents.solver.attention

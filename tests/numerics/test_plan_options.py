@@ -22,6 +22,7 @@ COSTS = {
     "gradient_steps": {"gradient": "window", "gradient_steps": 1},
     "gradient_rounds": {"gradient_rounds": 1},
     "train_inner": {"train_inner": True},
+    "earlier_rounds": {"earlier_rounds": 0.1},
     "objective": {"objective": "every_round_of_a_test"},
 }
 # What a step costs does not depend on these; rows and micro-batches are the plan's own argument.
@@ -37,6 +38,11 @@ FREE = [
         "validate_every",
         "validate_rows",
         "select",
+        "answers_of",
+        "message_noise",
+        "profile_every",
+        "self_distill",  # in steps of fewer rounds than the plan's
+        "text_messages",  # its second forward is text, see planning.plan
     ),
 ]
 
