@@ -210,9 +210,10 @@ class TextChannel:
         messages = {}
         for edge in call.edges:
             words = self.translations.get(edge.key, {})
-            texts = [translate(text.text, words) for text in written]
-            messages[edge.key] = TextMessage(texts, self.most)
-        return Sent(messages, tokens=[text.tokens for text in written])
+            translated = [translate(text.text, words) for text in written]
+            messages[edge.key] = TextMessage(translated, self.most)
+        texts, tokens = [text.text for text in written], [text.tokens for text in written]
+        return Sent(messages, tokens=tokens, texts=texts)
 
 
 def translate(text: str, words: Mapping[str, str]) -> str:

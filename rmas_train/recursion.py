@@ -68,12 +68,14 @@ class Sent:
         messages: edge key -> message, before any intervention.
         hidden, latents: h and z of the latent steps, (B, M, D) each; None where it wrote text.
         tokens: per row, text tokens written.
+        texts: per row, what was written.
     """
 
     messages: Mapping[str, Message]
     hidden: Tensor | None = None
     latents: Tensor | None = None
     tokens: Sequence[int] = ()
+    texts: Sequence[str] = ()
 
 
 class Channel(Protocol):

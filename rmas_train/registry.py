@@ -156,5 +156,11 @@ ANALYSES: Registry[Any] = Registry(
     {
         "messages": "rmas_train.analysis.messages:MessageStatistics",
         "confidence": "rmas_train.analysis.confidence:Confidence",
+        "health": "rmas_train.analysis.health:Health",
+        "attribution": "rmas_train.analysis.attribution:Attribution",
+        "text_attribution": "rmas_train.analysis.text_attribution:TextAttribution",
+        "depth": "rmas_train.analysis.depth:Depth",
+        "lens": "rmas_train.analysis.lens:Lens",
+        "probes": "rmas_train.analysis.probes:Probes",
     },
 )

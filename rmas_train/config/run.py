@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 
+from rmas_train.config.analysis import AnalysisConfig
 from rmas_train.config.evaluation import (
     EvaluationConfig,
     ToolsConfig,
@@ -113,7 +114,9 @@ class Config:
         "reasoning-gym); docs/tools.md",
     )
     analyses: list[str] = option(
-        ["messages"], "stage=analyse: messages | confidence; or a plugin's"
+        ["messages"],
+        "stage=analyse: messages | confidence | health | attribution | text_attribution | depth | "
+        "lens | probes; or a plugin's",
     )
     plugins: list[str] = option(
         [],
@@ -127,6 +130,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     training: StagesConfig = field(default_factory=StagesConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tools: ToolsConfig = field(default_factory=ToolsConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -1,0 +1,174 @@
+"""One checkpoint after each round: accuracy, entropy, and when to stop.
+
+The decoder answers after every round of one unroll, so all depths see the same messages. A rule
+reads nothing but what is known by then; stopping saves the rounds after it.
+
+- ``agreement``: stop when a round's answer is that of the round before.
+- ``entropy``: stop when the mean entropy of the answer's tokens is below a threshold.
+- ``trained``: stop when a logistic regression on round, entropy, its change and agreement says that
+  the answer is right with a probability above a threshold. It is fitted on other rows: those of
+  ``data.valid``, or else every second row, which are then left out of all rules' numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rmas_train.analysis.bench import Bench, Rows, entropies
+from rmas_train.config import Config
+from rmas_train.evaluation.statistics import wilson
+
+POINTS = 9  # thresholds per rule
+FIT_STEPS, DECAY = 100, 1e-3
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the decoder said after each round; (rows, rounds) each."""
+
+    right: Tensor
+    entropy: Tensor
+    texts: list[list[str]]
+
+    @property
+    def agrees(self) -> Tensor:
+        """With the round before; the first round with nothing."""
+        same = [[i > 0 and row[i] == row[i - 1] for i in range(len(row))] for row in self.texts]
+        return torch.tensor(same)
+
+    def part(self, index: Sequence[int]) -> Answers:
+        rows = list(index)
+        return Answers(self.right[rows], self.entropy[rows], [self.texts[i] for i in rows])
+
+
+class Depth:
+    """``analyses=[depth]``."""
+
+    def __init__(self, config: Config) -> None:
+        self._rounds = config.rounds
+
+    @torch.no_grad()
+    def run(self, bench: Bench) -> dict[str, Any]:
+        """``rounds``: per depth ``accuracy``, ``ci95``, ``entropy``; ``stopping``: per rule, points
+        of ``threshold``, mean ``rounds`` and ``accuracy``; ``fitted_on``: rows of the rule."""
+        found = answers_by_round(bench, bench.rows)
+        if bench.valid is not None:
+            most = bench.config.training.outer.validate_rows
+            fitted = answers_by_round(bench, bench.valid[:most])
+            judged, where = found, f"{len(fitted.texts)} validation rows"
+        else:
+            fitted = found.part(range(0, len(found.texts), 2))
+            judged = found.part(range(1, len(found.texts), 2))
+            where = f"{len(fitted.texts)} test rows, which are left out below"
+        return {
+            "rounds": [self._after(found, r) for r in range(self._rounds)],
+            "stopping": stopping_curves(judged, fitted) if len(judged.texts) else {},
+            "fitted_on": where,
+        }
+
+    def _after(self, found: Answers, r: int) -> dict[str, Any]:
+        right = found.right[:, r].float()
+        low, high = wilson(float(right.sum()), len(right))
+        return {
+            "rounds": r + 1,
+            "accuracy": right.mean().item(),
+            "ci95": [low, high],
+            "entropy": found.entropy[:, r].mean().item(),
+        }
+
+
+def answers_by_round(bench: Bench, rows: Rows) -> Answers:
+    """Ask for an answer after every round of one unroll."""
+    depth = bench.config.rounds
+    right, entropy, texts = [], [], []
+    for batch in bench.batches(rows):
+        columns: list[list[Any]] = [[], [], []]
+        for call in bench.unroll(batch, answer_rounds=range(1, depth + 1)):
+            if call.agent != bench.team.topology.decoder:
+                continue
+            written = [text.text for text in call.write(bench.config.evaluation.max_new_tokens)]
+            grades = [bench.grader.grade(r, t) for r, t in zip(batch, written, strict=True)]
+            columns[0].append([grade.right for grade in grades])
+            columns[1].append(entropies(call, bench.decoder, bench.tokens(written)))
+            columns[2].append(written)
+        per_row = [list(zip(*column, strict=True)) for column in columns]
+        right += per_row[0]
+        entropy += per_row[1]
+        texts += [list(row) for row in per_row[2]]
+    return Answers(torch.tensor(right), torch.tensor(entropy), texts)
+
+
+def stopping_curves(judged: Answers, fitted: Answers) -> dict[str, list[dict[str, float]]]:
+    """Per rule, what it comes to at several thresholds."""
+    depth = judged.right.shape[1]
+    model = fit(features(fitted), fitted.right.float())
+    entropy, chance = judged.entropy, model(features(judged))
+    known = [fitted.entropy, model(features(fitted))]  # thresholds are chosen where rules are
+    levels = [
+        x.double().flatten().quantile(torch.linspace(0, 1, POINTS).double()).tolist() for x in known
+    ]
+    fixed = [
+        {"threshold": float(r + 1)} | _outcome(judged, torch.full((len(judged.texts),), r))
+        for r in range(depth)
+    ]
+    return {
+        "fixed": fixed,
+        "agreement": [{"threshold": 1.0} | _outcome(judged, first(judged.agrees))],
+        "entropy": [
+            {"threshold": x} | _outcome(judged, first(entropy <= x))
+            for x in dict.fromkeys(levels[0])
+        ],
+        "trained": [
+            {"threshold": x} | _outcome(judged, first(chance >= x))
+            for x in dict.fromkeys(levels[1])
+        ],
+        "oracle": [{"threshold": 1.0} | _outcome(judged, first(judged.right))],
+    }
+
+
+def first(stops_BR: Tensor) -> Tensor:
+    """Round (from 0) in which each row stops; the last where no rule says so."""
+    stops_BR = stops_BR.clone().bool()
+    stops_BR[:, -1] = True
+    return stops_BR.int().argmax(1)
+
+
+def _outcome(answers: Answers, stop_B: Tensor) -> dict[str, float]:
+    right = answers.right.gather(1, stop_B[:, None]).float()
+    return {"rounds": stop_B.float().mean().item() + 1, "accuracy": right.mean().item()}
+
+
+def features(answers: Answers) -> Tensor:
+    """(rows, rounds, 4): round, entropy, its change since the round before, agreement."""
+    entropy = answers.entropy
+    change = torch.cat([torch.zeros_like(entropy[:, :1]), entropy.diff(dim=1)], 1)
+    rounds = torch.arange(entropy.shape[1]).expand_as(entropy) / max(1, entropy.shape[1])
+    return torch.stack([rounds, entropy, change, answers.agrees.float()], -1).double()
+
+
+def fit(x_BRF: Tensor, right_BR: Tensor) -> Callable[[Tensor], Tensor]:
+    """Logistic regression of right on features, scaled to their spread; Newton's method."""
+    x_NF, y_N = x_BRF.flatten(0, 1), right_BR.flatten().double()
+    middle_F, scale_F = x_NF.mean(0), x_NF.std(0).clamp_min(1e-9)
+
+    def scaled(x: Tensor) -> Tensor:
+        return F.pad((x - middle_F) / scale_F, (0, 1), value=1.0)
+
+    x_NF = scaled(x_NF)
+    weights_F = x_NF.new_zeros(x_NF.shape[1])
+    for _ in range(FIT_STEPS):
+        p_N = (x_NF @ weights_F).sigmoid()
+        slope_F = x_NF.T @ (p_N - y_N) / len(x_NF) + DECAY * weights_F
+        curve_FF = (x_NF.T * (p_N * (1 - p_N))) @ x_NF / len(x_NF)
+        curve_FF.diagonal().add_(DECAY)
+        step_F = torch.linalg.solve(curve_FF, slope_F)
+        weights_F = weights_F - step_F
+        if step_F.norm() < 1e-9:
+            break
+    return lambda x: (scaled(x) @ weights_F).sigmoid()
