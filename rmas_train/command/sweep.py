@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from rmas_train.command.launcher import check_launcher
+from rmas_train.command.sweep_file import with_sweep_files, write_sweep_file
 from rmas_train.compose import (
     Typed,
     compose,
@@ -48,8 +49,10 @@ def sweep(asked: Typed) -> None:
         UserError: jobs failed; the report is on the others.
     """
     typed = [o for o in asked.overrides if is_hydra(o)]
-    overrides = normalise([o for o in asked.overrides if not is_hydra(o)], asked.folders)
-    jobs = {name: [*asked.flags, *job] for name, job in expand(overrides).items()}
+    swept = with_sweep_files([o for o in asked.overrides if not is_hydra(o)], asked.folders)
+    overrides = normalise(swept.overrides, asked.folders)
+    listed = [normalise(job, asked.folders) for job in swept.jobs]
+    jobs = {name: [*asked.flags, *job] for name, job in expand(overrides, listed).items()}
     first = compose(next(iter(jobs.values())))
     has_root = any(o.startswith("++run_dir=") for o in overrides)
     root = Path(first.run_dir) if has_root else Path(first.run_dir) / "sweep"
@@ -62,8 +65,11 @@ def sweep(asked: Typed) -> None:
     if launcher != "basic":
         _make_ready(configs)
         print(f"{len(jobs)} jobs through {launcher}; logs below {root / '.submitit'}", flush=True)
+    varied = varying(jobs)
+    if first.stage not in ("report", "plan"):
+        write_sweep_file(root, varied)
     with searching(asked.folders):
-        _launch([*overrides, *typed], launcher, jobs, configs)
+        _launch(typed, launcher, configs)
 
     from rmas_train.reporting.collect import result_files
     from rmas_train.reporting.report import write_report
@@ -73,8 +79,13 @@ def sweep(asked: Typed) -> None:
     _check_failures(configs)
 
 
-def expand(overrides: list[str]) -> dict[str, list[str]]:
-    """Job name -> its overrides; the name lists what varies, a group's choice by itself."""
+def expand(overrides: list[str], listed: list[list[str]]) -> dict[str, list[str]]:
+    """Job name -> its overrides; the name lists what varies, a group's choice by itself.
+
+    Args:
+        overrides: of all jobs, some with several values.
+        listed: overrides of single jobs, see ``Swept``.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         choices = [_choices(override) for override in parsed]
@@ -82,14 +93,25 @@ def expand(overrides: list[str]) -> dict[str, list[str]]:
         raise ConfigError(explain(error, overrides)) from error
     varying = [i for i, c in enumerate(choices) if len(c) > 1]
     jobs = {}
-    for combination in itertools.product(*choices):
-        parts = [combination[i] for i in varying] or ["job"]
+    for own, combination in itertools.product(listed, itertools.product(*choices)):
+        parts = [*own, *(combination[i] for i in varying)] or ["job"]
         names = [p.lstrip("+").removeprefix("experiment=") for p in parts]
         name = ",".join(names).replace("/", "_")
         if name in jobs:
             raise ConfigError(f"{name} is named twice in this sweep; give each value once.")
-        jobs[name] = list(combination)
+        jobs[name] = [*combination, *own]
     return jobs
+
+
+def varying(jobs: dict[str, list[str]]) -> dict[str, dict[str, str]]:
+    """Job name -> option -> its value as typed, of options that differ between jobs."""
+    values = {
+        name: dict(o.lstrip("+").split("=", 1) for o in job if not o.startswith("--"))
+        for name, job in jobs.items()
+    }
+    keys = dict.fromkeys(key for own in values.values() for key in own)
+    differ = [key for key in keys if len({own.get(key) for own in values.values()}) > 1]
+    return {name: {k: own[k] for k in differ if k in own} for name, own in values.items()}
 
 
 def _choices(override: Override) -> list[str]:
@@ -138,11 +160,12 @@ def _make_ready(configs: dict[str, Config]) -> None:
         prepare(config.data, config.seed)
 
 
-def _launch(
-    overrides: list[str], launcher: str, jobs: dict[str, list[str]], configs: dict[str, Config]
-) -> None:
-    """Through ``hydra.main``, so that ``hydra/launcher=...`` works as users know it."""
-    names = list(jobs)  # Hydra combines the same overrides in the same order
+def _launch(typed: list[str], launcher: str, configs: dict[str, Config]) -> None:
+    """Through ``hydra.main``, so that ``hydra/launcher=...`` works as users know it.
+
+    Hydra counts the jobs; what each of them is has been decided.
+    """
+    names = list(configs)
 
     # Submitit pickles this function by value: what it calls is imported where it runs.
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
@@ -165,7 +188,8 @@ def _launch(
         "hydra/hydra_logging=none",
     ]
     try:
-        with _command([sys.argv[0], "-m", *overrides, *ours]):
+        number = f"+sweep_job={','.join(map(str, range(len(names))))}"
+        with _command([sys.argv[0], "-m", number, *typed, *ours]):
             job()
     except RuntimeError as error:
         line = _submitit_line(error)

@@ -147,7 +147,8 @@ class Typed:
         overrides: ``key=value`` and ``group=choice``, as typed, under their present names.
         files: of ``--config``, in their order.
         folders: of ``--config-dir``.
-        is_sweep, is_shown: ``-m`` and ``--show``.
+        is_sweep: ``-m``, or ``sweep=<file>``.
+        is_shown: ``--show``.
     """
 
     overrides: list[str]
@@ -176,7 +177,8 @@ def read_typed(argv: Sequence[str]) -> Typed:
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", type=Path)
     flags, rest = parser.parse_known_args(list(argv))
     folders = [check_folder(folder) for folder in flags.config_dir]
-    return Typed(rename_typed(rest), flags.config, folders, flags.multirun, flags.show)
+    is_sweep = flags.multirun or any(key_of(override) == "sweep" for override in rest)
+    return Typed(rename_typed(rest), flags.config, folders, is_sweep, flags.show)
 
 
 def normalise(overrides: Sequence[str], folders: Sequence[Path] = ()) -> list[str]:
