@@ -42,6 +42,10 @@ class Means:
                     sums[place] = added if place not in sums else sums[place] + added
         self._means = {place: total / len(bench.rows) for place, total in sums.items()}
 
+    def of(self, place: Place) -> Tensor:
+        """The mean message, (M, D)."""
+        return self._means[place]
+
     def change(self, kind: str) -> Change:
         """``zero``: no vectors; ``mean``: what all rows share; ``shuffled``: the next row's."""
 

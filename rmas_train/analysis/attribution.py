@@ -5,15 +5,13 @@ their tokens. Between agents that pass vectors the same is exact, through all la
 rounds, and one backward pass gives it for every message and position:
 
 - ``gradient``: the norm of d(score) / d(message vector), summed over positions;
-- ``times_input``: |gradient . vector|, the first-order effect of taking the vector away.
+- ``times_input``: gradient . vector, the first-order effect of taking the message away;
+- ``patching``: gradient . (vector - mean vector of all rows), that of the mean message in its place.
 
-With ``analysis.steps`` above 1 the gradient is the mean over so many points between no message and
-the message, all messages together (integrated gradients): as many backward passes, and their sum is
-the whole effect. What a score is: see ``Bench.scores``.
-
-Both are guesses at what an intervention does, and are checked against interventions
+All are guesses at what an intervention does, and are checked against interventions
 (``ablation``), and against leave-one-out credit (C3, arXiv 2603.06859): the score with the row's
 own message, less the mean of the scores with those that other rows sent there, all else fixed.
+What a score is: see ``Bench.scores``.
 
 Tensor names: B rows, P places (a round and an edge), M vectors of a message.
 """
@@ -33,7 +31,7 @@ from rmas_train.config import Config
 from rmas_train.engine.inputs import LatentMessage, Message
 from rmas_train.topology import Edge
 
-GUESSES = ("gradient", "times_input")
+GUESSES = ("gradient", "times_input", "patching")
 
 
 class Attribution:
@@ -45,11 +43,11 @@ class Attribution:
     def run(self, bench: Bench) -> dict[str, Any]:
         """Plain data, see docs/insight.md."""
         targets = [bench.targets(rows) for rows in bench.batches()]
-        places, guessed = self._guess(bench, targets)
         means = Means(bench)
+        places, guessed = self._guess(bench, targets, means)
         measured = {kind: drops(bench, targets, places, means.change(kind)) for kind in KINDS}
         measured["leave_one_out"] = credit(bench, targets, places, self._options.alternatives)
-        totals = {name: x_BPM.sum(-1) for name, x_BPM in guessed.items()}
+        totals = {name: x_BPM.sum(-1).abs() for name, x_BPM in guessed.items()}
         every = totals | measured
         return {
             "target": self._options.target,
@@ -67,16 +65,20 @@ class Attribution:
             "examples": self._examples(bench.rows, every),
         }
 
-    def _guess(self, bench: Bench, targets: Sequence[Ids]) -> tuple[list[Place], dict[str, Tensor]]:
+    def _guess(
+        self, bench: Bench, targets: Sequence[Ids], means: Means
+    ) -> tuple[list[Place], dict[str, Tensor]]:
         """Places, and (B, P, M) of each guess."""
         places: list[Place] = []
         found: dict[str, list[Tensor]] = {name: [] for name in GUESSES}
         for rows, ids in zip(bench.batches(), targets, strict=True):
-            places, gradients, vectors = influence(bench, rows, ids, self._options.steps)
+            places, gradients, vectors = influence(bench, rows, ids)
+            both = list(zip(places, gradients, vectors, strict=True))
             norms = [g.norm(dim=-1) for g in gradients]
-            products = [(g * x).sum(-1).abs() for g, x in zip(gradients, vectors, strict=True)]
-            found["gradient"].append(torch.stack(norms, 1))
-            found["times_input"].append(torch.stack(products, 1))
+            products = [(g * x).sum(-1) for _, g, x in both]
+            patches = [(g * (x - means.of(place).to(x))).sum(-1) for place, g, x in both]
+            for name, columns in zip(GUESSES, (norms, products, patches), strict=True):
+                found[name].append(torch.stack(columns, 1))
         return places, {name: torch.cat(parts) for name, parts in found.items()}
 
     def _examples(self, rows: Rows, every: dict[str, Tensor]) -> list[dict[str, Any]]:
@@ -88,15 +90,10 @@ class Attribution:
 
 
 class _Leaves:
-    """An intervention: messages whose gradients are kept, scaled towards none.
+    """An intervention that keeps messages, so that their gradients can be read."""
 
-    Args:
-        share: what messages are multiplied by.
-    """
-
-    def __init__(self, share: float = 1.0) -> None:
-        self._share = share
-        self.seen: dict[Place, tuple[Tensor, Tensor]] = {}
+    def __init__(self) -> None:
+        self.seen: dict[Place, Tensor] = {}
 
     def __call__(self, message: Message, edge: Edge, round_: int) -> Message:
         if not isinstance(message, LatentMessage):
@@ -104,38 +101,23 @@ class _Leaves:
         vectors = message.vectors
         if not vectors.requires_grad:
             vectors = vectors.detach().requires_grad_()
-        scaled = vectors * self._share
-        scaled.retain_grad()
-        self.seen[round_, edge.key] = scaled, vectors
-        return message.with_tensors([scaled])
+        vectors.retain_grad()
+        self.seen[round_, edge.key] = vectors
+        return message.with_tensors([vectors])
 
 
-def influence(
-    bench: Bench, rows: Rows, ids: Ids, steps: int = 1
-) -> tuple[list[Place], list[Tensor], list[Tensor]]:
+def influence(bench: Bench, rows: Rows, ids: Ids) -> tuple[list[Place], list[Tensor], list[Tensor]]:
     """Places, the gradient of each row's score at its messages, (B, M, D) each, and the messages.
 
     Args:
         bench: the system.
         rows: questions.
         ids: the answers that are scored.
-        steps: see this file.
     """
-    total: list[Tensor] = []
-    places: list[Place] = []
-    vectors: list[Tensor] = []
-    for step in range(steps):
-        leaves = _Leaves(1.0 if steps == 1 else (step + 0.5) / steps)
-        with torch.enable_grad():
-            call = bench.last(rows, [leaves])
-            bench.scores(call, ids).sum().backward()
-        places = sorted(leaves.seen)
-        pairs = [leaves.seen[place] for place in places]
-        gradients = [_grad(scaled) / steps for scaled, _ in pairs]
-        total = [a + b for a, b in zip(total, gradients, strict=True)] if total else gradients
-        vectors = [whole.detach() for _, whole in pairs]
-    return places, total, vectors
-
-
-def _grad(x: Tensor) -> Tensor:
-    return torch.zeros_like(x) if x.grad is None else x.grad
+    leaves = _Leaves()
+    with torch.enable_grad():
+        bench.scores(bench.last(rows, [leaves]), ids).sum().backward()
+    places = sorted(leaves.seen)
+    vectors = [leaves.seen[place] for place in places]
+    gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in vectors]
+    return places, gradients, [x.detach() for x in vectors]

@@ -86,8 +86,9 @@ def weights(call: Call, texts: list[str]) -> dict[str, dict[str, Tensor]]:
     written = tokenise_whole(agent, texts)
     filled = call.prompts.filled(leaves)
     with torch.enable_grad():
-        score = mean_log_p(agent, replace(call, prompts=filled).answer_states(written), written)
-    gradients = torch.autograd.grad(score.sum(), list(vectors.values()), allow_unused=True)
+        states = replace(call, prompts=filled).answer_states(written)
+        total = mean_log_p(agent, states, written).sum()
+    gradients = torch.autograd.grad(total, list(vectors.values()), allow_unused=True)
     found = {}
     for (source, x_BLD), grad in zip(vectors.items(), gradients, strict=True):
         g_BLD = torch.zeros_like(x_BLD) if grad is None else grad

@@ -58,7 +58,7 @@ FREE = (
         "price_per_hour single_rows "
         "max_rows beyond_reach benchmarks systems judge_model textgrad_tokens textgrad_model",
         finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",
-        analysis="target alternatives examples top_k column steps",
+        analysis="target alternatives examples top_k column",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
         runtime="backend placement device processes threads timeout_minutes",
         plan="prefix_tokens suffix_tokens answer_tokens devices device_gib tflops gib_per_second",

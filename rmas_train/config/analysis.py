@@ -18,10 +18,9 @@ class AnalysisConfig:
     examples: int = option(8, "attribution, lens: rows that are written out")
     top_k: int = option(5, "lens: tokens per vector")
     column: str = option("answer", "probes: column of the rows that is to be read off")
-    steps: int = option(1, "attribution: points between no message and the message; 1: itself")
 
     def __post_init__(self) -> None:
         check_choice("analysis.target", self.target, ("answer", "loss"))
-        for key in ("alternatives", "top_k", "steps"):
+        for key in ("alternatives", "top_k"):
             check_least(f"analysis.{key}", getattr(self, key), 1, MOST_ROWS)
         check_least("analysis.examples", self.examples, 0, MOST_ROWS)

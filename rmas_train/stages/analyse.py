@@ -11,8 +11,10 @@ import torch
 
 from rmas_train.analysis.bench import Bench
 from rmas_train.config import Config
+from rmas_train.data.rows import is_within_reach
 from rmas_train.links.folder import find_links
 from rmas_train.registry import ANALYSES
+from rmas_train.reporting.link_table import finite
 from rmas_train.runs.evaluated import read_all_links
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import environment, stage_folder
@@ -26,7 +28,10 @@ def run_analyses(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     """Write ``run_dir/analyse/<name>.json`` for each of ``analyses``."""
     folder = find_links(Path(config.run or config.run_dir))
     links = read_all_links(loaded, folder)
-    rows = loaded.test.rows[: config.evaluation.max_rows]
+    rows = loaded.test.rows
+    if not config.evaluation.beyond_reach:
+        rows = [row for row in rows if is_within_reach(row, config.rounds)]
+    rows = rows[: config.evaluation.max_rows]
     valid = None if loaded.tables.valid is None else loaded.tables.valid.rows
     bench = Bench(config, loaded.team, links["trained"], rows, links.get("start"), valid)
     analyses = {name: ANALYSES.get(name)(config) for name in config.analyses}
@@ -43,6 +48,6 @@ def run_analyses(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     out = stage_folder(config, "analyse", loaded.agents)
     for name in config.analyses:
         record = {"links": str(folder), "rounds": config.rounds, "rows": len(rows)}
-        found = {"result": results[name], "environment": environment()}
+        found = {"result": finite(results[name]), "environment": environment()}
         write_json(out / f"{name}.json", record | found)
         say(f"analysis {name}: {out / f'{name}.json'}")
