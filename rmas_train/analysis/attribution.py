@@ -6,7 +6,7 @@ rounds, and one backward pass gives it for every message and position:
 
 - ``gradient``: the norm of d(score) / d(message vector), summed over positions;
 - ``times_input``: gradient . vector, the first-order effect of taking the message away;
-- ``patching``: gradient . (vector - mean vector of all rows), that of the mean message in its place.
+- ``patching``: gradient . (vector - the rows' mean), that of the mean message in its place.
 
 All are guesses at what an intervention does, and are checked against interventions
 (``ablation``), and against leave-one-out credit (C3, arXiv 2603.06859): the score with the row's

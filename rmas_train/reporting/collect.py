@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from rmas_train.errors import UserError
+from rmas_train.reporting.sweep_table import read_sweep, summarise
 from rmas_train.support.reading import check_type, parse_json, short
 from rmas_train.systems.looks import Look
 
@@ -171,6 +172,7 @@ def collect(folder: Path) -> dict[str, Any]:
     if not files:
         raise UserError(f"{folder}: no eval/results.json below it; run stage=eval first.")
     rows: list[Row] = []
+    sweep = read_sweep(folder)
     references: dict[str, Any] = {}
     runs: dict[str, Any] = {}
     systems: dict[str, Any] = {}
@@ -178,7 +180,9 @@ def collect(folder: Path) -> dict[str, Any]:
     for path in files:
         found = read_json(path)
         name = str(path.parent.parent.relative_to(folder))
-        extra = {"run": name, "trained_rounds": found["trained_rounds"]}
+        extra: Row = {"run": name, "trained_rounds": found["trained_rounds"]}
+        if sweep is not None and name in sweep["jobs"]:
+            extra["swept"] = sweep["jobs"][name]
         rows += [row | extra for row in found["rows"]]
         references |= found["references"]
         systems |= found.get("systems", {})
@@ -186,7 +190,8 @@ def collect(folder: Path) -> dict[str, Any]:
             own += [one | {"run": name} for one in found.get(key, [])]
         runs[name] = {k: found[k] for k in ("environment", "config", "links")}
     found = {"schema": 1, "rows": rows, "systems": systems, **compared}
-    return found | {"references": references, "runs": runs}
+    swept = None if sweep is None else summarise(sweep, rows)
+    return found | {"references": references, "runs": runs, "sweep": swept}
 
 
 def read_metrics(folder: Path) -> dict[str, list[Row]]:

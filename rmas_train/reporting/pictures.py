@@ -61,7 +61,7 @@ def accuracy_picture(
 def _curves(panel: Axes, rows: list[Row], lines: dict[str, Any], looks: Mapping[str, Look]) -> None:
     _reference_lines(panel, lines, rows)
     for name, look in looks.items():
-        chosen = _deepest([r for r in rows if system_name(r) == name])
+        chosen = deepest([r for r in rows if system_name(r) == name])
         if chosen:
             panel.errorbar(
                 [r["rounds"] for r in chosen],
@@ -79,7 +79,7 @@ def _curves(panel: Axes, rows: list[Row], lines: dict[str, Any], looks: Mapping[
 
 def _bars(panel: Axes, rows: list[Row], lines: dict[str, Any], looks: Mapping[str, Look]) -> None:
     """One bar for each system, the first one on top; exact values as lines across."""
-    found = {name: _deepest([r for r in rows if system_name(r) == name]) for name in looks}
+    found = {name: deepest([r for r in rows if system_name(r) == name]) for name in looks}
     names = [name for name in looks if found[name]]
     chosen = [found[name][0] for name in names]
     panel.barh(
@@ -132,7 +132,7 @@ def _reference_lines(panel: Axes, lines: dict[str, Any], rows: list[Row]) -> Non
             panel.plot(known, values, dashes, **BLACK, label=label)
 
 
-def _deepest(rows: list[Row]) -> list[Row]:
+def deepest(rows: list[Row]) -> list[Row]:
     """One row per depth: of the run trained deepest, with the most latent steps."""
     best: dict[int, Row] = {}
     for row in sorted(rows, key=lambda r: (r["trained_rounds"] or 0, r["latent_length"])):
@@ -178,7 +178,7 @@ def cost_picture(path: Path, rows: list[Row], looks: Mapping[str, Look]) -> None
     task = sorted({row["task"] for row in rows})[0]
     depths = sorted({r["rounds"] for r in rows if r["task"] == task})
     for name in ("latent", "text"):
-        chosen = _deepest([r for r in rows if r["task"] == task and system_name(r) == name])
+        chosen = deepest([r for r in rows if r["task"] == task and system_name(r) == name])
         colour = {"color": looks[name].colour, "marker": looks[name].marker}
         x, tokens = [r["rounds"] for r in chosen], [r["tokens"] for r in chosen]
         if name == "latent":

@@ -1,24 +1,28 @@
-"""The report: ``results.json``, pictures and one page, from the files of a run folder alone."""
+"""The report: ``results.json``, one page and Markdown, from the files of a run folder alone."""
 
 from __future__ import annotations
 
 import hashlib
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from rmas_train.reporting import figures, sweep_figures, sweep_table
 from rmas_train.reporting.answers import answers_section, read_answers
 from rmas_train.reporting.collect import collect, read_metrics
+from rmas_train.reporting.embedding import Picture
+from rmas_train.reporting.insight import insight_section, table
 from rmas_train.reporting.link_table import links_section, read_links
+from rmas_train.reporting.markdown import report_markdown
+from rmas_train.reporting.page import page
 from rmas_train.reporting.pictures import (
     accuracy_picture,
     cost_picture,
     sweep_picture,
     training_picture,
 )
-from rmas_train.reporting.tables import HEADER, table_rows, terminal_table
+from rmas_train.reporting.tables import plain_table, terminal_table
 from rmas_train.support.contained import check_contained
 from rmas_train.support.files import new_folder, write_json, write_text
 from rmas_train.support.output import clean
@@ -26,20 +30,6 @@ from rmas_train.support.reading import parse_json
 from rmas_train.systems.looks import looks_of, system_name
 
 TENSORS = "links.safetensors"
-STYLE = (
-    "body{font-family:sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;font-size:13px}td,th{padding:2px 9px;text-align:right}"
-    "td:first-child,td:nth-child(2),th:first-child,th:nth-child(2){text-align:left}"
-    "tr:nth-child(even){background:#f3f3f3}img{max-width:100%}"
-    "td pre{margin:0;text-align:left;white-space:pre-wrap}summary{margin:.4em 0}"
-)
-
-
-# No text becomes a script even if an escape were forgotten.
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" '
-    "content=\"script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'\">"
-)
 
 
 def write_report(folder: Path) -> None:
@@ -59,18 +49,63 @@ def write_report(folder: Path) -> None:
             )
     write_json(folder / "results.json", results)
     out = folder / "report"
+    said = {
+        "Verdicts": verdict_lines(results),
+        "Not applicable": missing_lines(results),
+        "Missing jobs": missing_jobs(results),
+    }
     metrics = {run: read_metrics(folder / run) for run in results["runs"]}
     with new_folder(out) as work:
-        pictures = draw(work, results, metrics)
-        more = links_section({run: read_links(folder / run) for run in results["runs"]})
-        more += answers_section({run: read_answers(folder / run) for run in results["runs"]})
-        write_text(work / "index.html", page(results, pictures, more))
-    Console(width=None if Console().is_terminal else 140).print(
-        terminal_table(results["rows"], results["systems"])
-    )
-    for line in [*missing_lines(results), *verdict_lines(results)]:
+        drawn = draw(work, results, metrics)
+        write_text(work / "report.md", report_markdown(results, drawn, said))
+        shown = pictures_of(results, metrics)
+        write_text(work / "index.html", page(results, shown, said, sections_of(folder, results)))
+    show(results)
+    for line in [line for lines in said.values() for line in lines]:
         print(line)
     print(f"results: {folder / 'results.json'}   report: {out / 'index.html'}")
+
+
+def show(results: dict[str, Any]) -> None:
+    """The tables, on the terminal."""
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(terminal_table(results["rows"], results["systems"]))
+    if results["sweep"]:
+        console.print(plain_table("Sweep (trained system; means over seeds)", *sweep_rows(results)))
+
+
+def sweep_rows(results: dict[str, Any]) -> tuple[Any, Any]:
+    return sweep_table.header(results["sweep"]), sweep_table.cells(results["sweep"])
+
+
+def pictures_of(results: dict[str, Any], metrics: dict[str, Any]) -> list[Picture]:
+    """The page's figures of results, costs and training."""
+    rows, looks = results["rows"], looks_of(results["rows"], results["systems"])
+    pictures = sweep_figures.pictures(results["sweep"]) if results["sweep"] else []
+    pictures += figures.accuracy(rows, results["references"], looks)
+    return [*pictures, *figures.cost(rows, looks), *figures.training(metrics)]
+
+
+def sections_of(folder: Path, results: dict[str, Any]) -> list[str]:
+    """The page's other parts."""
+    runs = results["runs"]
+    parts = []
+    if results["sweep"]:
+        head, rows = sweep_rows(results)
+        parts.append(f"<h2>Sweep</h2>{table(head, [list(cells) for cells in rows])}")
+    parts += [insight_section(folder / run, run if len(runs) > 1 else "") for run in runs]
+    parts.append(links_section({run: read_links(folder / run) for run in runs}))
+    parts.append(answers_section({run: read_answers(folder / run) for run in runs}))
+    return parts
+
+
+def missing_jobs(results: dict[str, Any]) -> list[str]:
+    """Jobs of a sweep that have no results."""
+    sweep = results["sweep"] or {"missing": []}
+    return [
+        clean(f"job {name} has no results; give the sweep again with resume=auto")
+        for name in sweep["missing"]
+    ]
 
 
 def verdict_lines(results: dict[str, Any]) -> list[str]:
@@ -127,56 +162,7 @@ def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tu
     if any(metrics.values()):
         training_picture(out / "training.png", metrics)
         pictures.append(("training.png", "Training: loss, and each outer link's gradient norm."))
-    if len({r["trained_rounds"] for r in rows}) > 1 or len({r["latent_length"] for r in rows}) > 3:
+    if results["sweep"] and "rounds" in results["sweep"]["keys"]:
         sweep_picture(out / "sweep.png", rows)
         pictures.append(("sweep.png", "Training depth against inference depth."))
     return pictures
-
-
-def page(results: dict[str, Any], pictures: list[tuple[str, str]], more: str = "") -> str:
-    """One HTML page; every text from a run file is escaped.
-
-    Args:
-        results: all that ``results.json`` holds.
-        pictures: see ``draw``.
-        more: see ``links_section`` and ``answers_section``.
-    """
-    head = "".join(f"<th>{escape(name)}</th>" for name in HEADER)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
-        for cells in table_rows(results["rows"], results["systems"])
-    )
-    figures = "".join(
-        f'<p><img src="{escape(name)}" alt="{escape(caption)}"><br>{escape(caption)}</p>'
-        for name, caption in pictures
-    )
-    said = _list("Not applicable", missing_lines(results))
-    said += _list("Verdicts", verdict_lines(results))
-    runs = "".join(
-        f"<li><b>{_text(name)}</b>: <code>{_text(run['environment']['command'])}</code>, seed "
-        f"{_text(run['config']['seed'])}, {_text(run['environment']['versions'])}, "
-        f"{_text(run['environment']['cpus'])} CPU threads, "
-        f"GPU {_text(run['environment']['gpu'])}</li>"
-        for name, run in results["runs"].items()
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8">{POLICY}'
-        f"<title>rmas_train report</title>"
-        f"<style>{STYLE}</style><h1>Report</h1>{figures}<h2>Results</h2>"
-        f"<p>Accuracies in percent. <i>Within reach</i>: problems that this depth can solve at "
-        f"best, where the data say so. Controls: <i>start</i> = links as the outer stage began, "
-        f"<i>untrained</i> = freshly drawn links, <i>null</i> = empty slots, <i>shuffled</i> = "
-        f"another problem's messages.</p><table><tr>{head}</tr>{body}</table>{said}{more}"
-        f"<h2>Runs</h2>"
-        f"<ul>{runs}</ul></html>\n"
-    )
-
-
-def _list(title: str, lines: list[str]) -> str:
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
-    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
-
-
-def _text(value: Any) -> str:
-    """Anything from a run's files, as text in a page."""
-    return escape(clean(str(value)))

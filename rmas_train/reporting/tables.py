@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -31,8 +31,13 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:z.1f}"  # z: no "-0.0" from rounding
 
 
+def swept_keys(rows: Sequence[Row]) -> list[str]:
+    """Options that the rows' runs differ in, where they are of a sweep."""
+    return list(dict.fromkeys(key for row in rows for key in row.get("swept", {})))
+
+
 def table_rows(rows: list[Row], systems: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Cells in the order of ``HEADER``, by task, run, depth and system.
+    """Cells in the order of ``swept_keys`` and ``HEADER``, by task, run, depth and system.
 
     Args:
         rows, systems: of a results file.
@@ -49,10 +54,12 @@ def table_rows(rows: list[Row], systems: Mapping[str, Any]) -> list[tuple[str, .
         ),
     )
     cells: list[tuple[str, ...]] = []
+    keys = swept_keys(rows)
     for row in ordered:
         low, high = row["ci95"]
         cells.append(
             (
+                *(row.get("swept", {}).get(key, "") for key in keys),
                 row["task"],
                 system_name(row),
                 str(row["trained_rounds"] or ""),
@@ -70,13 +77,34 @@ def table_rows(rows: list[Row], systems: Mapping[str, Any]) -> list[tuple[str, .
 
 
 def terminal_table(rows: list[Row], systems: Mapping[str, Any]) -> Table:
-    table = Table(title="Results (accuracies in percent)", title_justify="left")
-    for i, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if i < 2 else "right")
-    task = ""
-    for cells in table_rows(rows, systems):
-        if task and cells[0] != task:
+    keys = swept_keys(rows)
+    title = "Results (accuracies in percent)"
+    at = len(keys)
+    return plain_table(title, (*keys, *HEADER), table_rows(rows, systems), at, at + 2)
+
+
+def plain_table(
+    title: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    section: int | None = None,
+    left: int = 2,
+) -> Table:
+    """A table of texts.
+
+    Args:
+        title, head, rows: what it says.
+        section: column whose changes begin a new part.
+        left: so many columns stand at the left.
+    """
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(head):
+        table.add_column(Text(clean(name)), justify="left" if i < left else "right")
+    before = None
+    for cells in rows:
+        now = None if section is None else cells[section]
+        if before is not None and now != before:
             table.add_section()
-        task = cells[0]
+        before = now
         table.add_row(*(Text(clean(cell)) for cell in cells))
     return table

@@ -11,10 +11,12 @@ import os
 import platform
 import re
 import shlex
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict
@@ -30,6 +32,7 @@ from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.compare import why_other
 from rmas_train.support.contained import check_contained
 from rmas_train.support.files import (
+    PACKAGE,
     check_writable,
     locked,
     remove,
@@ -106,7 +109,22 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
     }
+
+
+@cache
+def _commit() -> str | None:
+    """Of the clone that the package runs from, marked where files have changed; else None."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    ask = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def _version(name: str) -> str | None:
