@@ -22,7 +22,7 @@ from rmas_train.engine.inputs import LatentMessage
 from rmas_train.links.modules import Link
 
 FACTOR = 5.0  # louder or quieter than token embeddings by more than this
-SPREAD = 0.01  # share of a collapsed message's power that differs between rows
+VARIATION = 0.01  # share of a collapsed message's power that differs between rows
 VECTORS = 512  # that go through a link for its report
 
 
@@ -94,24 +94,24 @@ def embedding_norm(bench: Bench, name: str) -> float:
 def message_health(thoughts_BMD: Tensor, vectors_BMD: Tensor, norm: float) -> dict[str, float]:
     """One place's messages.
 
-    ``loudness``: median norm over that of the target's token embeddings. ``spread``: share of the
-    power that differs between rows at the same position, and ``spread_before`` that of what went
-    into the link. ``cosine``: mean between rows at the same position. ``neighbours_kept``: share
-    of rows whose nearest other row is the same before and after. ``effective_rank``: of all
+    ``loudness``: median norm over that of the target's token embeddings. ``variation``: share of
+    the power that differs between rows at the same position, and ``variation_before`` that of what
+    went into the link. ``cosine``: mean between rows at the same position. ``neighbours_kept``:
+    share of rows whose nearest other row is the same before and after. ``effective_rank``: of all
     vectors less their mean.
     """
     flat = [x.flatten(1).cpu() for x in (thoughts_BMD, vectors_BMD)]
     return {
         "loudness": float(vectors_BMD.norm(dim=-1).median()) / norm,
-        "spread": spread(vectors_BMD),
-        "spread_before": spread(thoughts_BMD),
+        "variation": variation(vectors_BMD),
+        "variation_before": variation(thoughts_BMD),
         "cosine": row_cosine(vectors_BMD),
         "neighbours_kept": neighbours_kept(*flat) if len(vectors_BMD) > 2 else float("nan"),
         "effective_rank": effective_rank(vectors_BMD.flatten(0, 1)),
     }
 
 
-def spread(x_BMD: Tensor) -> float:
+def variation(x_BMD: Tensor) -> float:
     """Power that differs between rows, over all power; 0: every row has the same."""
     centred = x_BMD - x_BMD.mean(0)
     return float(centred.pow(2).sum() / x_BMD.pow(2).sum().clamp_min(1e-30))
@@ -174,9 +174,9 @@ def warnings_of(
             name, value = ("loud", loudest) if loudest > FACTOR else ("quiet", quietest)
             why = f"messages are {value:.3g} times as loud as the target's token embeddings"
             found.append({"edge": edge, "name": name, "why": why})
-        flat = [p for p in own if p["spread"] < min(SPREAD, p["spread_before"] / 10)]
+        flat = [p for p in own if p["variation"] < min(VARIATION, p["variation_before"] / 10)]
         if flat:
-            after, before = (100 * flat[0][key] for key in ("spread", "spread_before"))
+            after, before = (100 * flat[0][key] for key in ("variation", "variation_before"))
             why = (
                 f"{after:.2g}% of its messages' power differs between rows in round "
                 f"{flat[0]['round']}; {before:.2g}% of what went in does"

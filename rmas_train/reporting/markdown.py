@@ -36,7 +36,9 @@ def report_markdown(
     for name, run in results["runs"].items():
         found = run["environment"]
         facts = {"seed": run["config"]["seed"], "CPU threads": found["cpus"], "GPU": found["gpu"]}
-        shown = ", ".join(f"{k} {v}" for k, v in (facts | found["versions"]).items() if v)
+        shown = ", ".join(
+            f"{k} {v}" for k, v in (facts | found["versions"]).items() if v is not None
+        )
         parts += [f"**{_text(name)}**: {_text(shown)}", _code(found["command"])]
     return "\n\n".join(parts) + "\n"
 

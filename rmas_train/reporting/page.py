@@ -71,7 +71,9 @@ def _runs(runs: Mapping[str, Any]) -> str:
             "CPU threads": found["cpus"],
             "GPU": found["gpu"],
         }
-        shown = ", ".join(f"{k} {v}" for k, v in (facts | found["versions"]).items() if v)
+        shown = ", ".join(
+            f"{k} {v}" for k, v in (facts | found["versions"]).items() if v is not None
+        )
         config = "\n".join(f"{key}={value}" for key, value in flat(run["config"]))
         parts.append(
             f"<details><summary><b>{_text(name)}</b>: {_text(shown)}</summary>"

@@ -1,6 +1,7 @@
 """Whole runs through the entry point, on tiny agents."""
 
 import json
+import re
 from collections import Counter
 from html.parser import HTMLParser
 
@@ -38,14 +39,14 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.images, self.cells, self.texts, self.open = [], [], [], []
+        self.figures, self.cells, self.texts, self.open = [], [], [], []
         self.feed(path.read_text())
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.open.append(tag)
-        if tag == "img":
-            self.images.append(dict(attrs))
+        if tag == "figure":
+            self.figures.append(dict(attrs)["id"])
         if tag == "tr":
             self.cells.append([])
 
@@ -58,13 +59,16 @@ class Page(HTMLParser):
 def test_the_report_shows_every_result_and_pictures_that_can_be_read(finished):
     page = Page(finished / "report" / "index.html")
     results = json.loads((finished / "results.json").read_text())
-    assert [image["src"] for image in page.images] == ["accuracy.png", "cost.png", "training.png"]
-    for image in page.images:
-        pixels = matplotlib.image.imread(finished / "report" / image["src"])
-        assert pixels.shape[0] > 300 and pixels.shape[1] > 400 and image["alt"]
+    drawn = ["accuracy-0", "cost", "loss-0", "gradients-0", "profile-map", "profile"]
+    assert page.figures == drawn
+    images = re.findall(r"!\[(.+)\]\((.+)\)", (finished / "report" / "report.md").read_text())
+    assert [name for _, name in images] == ["accuracy.png", "cost.png", "training.png"]
+    for _, name in images:
+        pixels = matplotlib.image.imread(finished / "report" / name)
+        assert pixels.shape[0] > 300 and pixels.shape[1] > 400
         assert pixels[..., :3].std() > 0.02, "not an empty sheet"
     header, *rows = (cells for cells in page.cells if cells)
-    rows = [cells for cells in rows if len(cells) > 3]  # not those of answers
+    rows = [cells for cells in rows if len(cells) > 8]  # not those of answers
     assert header[:2] == ["task", "system"] and len(rows) == len(results["rows"])
     shown = Counter((cells[1], cells[2 if len(cells) < len(header) else 3]) for cells in rows)
     wanted = Counter((system_name(r), str(r["rounds"])) for r in results["rows"])
@@ -270,6 +274,10 @@ def test_a_sweep_gives_one_table_and_one_heat_map(overrides, workspace, capsys, 
     seen = {(r["trained_rounds"], r["rounds"], r["latent_length"]) for r in rows}
     assert seen == {(t, r, m) for t in (1, 2) for r in (1, 2) for m in (2, 3)}
     assert (root / "report" / "sweep.png").stat().st_size > 5000
+    assert {"depths-0", "sweep-0-1"} <= set(Page(root / "report" / "index.html").figures)
+    swept = json.loads((root / "results.json").read_text())["sweep"]
+    assert swept["keys"] == ["rounds", "latent_length"] and not swept["missing"]
+    assert [r["swept"]["rounds"] for r in rows] == [str(r["trained_rounds"]) for r in rows]
     assert len(list(root.glob("*/inner"))) == 1, "equal inner links are trained once"
 
 

@@ -16,7 +16,7 @@ from rmas_train.analysis.agreement import agreement
 from rmas_train.analysis.attribution import Attribution, influence
 from rmas_train.analysis.bench import Bench, entropies
 from rmas_train.analysis.depth import Answers, Depth, first, fit, stopping_curves
-from rmas_train.analysis.health import effective_rank, message_health, row_cosine, spread
+from rmas_train.analysis.health import effective_rank, message_health, row_cosine, variation
 from rmas_train.analysis.lens import answer_cosines, nearest_tokens
 from rmas_train.analysis.probes import probe
 from rmas_train.analysis.text_attribution import weights
@@ -206,8 +206,8 @@ def test_numbers_of_messages_by_hand():
     pairs = [(a, b) for a, b in itertools.permutations(range(6), 2)]
     naively = np.mean([float((unit[a] * unit[b]).sum(-1).mean()) for a, b in pairs])
     assert row_cosine(x) == pytest.approx(naively, abs=1e-6)
-    assert spread(x.new_ones(6, 2, 8)) == 0
-    assert spread(torch.cat([x, -x])) == pytest.approx(1)
+    assert variation(x.new_ones(6, 2, 8)) == 0
+    assert variation(torch.cat([x, -x])) == pytest.approx(1)
     assert effective_rank(torch.eye(4) * 3) == pytest.approx(3, rel=1e-6)  # less their mean
     found = message_health(x, 7 * x, norm=1.0)
     assert found["neighbours_kept"] == 1
