@@ -102,7 +102,7 @@ def nearest_tokens(agent: Agent, vectors_BMD: Tensor, top: int) -> list[list[lis
 
 def likeliest_tokens(agent: Agent, hidden_BMD: Tensor, top: int) -> list[list[list[list[Any]]]]:
     """Per row and latent step, what the agent would write there, with probabilities."""
-    logits_NV = at_least_float32(agent.logits(hidden_BMD.flatten(0, 1)))
+    logits_NV = at_least_float32(agent.logits(hidden_BMD.flatten(0, 1).to(agent.dtype)))
     best, ids = logits_NV.softmax(-1).topk(top, dim=-1)
     return _in_words(agent, best, ids, len(hidden_BMD))
 

@@ -6,6 +6,7 @@ Analyses that look at calls (``see``) share one unroll; the others (``run``) mak
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,20 +35,24 @@ def run_analyses(config: Config, loaded: Loaded, runtime: Runtime) -> None:
     rows = rows[: config.evaluation.max_rows]
     valid = None if loaded.tables.valid is None else loaded.tables.valid.rows
     bench = Bench(config, loaded.team, links["trained"], rows, links.get("start"), valid)
+    out = stage_folder(config, "analyse", loaded.agents) if runtime.is_main else None
+    about = {"links": str(folder), "rounds": config.rounds, "rows": len(rows)}
+
+    def write(name: str, result: Any) -> None:
+        if out is not None:
+            found = {"result": finite(result), "environment": environment()}
+            write_json(out / f"{name}.json", about | found)
+            say(f"analysis {name}: {out / f'{name}.json'}")
+
     analyses = {name: ANALYSES.get(name)(config) for name in config.analyses}
-    results = {name: one.run(bench) for name, one in analyses.items() if hasattr(one, "run")}
-    watching = {name: one for name, one in analyses.items() if name not in results}
+    watching = {name: one for name, one in analyses.items() if not hasattr(one, "run")}
+    for name, one in analyses.items():
+        if name not in watching:  # each is written as soon as it is there
+            write(name, one.run(bench))
     if watching:
         for batch in bench.batches():
             for call in bench.unroll(batch):
                 for one in watching.values():
                     one.see(call)
-    results |= {name: one.result() for name, one in watching.items()}
-    if not runtime.is_main:
-        return
-    out = stage_folder(config, "analyse", loaded.agents)
-    for name in config.analyses:
-        record = {"links": str(folder), "rounds": config.rounds, "rows": len(rows)}
-        found = {"result": finite(results[name]), "environment": environment()}
-        write_json(out / f"{name}.json", record | found)
-        say(f"analysis {name}: {out / f'{name}.json'}")
+    for name, one in watching.items():
+        write(name, one.result())

@@ -164,13 +164,15 @@ def test_gradient_norms_and_entropy_are_those_of_the_whole_jacobian(pair):
     link = make_link(source.width, target.width, outer=True, norm="none", has_readout=True).double()
     link.bound_readout = shared_readout(source, target, shared_ids(source, target))
     hidden = torch.cat([torch.randn(2, source.width), 30 * torch.randn(2, source.width)]).double()
-    found = Confidence(Config(seed=5)).measure(link, hidden)
+    found = Confidence(Config(seed=5)).measure(source, link, link, hidden)
     probes = Confidence(Config(seed=5))._generator
     for name, function in (
         ("readout", lambda h: naive_expected(source, target, h)),
         ("link", lambda h: link(h[None])[0]),
+        ("text", lambda h: naive_soft_text(source, h)),
     ):
-        v = [torch.randn(4, target.width, generator=probes).double() for _ in range(8)]
+        width = source.width if name == "text" else target.width
+        v = [torch.randn(4, width, generator=probes).double() for _ in range(8)]
         for row in range(4):
             jacobian = torch.autograd.functional.jacobian(function, hidden[row])
             back = [jacobian.T @ (x[row] / x[row].norm()) for x in v]
@@ -178,6 +180,23 @@ def test_gradient_norms_and_entropy_are_those_of_the_whole_jacobian(pair):
             assert found[name][row].item() == pytest.approx(stated.item(), rel=1e-5)
     assert (found["entropy"][2:] < found["entropy"][:2]).all()
     assert (found["readout"][2:] < found["readout"][:2]).all(), "certain text passes less"
+
+
+def naive_soft_text(agent, hidden_D):
+    """W_in softmax(W_out h), token by token."""
+    p_V = agent.model.lm_head(hidden_D[None])[0].softmax(-1)
+    embeds = [agent.embed(torch.tensor([i]))[0].to(hidden_D) for i in range(agent.rows)]
+    return sum(p * e for p, e in zip(p_V, embeds, strict=True))
+
+
+def test_where_there_is_no_read_out_the_agents_own_entropy_counts(agents64):
+    source, target = agents64["planner"], agents64["critic"]
+    link = make_link(source.width, target.width, outer=True).double()
+    hidden = torch.randn(3, source.width).double()
+    found = Confidence(Config(seed=5)).measure(source, link, link, hidden)
+    p = source.model.lm_head(hidden).softmax(-1)
+    torch.testing.assert_close(found["entropy"], -(p * p.log()).sum(-1))
+    assert set(found) == {"entropy", "link", "text"}
 
 
 def bound(team: Team, options):
