@@ -95,13 +95,14 @@ class Bench:
         with torch.no_grad():
             return self.own(self.last(rows))
 
-    def scores(self, call: Call, ids: Ids) -> Tensor:
+    def scores(self, call: Call, ids: Ids, odds: bool | None = None) -> Tensor:
         """Per row, what a message may change, (B,): larger is more likely.
 
         ``answer``: the mean over tokens of log(p / (1 - p)), which does not level off where the
-        system is sure, as log p does; ``loss``: the mean of log p.
+        system is sure, as log p does; ``loss``: the mean of log p. ``odds``: one of the two, in
+        place of the option's.
         """
-        is_odds = self.config.analysis.target == "answer"
+        is_odds = self.config.analysis.target == "answer" if odds is None else odds
         return mean_log_p(self.decoder, call.answer_states(ids), ids, is_odds)
 
 

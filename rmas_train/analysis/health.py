@@ -133,18 +133,19 @@ def effective_rank(x_ND: Tensor) -> float:
 
 
 def contents(bench: Bench, edges: list[str]) -> dict[str, dict[str, Any]]:
-    """Edge -> by how much the score of the answer falls where rows get the next row's messages.
+    """Edge -> how far the gold answer's mean log p falls where rows get the next row's messages.
 
-    In all rounds at once. ``mean`` over rows, and its ``ci95`` (t).
+    In all rounds at once. ``mean`` over rows, and its ``ci95``. Of the gold answer, because a
+    message may move what a system says without bringing it nearer to what is right.
     """
     change = Means(bench).change("shuffled")
     falls: dict[str, list[Tensor]] = defaultdict(list)
     for rows in bench.batches():
-        ids = bench.targets(rows)
-        whole_B = bench.scores(bench.last(rows), ids)
+        ids = bench.gold(rows)
+        whole_B = bench.scores(bench.last(rows), ids, odds=False)
         for edge in edges:
             places = [(round_, edge) for round_ in range(1, bench.config.rounds + 1)]
-            changed_B = bench.scores(bench.last(rows, [at(places, change)]), ids)
+            changed_B = bench.scores(bench.last(rows, [at(places, change)]), ids, odds=False)
             falls[edge].append((whole_B - changed_B).cpu())
     return {edge: _mean(torch.cat(found)) for edge, found in falls.items()}
 
@@ -185,7 +186,7 @@ def warnings_of(
         low, high = content[edge]["ci95"]
         if not low > 0:
             why = (
-                "with another row's messages on this edge the answer's score falls by "
+                "with another row's messages on this edge the gold answer's log p falls by "
                 f"{content[edge]['mean']:.3g} ({low:.3g} to {high:.3g}), which may be nothing"
             )
             found.append({"edge": edge, "name": "no content", "why": why})

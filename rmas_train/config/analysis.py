@@ -11,7 +11,7 @@ from rmas_train.config.system import MOST_ROWS, check_choice, check_least, optio
 class AnalysisConfig:
     target: str = option(
         "answer",
-        "attribution, health: of what | answer: log-odds of the system's own answer | loss: of the "
+        "attribution: of what | answer: log-odds of the system's own answer | loss: of the "
         "gold answer",
     )
     alternatives: int = option(4, "attribution: other rows' messages per leave-one-out credit")

@@ -104,7 +104,10 @@ def _content(content: Mapping[str, Any]) -> str:
         [edge, _number(one["mean"]), f"{_number(one['ci95'][0])} to {_number(one['ci95'][1])}"]
         for edge, one in content.items()
     ]
-    return table(("edge", "fall of the score with another row's messages", "95% interval"), rows)
+    return table(
+        ("edge", "fall of the gold answer's log p with another row's messages", "95% interval"),
+        rows,
+    )
 
 
 def _attribution(result: Mapping[str, Any]) -> str:
