@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def sweep(asked: Typed) -> None:
 
     if result_files(root):
         write_report(root)
+        if first.tracking and first.stage in ("eval", "pipeline"):
+            from rmas_train.stages.tracked import track_report
+
+            track_report(replace(first, run_dir=str(root), tracking_group=root.name))
     _check_failures(configs)
 
 
@@ -131,6 +136,7 @@ def job_config(name: str, jobs: dict[str, list[str]], root: Path) -> Config:
     """A job's config in its own run folder; all jobs are evaluated at the depths of the deepest."""
     config = compose(jobs[name])
     config.run_dir = str(root / name)
+    config.tracking_group = config.tracking_group or root.name
     depths = {compose(job).rounds for job in jobs.values()}
     if config.evaluation.rounds is None and len(depths) > 1:
         config.evaluation.rounds = list(range(1, max(depths) + 1))

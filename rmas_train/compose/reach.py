@@ -40,7 +40,7 @@ STAGE = (
 # models' own paths.
 FREE = (
     {"name", "stage", "rounds", "latent_length", "seed", "run_dir", "inner", "run", "resume"}
-    | {"pins", "analyses", "tracking", "small"}
+    | {"pins", "analyses", "tracking", "tracking_group", "small"}
     | _agent("revision dtype attention quantization adapter_revision template")
     | {f"topology.edges[i].{name}" for name in ("source", "target", "next_round")}
     | _keys(

@@ -123,7 +123,10 @@ class Config:
         "Python modules to import before the config is checked; what they register can be named "
         "in it",
     )
-    tracking: list[str] = option([], "any of wandb, tensorboard; both work offline")
+    tracking: list[str] = option([], "any of wandb, tensorboard, trackio; all work offline")
+    tracking_group: str | None = option(
+        None, "wandb, trackio: group of this run's stages; null: the run folder's, or sweep's, name"
+    )
     agents: dict[str, AgentConfig] = option({}, "name -> agent")
     topology: TopologyConfig = field(default_factory=TopologyConfig)
     links: LinksConfig = field(default_factory=LinksConfig)
@@ -146,7 +149,7 @@ class Config:
         if self.stage == "analyse" and not self.analyses:
             raise ConfigError("analyses=[]: name one or more, as in analyses=[messages].")
         for tracker in self.tracking:
-            check_choice("tracking", tracker, ("wandb", "tensorboard"))
+            check_choice("tracking", tracker, ("wandb", "tensorboard", "trackio"))
         check_tools(self.tools, self.allow_code_execution)
         self._check_tools_fit()
         self._check_quantised()

@@ -35,6 +35,10 @@ def execute(config: Config) -> None:
             from rmas_train.reporting.report import write_report
 
             write_report(run_dir)
+            if config.tracking and config.stage != "report":
+                from rmas_train.stages.tracked import track_report
+
+                track_report(config)
 
 
 def run(config: Config, runtime: Runtime) -> None:
@@ -162,7 +166,7 @@ def check_options(config: Config, is_main: bool = True) -> None:
     check_names(config)
     check_role_texts(config, topology)
     check_reach(config, topology)
-    if config.tracking and is_main and config.stage in ("inner", "outer", "pipeline"):
+    if config.tracking and is_main and config.stage in ("inner", "outer", "pipeline", "eval"):
         from rmas_train.training.trackers import check_trackers
 
         check_trackers(config.tracking)

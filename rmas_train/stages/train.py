@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rmas_train.compose import to_dict
 from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import CheckpointError, ConfigError, LinksError, NonFiniteError
@@ -42,11 +41,11 @@ from rmas_train.training.callbacks import (
     MetricsFile,
     ProgressBar,
     Step,
-    Tracker,
 )
 from rmas_train.training.loop import train
 from rmas_train.training.profile import ProfileFile
 from rmas_train.training.saver import Saver
+from rmas_train.training.tracking import Place, Tracker
 
 
 def run_training(
@@ -104,7 +103,7 @@ def main_callbacks(
     config: Config, stage: str, options: TrainingConfig, folder: Path, open_: ExitStack
 ) -> list[Callback]:
     """What rank 0 has beside: metrics, progress, trackers; ``open_`` closes them."""
-    tracker = Tracker(config.tracking, folder, to_dict(config))
+    tracker = Tracker(config.tracking, Place.of(config, stage))
     bar = open_.enter_context(ProgressBar(stage, options.steps))
     open_.push(lambda kind, *_: None if kind else tracker.close())
     metrics = MetricsFile(folder / "metrics.jsonl", options.log_every, options.steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from rmas_train.errors import ConfigError
 from rmas_train.support.files import append_line, write_text
 from rmas_train.support.output import file_only, say
-from rmas_train.support.reading import check_type, parse_json
+from rmas_train.support.reading import parse_json
 from rmas_train.training.optimizer import DeadLinkWatch
 
 
@@ -236,53 +234,6 @@ def memory() -> str:
         return f"GPU peak {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     return f"peak {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GiB"
-
-
-class Tracker(Callback):
-    """Weights & Biases and TensorBoard through Accelerate's kept adapters; opt-in, offline too."""
-
-    def __init__(self, names: list[str], folder: Path, config: dict[str, Any]) -> None:
-        self._names, self._folder, self._config = names, folder, config
-        self._trackers: list[Any] = []
-        self._run_id = secrets.token_hex(4)
-
-    def load(self, state: Any) -> None:
-        check_type(state, str, "Tracker")
-        self._run_id = state
-
-    def begin(self, step: int) -> None:
-        for name in self._names:
-            try:
-                tracker = self._make(name, step)
-                tracker.start()
-            except Exception as error:  # wandb's, its server's, its HTTP library's
-                raise ConfigError(
-                    f"tracking={name}: cannot start ({type(error).__name__}: {error}); mend it, "
-                    "set WANDB_MODE=offline for wandb, or leave tracking out."
-                ) from error
-            self._trackers.append(tracker)
-
-    def _make(self, name: str, step: int) -> Any:
-        from accelerate.tracking import TensorBoardTracker, WandBTracker
-
-        folder = str(self._folder)
-        if name == "wandb":
-            same = {"id": self._run_id, "resume": "allow"}
-            return WandBTracker("rmas_train", dir=folder, config=self._config, **same)
-        return TensorBoardTracker("tensorboard", logging_dir=folder, purge_step=step)
-
-    def __call__(self, step: Step) -> None:
-        values = {"loss": step.loss, "lr": step.lr, "rounds": step.rounds}
-        values |= {f"gradient_norm/{k}": v for k, v in step.gradient_norms.items()}
-        for tracker in self._trackers:
-            tracker.log(values, step=step.step)
-
-    def state(self) -> str:
-        return self._run_id
-
-    def close(self) -> None:
-        for tracker in self._trackers:
-            tracker.finish()
 
 
 class LinkWatch(Callback):

@@ -12,7 +12,11 @@ from urllib.parse import urlsplit
 from rmas_train.errors import ConfigError
 
 OFFLINE = ("offline", "dryrun", "disabled")  # values of WANDB_MODE that need no login
-TRACKERS = {"wandb": ("wandb",), "tensorboard": ("tensorboard", "tensorboardX")}
+TRACKERS = {
+    "wandb": ("wandb",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+}
 
 
 def check_trackers(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None:

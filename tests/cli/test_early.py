@@ -132,7 +132,7 @@ def test_wandb_with_a_login_or_offline(home, monkeypatch):
         check_trackers(["wandb"], {"HOME": str(home), "WANDB_BASE_URL": "https://wandb.corp"})
 
 
-@pytest.mark.parametrize("name", ["wandb", "tensorboard"])
+@pytest.mark.parametrize("name", ["wandb", "tensorboard", "trackio"])
 def test_a_tracker_that_is_not_installed(capsys, overrides, monkeypatch, name):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
     fails(capsys, [*overrides, f"tracking={name}"], f"tracking={name}: not installed", "[track]")

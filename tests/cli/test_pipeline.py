@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 
@@ -294,10 +296,26 @@ def test_help_lists_groups_and_options(capsys):
         assert needle in out
 
 
-@pytest.mark.parametrize("trackers", ["wandb", "tensorboard"])
-def test_trackers_work_offline(overrides, workspace, monkeypatch, trackers):
+@pytest.mark.parametrize("tracker", ["wandb", "tensorboard", "trackio"])
+def test_trackers_get_training_results_and_report_offline(
+    overrides, workspace, monkeypatch, tracker
+):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert main([*overrides, "stage=inner", f"tracking=[{trackers}]"]) == 0
-    stop_log()
-    pattern = {"wandb": "**/*.wandb", "tensorboard": "**/events.out.tfevents.*"}[trackers]
-    assert list((workspace / "run" / "inner").glob(pattern))
+    monkeypatch.setenv("TRACKIO_DIR", str(workspace / "trackio"))
+    few = ["evaluation.systems=[]", "training.inner.steps=2", "training.outer.steps=2"]
+    typed = [sys.executable, "-m", "rmas_train", *overrides, f"tracking=[{tracker}]", *few]
+    done = subprocess.run(typed, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    run = workspace / "run"
+    if tracker == "trackio":
+        kept = b"".join(p.read_bytes() for p in (workspace / "trackio").rglob("*") if p.is_file())
+        for found in ("gradient_norm/outer.planner-critic", "accuracy/tiny/latent", "run/eval"):
+            assert found.encode() in kept
+        assert b"trackio.table" in kept and b"trackio.markdown" in kept
+    else:
+        pattern = {"wandb": "**/*.wandb", "tensorboard": "**/events.out.tfevents.*"}[tracker]
+        for stage in ("inner", "outer", "eval"):
+            (file,) = (run / stage).glob(pattern)
+            assert file.stat().st_size > 0
+        kept = b"".join(path.read_bytes() for path in (run / "eval").rglob("*") if path.is_file())
+        assert b"accuracy/tiny/latent" in kept
