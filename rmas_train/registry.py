@@ -115,6 +115,8 @@ SYSTEMS: Registry[Any] = Registry(
         "noise": "rmas_train.systems.changed:NOISE",
         "rotation": "rmas_train.systems.changed:ROTATION",
         "cross_task": "rmas_train.systems.changed:CROSS_TASK",
+        "stop_agreement": "rmas_train.systems.stopping:STOP_AGREEMENT",
+        "stop_entropy": "rmas_train.systems.stopping:STOP_ENTROPY",
         "thinking": "rmas_train.systems.alone:THINKING",
         "text": "rmas_train.systems.text:TEXT",
         "text_capped": "rmas_train.systems.text:TEXT_CAPPED",

@@ -122,12 +122,3 @@ def mean_log_p(agent: Agent, states: Sequence[Tensor], ids: Ids, odds: bool = Fa
         others_NV = logits_NV.scatter(1, labels_N[:, None], float("-inf"))
         log_p_N = log_p_N - (others_NV.logsumexp(-1) - logits_NV.logsumexp(-1))
     return torch.stack([x.mean() for x in log_p_N.split([len(row) for row in ids])])
-
-
-def entropies(call: Call, agent: Agent, ids: Ids) -> list[float]:
-    """Per row, the mean entropy of the next-token distribution before each of these ids, nats."""
-    found = []
-    for states_ND in call.answer_states(ids):
-        p_NV = at_least_float32(agent.logits(states_ND)).softmax(-1)
-        found.append(float(torch.special.entr(p_NV).sum(-1).mean()))
-    return found

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rmas_train.analysis.bench import Bench, Rows, entropies
+from rmas_train.analysis.bench import Bench, Rows
 from rmas_train.config import Config
+from rmas_train.engine.answer import mean_entropies
 from rmas_train.evaluation.statistics import wilson
 
 POINTS = 9  # thresholds per rule
@@ -95,7 +96,9 @@ def answers_by_round(bench: Bench, rows: Rows) -> Answers:
             written = [text.text for text in call.write(bench.config.evaluation.max_new_tokens)]
             grades = [bench.grader.grade(r, t) for r, t in zip(batch, written, strict=True)]
             columns[0].append([grade.right for grade in grades])
-            columns[1].append(entropies(call, bench.decoder, bench.tokens(written)))
+            columns[1].append(
+                mean_entropies(bench.decoder, call.answer_states(bench.tokens(written)))
+            )
             columns[2].append(written)
         per_row = [list(zip(*column, strict=True)) for column in columns]
         right += per_row[0]

@@ -56,7 +56,8 @@ FREE = (
         "profile_every",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
         "price_per_hour single_rows "
-        "max_rows beyond_reach benchmarks systems judge_model textgrad_tokens textgrad_model",
+        "max_rows beyond_reach benchmarks systems judge_model textgrad_tokens textgrad_model "
+        "stop_entropy",
         finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",
         analysis="target alternatives examples top_k column",
         tools="names max_calls output_chars search_seconds search_hits search_chars",

@@ -86,6 +86,9 @@ class EvaluationConfig:
     textgrad_key_variable: str = option(
         "TEXTGRAD_API_KEY", "evaluation.textgrad_url: environment variable that holds the key"
     )
+    stop_entropy: float = option(
+        0.1, "systems=[stop_entropy]: stop when an answer's tokens have this mean entropy, nats"
+    )
     systems: list[str | None] = option(
         list(SYSTEMS_BESIDE), "evaluated beside the trained system; single: each agent, given all"
     )
@@ -94,6 +97,7 @@ class EvaluationConfig:
         for key in ("batch_size", "max_rows"):
             check_least(f"evaluation.{key}", getattr(self, key), 1)
         check_least("evaluation.max_new_tokens", self.max_new_tokens, 1, MOST_LENGTH)
+        check_least("evaluation.stop_entropy", self.stop_entropy, 0)
         check_choice("evaluation.decoding", self.decoding, ("plain", "static"))
         for depth in self.rounds or []:
             check_least("evaluation.rounds", depth, 1, MOST_ROUNDS)

@@ -88,6 +88,20 @@ def divergence(agent: Agent, hidden_ND: Tensor, teacher_ND: Tensor) -> Tensor:
     return _over_positions(agent, part, hidden_ND, teacher_ND)
 
 
+def mean_entropies(agent: Agent, states: Sequence[Tensor]) -> list[float]:
+    """Per row, the mean over tokens of the next-token distribution's entropy, nats.
+
+    Args:
+        agent: whose output layer reads the states.
+        states: per row, the state before each token, (tokens, D).
+    """
+    found = []
+    for states_ND in states:
+        p_NV = at_least_float32(agent.logits(states_ND)).softmax(-1)
+        found.append(float(torch.special.entr(p_NV).sum(-1).mean()))
+    return found
+
+
 def _over_positions(
     agent: Agent, part: Callable[..., tuple[Tensor]], first: Tensor, second: Tensor
 ) -> Tensor:

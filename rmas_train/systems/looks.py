@@ -45,6 +45,8 @@ BUILTIN = {
     "latent rotation": Look("latent, rotated message", "#DDCC77", ">", 7),
     "latent cross_task": Look("latent, messages of another task", "#332288", "h", 8),
     "latent format": Look("latent, format alone", "#661100", "X", 9),
+    "latent stop_agreement": Look("latent, stops at agreement", "#44BB99", "*", 10),
+    "latent stop_entropy": Look("latent, stops at low entropy", "#BB9944", "*", 11),
     "text": Look("text recursion", "#009E73", "s", 20),
     "text_capped": Look("text recursion, capped", "#44AA99", "p", 21),
     "decoder_alone": Look("decoder alone", "#56B4E9", "+", 22),

@@ -2,20 +2,21 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import naive
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import optimize, stats
 from tiny import make_links, make_rows, make_team
 from torch.nn import functional as F
 
 from rmas_train.analysis.ablation import KINDS, Means, credit, derangement, drops
 from rmas_train.analysis.agreement import agreement
 from rmas_train.analysis.attribution import Attribution, influence
-from rmas_train.analysis.bench import Bench, entropies
-from rmas_train.analysis.depth import Answers, Depth, first, fit, stopping_curves
+from rmas_train.analysis.bench import Bench
+from rmas_train.analysis.depth import DECAY, Answers, Depth, first, fit, stopping_curves
 from rmas_train.analysis.health import effective_rank, message_health, row_cosine, variation
 from rmas_train.analysis.lens import answer_cosines, nearest_tokens
 from rmas_train.analysis.probes import probe
@@ -23,7 +24,12 @@ from rmas_train.analysis.text_attribution import weights
 from rmas_train.channels import TextChannel
 from rmas_train.config import Config
 from rmas_train.config.analysis import AnalysisConfig
+from rmas_train.engine.answer import mean_entropies
 from rmas_train.recursion import Recursion
+from rmas_train.systems.latent import System
+from rmas_train.systems.stopping import StoppingSystem
+from rmas_train.systems.stopping import agreement as agreement_rule
+from rmas_train.systems.stopping import entropy as entropy_rule
 
 M, R = 2, 2
 
@@ -139,7 +145,7 @@ def test_log_odds_are_of_p_against_all_else(bench):
         p = bench.decoder.logits(states).softmax(-1)
         own = p[torch.arange(len(ids[i])), ids[i]]
         torch.testing.assert_close(found[i], (own / (1 - own)).log().mean(), rtol=1e-8, atol=1e-10)
-    entropy = entropies(call, bench.decoder, ids)
+    entropy = mean_entropies(bench.decoder, call.answer_states(ids))
     p = bench.decoder.logits(call.answer_states(ids)[0]).softmax(-1)
     assert entropy[0] == pytest.approx(-(p * p.log()).sum(-1).mean().item())
 
@@ -256,18 +262,21 @@ def test_rules_stop_where_they_say():
     assert best == pytest.approx(2 / 3)
 
 
-def test_the_fitted_rule_is_scikit_learns():
-    from sklearn.linear_model import LogisticRegression
-
+def test_the_fitted_rule_is_the_minimum_of_the_penalised_loss():
     torch.manual_seed(1)
     x = torch.randn(300, 1, 3, dtype=torch.float64)
-    y = (
-        (x @ torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)) + torch.randn(300, 1) > 0
-    ).double()
-    scaled = (x[:, 0] - x[:, 0].mean(0)) / x[:, 0].std(0)
-    other = LogisticRegression(C=1 / (1e-3 * 300), tol=1e-9).fit(scaled.numpy(), y[:, 0].numpy())
-    theirs = torch.tensor(other.predict_proba(scaled.numpy())[:, 1])
-    torch.testing.assert_close(fit(x, y)(x)[:, 0], theirs, rtol=0, atol=5e-3)
+    slope = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    y = (x @ slope + torch.randn(300, 1) > 0).double()
+    scaled = ((x[:, 0] - x[:, 0].mean(0)) / x[:, 0].std(0)).numpy()
+    design, wanted = np.c_[scaled, np.ones(300)], y[:, 0].numpy()
+
+    def loss(w):
+        margin = design @ w
+        return np.mean(np.logaddexp(0, margin) - wanted * margin) + DECAY / 2 * (w @ w)
+
+    best = optimize.minimize(loss, np.zeros(4), tol=1e-12).x
+    theirs = torch.tensor(1 / (1 + np.exp(-design @ best)))
+    torch.testing.assert_close(fit(x, y)(x)[:, 0], theirs, rtol=0, atol=1e-4)
 
 
 def test_depth_asks_after_each_round(bench):
@@ -275,3 +284,29 @@ def test_depth_asks_after_each_round(bench):
     found = Depth(bench.config).run(bench)
     assert [one["rounds"] for one in found["rounds"]] == [1, 2]
     assert found["fitted_on"].startswith("3 test rows") and "trained" in found["stopping"]
+
+
+def naive_stop(bench, row, rounds, rule):
+    """One row by itself: ask at depth 1, 2, ... until the rule says stop."""
+    system = System(bench.team, bench.links, rounds, M, 4)
+    texts, spent = [], 0
+    for depth in range(1, rounds + 1):
+        answer = system.answer([row], depth)[0]
+        texts.append(answer.text)
+        spent += answer.tokens
+        if rule(texts) or depth == rounds:
+            return answer.text, spent, answer.latent_steps
+    raise AssertionError
+
+
+def test_a_system_that_stops_answers_as_after_that_many_rounds(bench):
+    system = System(bench.team, bench.links, 3, M, 4)
+    agree = StoppingSystem(system, 4, agreement_rule).answer(bench.rows, 3)
+    for row, answer in zip(bench.rows, agree, strict=True):
+        naively = naive_stop(bench, row, 3, lambda t: len(t) > 1 and t[-1] == t[-2])
+        assert (answer.text, answer.tokens, answer.latent_steps) == naively
+    whole = StoppingSystem(system, 4, partial(entropy_rule, most=0.0)).answer(bench.rows, 3)
+    assert [a.text for a in whole] == [a.text for a in system.answer(bench.rows, 3)]
+    first_ = StoppingSystem(system, 4, partial(entropy_rule, most=1e9)).answer(bench.rows, 3)
+    assert [a.text for a in first_] == [a.text for a in system.answer(bench.rows, 1)]
+    assert {a.latent_steps for a in first_} == {2 * M}
