@@ -82,7 +82,7 @@ HYDRA = {
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("accelerate", {"rmas_train.runtime.runtime", "rmas_train.training.callbacks"}),
+        ("accelerate", {"rmas_train.runtime.runtime", "rmas_train.training.tracking"}),
         ("hydra", HYDRA),
         ("omegaconf", HYDRA),
         ("torch.distributed", {"rmas_train.runtime.placement"}),
