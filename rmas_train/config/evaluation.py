@@ -1,11 +1,18 @@
-"""The options of an evaluation, and of the tools that a decoder may call."""
+"""The options of an evaluation, of analyses, and of the tools that a decoder may call."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from rmas_train.config.system import MOST_LENGTH, MOST_ROUNDS, check_choice, check_least, option
+from rmas_train.config.system import (
+    MOST_LENGTH,
+    MOST_ROUNDS,
+    MOST_ROWS,
+    check_choice,
+    check_least,
+    option,
+)
 from rmas_train.errors import ConfigError
 from rmas_train.registry import BENCHMARKS, SYSTEMS
 from rmas_train.support.output import SECRET_NAME
@@ -141,6 +148,27 @@ class EvaluationConfig:
                 f"evaluation.samples={self.samples} with evaluation.temperature=0: all texts of a "
                 "question would be equal; set a temperature, as evaluation.temperature=0.6."
             )
+
+
+@dataclass(kw_only=True)
+class AnalysisConfig:
+    """Of ``stage=analyse``."""
+
+    target: str = option(
+        "answer",
+        "attribution: of what | answer: log-odds of the system's own answer | loss: of the "
+        "gold answer",
+    )
+    alternatives: int = option(4, "attribution: other rows' messages per leave-one-out credit")
+    examples: int = option(8, "attribution, lens: rows that are written out")
+    top_k: int = option(5, "lens: tokens per vector")
+    column: str = option("answer", "probes: column of the rows that is to be read off")
+
+    def __post_init__(self) -> None:
+        check_choice("analysis.target", self.target, ("answer", "loss"))
+        for key in ("alternatives", "top_k"):
+            check_least(f"analysis.{key}", getattr(self, key), 1, MOST_ROWS)
+        check_least("analysis.examples", self.examples, 0, MOST_ROWS)
 
 
 @dataclass(kw_only=True)

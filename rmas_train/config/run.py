@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 
-from rmas_train.config.analysis import AnalysisConfig
 from rmas_train.config.evaluation import (
+    AnalysisConfig,
     EvaluationConfig,
     ToolsConfig,
     check_programs,

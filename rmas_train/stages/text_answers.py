@@ -22,9 +22,7 @@ def with_text_answers(loaded: Loaded) -> Loaded:
     Raises:
         DataError: the folder has no such answers.
     """
-    named = loaded.config.training.outer.answers_of
-    if named is None:
-        return loaded
+    named = str(loaded.config.training.outer.answers_of)
     folder = Path(named)
     path = folder / RECORDS if (folder / RECORDS).is_file() else folder / "eval" / RECORDS
     texts = text_answers(path)

@@ -30,7 +30,6 @@ from rmas_train.runs.session import begin, stage_folder
 from rmas_train.runs.starting_links import place_links, starting_links, untrained_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.assignment import assign_agents
-from rmas_train.stages.text_answers import with_text_answers
 from rmas_train.stages.validation import Validation, take_best
 from rmas_train.support.files import write_json
 from rmas_train.support.output import say
@@ -45,7 +44,6 @@ from rmas_train.training.callbacks import (
 from rmas_train.training.loop import train
 from rmas_train.training.profile import ProfileFile
 from rmas_train.training.saver import Saver
-from rmas_train.training.tracking import Place, Tracker
 
 
 def run_training(
@@ -103,10 +101,14 @@ def main_callbacks(
     config: Config, stage: str, options: TrainingConfig, folder: Path, open_: ExitStack
 ) -> list[Callback]:
     """What rank 0 has beside: metrics, progress, trackers; ``open_`` closes them."""
-    tracker = Tracker(config.tracking, Place.of(config, stage))
     bar = open_.enter_context(ProgressBar(stage, options.steps))
-    open_.push(lambda kind, *_: None if kind else tracker.close())
     metrics = MetricsFile(folder / "metrics.jsonl", options.log_every, options.steps)
+    if not config.tracking:
+        return [metrics, bar]
+    from rmas_train.training.tracking import Place, Tracker
+
+    tracker = Tracker(config.tracking, Place.of(config, stage))
+    open_.push(lambda kind, *_: None if kind else tracker.close())
     return [metrics, bar, tracker]
 
 
@@ -203,7 +205,10 @@ def run_outer(
         inner: folder of the inner links; None: found as ``find_inner`` does.
     """
     inner = inner or choose_inner(config, loaded, runtime)
-    loaded = with_text_answers(loaded)
+    if config.training.outer.answers_of is not None:
+        from rmas_train.stages.text_answers import with_text_answers
+
+        loaded = with_text_answers(loaded)
     links, alignment = starting_links(loaded)
     load_tensors(inner, inner_only(links))
     if config.training.outer.recompute == "auto":

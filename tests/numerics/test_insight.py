@@ -23,7 +23,7 @@ from rmas_train.analysis.probes import probe
 from rmas_train.analysis.text_attribution import weights
 from rmas_train.channels import TextChannel
 from rmas_train.config import Config
-from rmas_train.config.analysis import AnalysisConfig
+from rmas_train.config.evaluation import AnalysisConfig
 from rmas_train.engine.answer import mean_entropies
 from rmas_train.recursion import Recursion
 from rmas_train.systems.latent import System
