@@ -4,7 +4,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PYTHON := $(VENV)/bin/python
 
-.PHONY: setup demo real results replicas test test-slow bench bench-full check format clean
+.PHONY: paper setup demo real results replicas test test-slow bench bench-full check format clean
 
 # A comma in the text of a call would end its argument there.
 EXTRAS := [dev,track,deepspeed,slurm,endpoint,tools,adapters,gguf,quantised,reasoning,textgrad,math,serve,lm-eval,inspect]
@@ -41,6 +41,9 @@ real: $(VENV)/.stamp-core  ## notes from model to model: outputs/real/<RUN>; RUN
 
 results: $(VENV)/.stamp-all  ## every system and control, one table: outputs/results; SMALL as for real
 	$(PYTHON) scripts/results.py --out outputs/results $(if $(SMALL),--small $(SMALL))
+
+paper: $(VENV)/.stamp-core  ## what docs/experiments.md quotes: outputs/paper; SMALL as for real
+	$(PYTHON) scripts/paper.py --out outputs/paper $(if $(SMALL),--small $(SMALL))
 
 replicas: $(VENV)/.stamp-core  ## the five published systems, tiny: outputs/replicas
 	OMP_NUM_THREADS=2 $(PYTHON) scripts/replicas.py
