@@ -157,8 +157,8 @@ def numbers_of(out: Path, names: list[str]) -> dict[str, Any]:
     for name in names:
         run = out / name
         rows = json.loads((run / "eval" / "results.json").read_text(encoding="utf-8"))["rows"]
-        keys = ("system", "control", "rounds", "n", "accuracy", "ci95", "accuracy_within_reach")
-        keys = (*keys, "tokens", "latent_steps")
+        keys = [*("system", "control", "rounds", "n", "accuracy", "ci95"), "accuracy_within_reach"]
+        keys += ["tokens", "latent_steps"]
         lines = (run / "outer" / "profile.jsonl").read_text(encoding="utf-8").splitlines()
         profile = [json.loads(line) for line in lines]
         deepest = max(line["rounds"] for line in profile)
