@@ -77,7 +77,10 @@ class MessageProfile:
     def collect(
         self, reduce: Callable[[Tensor], Tensor], scale: float = 1.0
     ) -> list[dict[str, Any]]:
-        """Per round and edge: ``message`` and ``parameters``, norms; lets go of the messages.
+        """What this file's top says, per round and edge; lets go of the messages.
+
+        ``message`` and ``parameters``: gradient norms. ``norm``: mean norm of the message vectors.
+        ``variation``: share of their power that differs between rows, as in ``analysis.health``.
 
         Args:
             reduce: sum over ranks.
@@ -89,9 +92,22 @@ class MessageProfile:
             vector = sum_of(_parameter_gradient(one) for one in sent)
             squares, vector = reduce(squares) / scale**2, reduce(vector) / scale
             norms = {"message": squares.sqrt().item(), "parameters": vector.norm().item()}
-            found.append({"round": round_, "edge": edge} | norms)
+            place = {"round": round_, "edge": edge}
+            found.append(place | norms | _health([one.message.detach() for one in sent], reduce))
         self._sent = {}
         return found
+
+
+def _health(messages: list[Tensor], reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """From sums over micro-batches and ranks, so that both are as of one batch."""
+    rows = reduce(torch.tensor(float(sum(len(x) for x in messages))))
+    sum_MD = reduce(torch.stack([x.float().sum(0) for x in messages]).sum(0))
+    power = reduce(torch.stack([x.float().pow(2).sum() for x in messages]).sum())
+    norm = reduce(torch.stack([x.float().norm(dim=-1).sum() for x in messages]).sum())
+    shared = sum_MD.pow(2).sum() / rows.to(sum_MD)
+    vectors = rows.to(norm) * len(sum_MD)
+    variation = 1 - shared / power.clamp_min(1e-30)
+    return {"norm": (norm / vectors).item(), "variation": variation.clamp_min(0).item()}
 
 
 def _squares(one: _Sent) -> Tensor:

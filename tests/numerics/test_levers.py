@@ -169,7 +169,13 @@ def test_the_profile_is_each_rounds_share_of_the_gradient(made, update, backward
         each.zero_grad()
     (sum(naive.loss(team, own, row, R, M) for row in rows) / 7).backward()
     assert len(found) == 8
+    sent = [naive.unroll(team, links, row, R, M)[0] for row in rows]
     for (r, edge), norms in found.items():
+        vectors = torch.stack([messages[r, edge] for messages in sent])
+        assert norms["norm"] == pytest.approx(vectors.norm(dim=-1).mean().item(), rel=1e-5)
+        centred = vectors - vectors.mean(0)
+        naively = (centred.pow(2).sum() / vectors.pow(2).sum()).item()
+        assert norms["variation"] == pytest.approx(naively, rel=1e-4)
         grads = [p.grad for p in own[r - 1].outer[edge].parameters()]
         naively = torch.nn.utils.get_total_norm(grads)
         assert norms["parameters"] == pytest.approx(naively.item(), rel=1e-6)
