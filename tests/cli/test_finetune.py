@@ -98,6 +98,7 @@ def test_the_rows_are_those_of_the_outer_stage_in_its_order(overrides):
     assert found == [Loaded.train.rows[order[i % 8]] for i in range(20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "sft"])
 def test_a_fine_tuned_agent_learns_its_rows_and_has_a_row_of_results(
     method, overrides, workspace, single

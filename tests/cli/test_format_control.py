@@ -52,6 +52,7 @@ def texts_of_others(workspace):
     return texts(run, "shuffled")
 
 
+@pytest.mark.slow
 def test_the_control_stands_in_the_table_and_is_checked(overrides, workspace, capsys):
     typed = [*overrides, *FEW]
     assert main([*typed, "evaluation.systems=[]"]) == 0

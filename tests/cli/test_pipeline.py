@@ -296,6 +296,7 @@ def test_help_lists_groups_and_options(capsys):
         assert needle in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["wandb", "tensorboard", "trackio"])
 def test_trackers_get_training_results_and_report_offline(
     overrides, workspace, monkeypatch, tracker

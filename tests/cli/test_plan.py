@@ -23,6 +23,7 @@ def shapes(overrides, agent_folders, workspace):
     return [o for o in overrides if not o.startswith("agents.")] + [*typed, "stage=plan"]
 
 
+@pytest.mark.slow
 def test_a_plan_needs_configs_only(shapes, workspace, capsys):
     assert main([*shapes, *LENGTHS, "plan.devices=[1,2]"]) == 0
     shown = capsys.readouterr().out

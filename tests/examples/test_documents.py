@@ -87,6 +87,7 @@ def test_excerpts_are_what_the_example_holds():
         assert text in (EXTEND / word).read_text(encoding="utf-8"), f"{word} has changed"
 
 
+@pytest.mark.slow
 def test_the_way_of_one_question_is_what_is_traced():
     detail = re.findall(
         r"^\d+\. `(\S+\.py)`", section("docs/architecture.md", "The way of one question"), re.M

@@ -27,6 +27,7 @@ def test_every_damage_is_among_the_cases():
     assert labels == wanted and set(ORDER) == set(KINDS)
 
 
+@pytest.mark.slow
 def test_a_few_of_every_kind(tmp_path):
     """Every tenth round through the kinds, so that their damages vary too."""
     size = len(ORDER)

@@ -111,6 +111,7 @@ def without_seconds(rows):
     return [row | {"seconds": 0} for row in rows]
 
 
+@pytest.mark.slow
 def test_more_rows_and_more_systems_redo_nothing(overrides, workspace, answered):
     """Rows that are mixed with new ones are answered again, and no other."""
     run = f"run_dir={workspace / 'run'}"
@@ -147,6 +148,7 @@ def test_with_plugins_a_finished_evaluation_is_made_anew(overrides, workspace, a
     assert Counter(answered) == {("latent", 6): 1}
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_goes_on(overrides, workspace, answered, monkeypatch):
     typed = [*overrides, *FEW, "evaluation.systems=[null,text]"]
     plain = evaluate.run_trial

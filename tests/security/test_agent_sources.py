@@ -74,6 +74,7 @@ def test_code_that_was_asked_for_runs_with_a_warning(tmp_path, agent_folders, tr
     assert trap.exists()
 
 
+@pytest.mark.slow
 def test_a_saved_config_cannot_ask_for_code(finished, tmp_path, capsys):
     """Somebody's run folder says so; the person at the keyboard has to."""
     place, _ = finished

@@ -46,6 +46,7 @@ def test_one_control_that_is_as_good_is_enough():
     assert not judged(planted(7, **accuracy))[1][0]["content"]
 
 
+@pytest.mark.slow
 def test_no_content_is_found_in_five_percent_of_empty_channels():
     found = [
         judged(planted(seed, n=80, latent=0.4, latent_null=0.4, latent_shuffled=0.4))[1][0]
