@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 .PHONY: paper setup demo real results replicas test test-slow bench bench-full check format clean
 
 # A comma in the text of a call would end its argument there.
-EXTRAS := [dev,track,deepspeed,slurm,endpoint,tools,adapters,gguf,quantised,reasoning,textgrad,math,serve,lm-eval,inspect]
+EXTRAS := [dev,track,deepspeed,slurm,joblib,endpoint,tools,adapters,gguf,quantised,reasoning,textgrad,math,serve,lm-eval,inspect]
 
 # The extras that a target needs: demo installs the core alone.
 define install

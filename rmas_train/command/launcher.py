@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 from rmas_train.compose import config_dir
 from rmas_train.errors import ConfigError, did_you_mean
 
+# Beginning of a launcher's name, its plugin, the extra with it.
+PLUGINS = (("submitit_", "submitit", "slurm"), ("joblib", "joblib", "joblib"))
+
 
 def check_launcher(typed: list[str]) -> str:
     """The launcher's name; every option of it is one that it has, and it can work here.
@@ -54,12 +57,13 @@ def _check_allowed(override: str) -> None:
             f"{override}: of Hydra's own options a sweep takes hydra/launcher=<name>, "
             "hydra.launcher.<option>=<value> and hydra.job.<option>=<value>; leave it out."
         )
-    plugin = "hydra_plugins.hydra_submitit_launcher"
-    if value.startswith("submitit_") and not _is_installed(plugin):
-        raise ConfigError(
-            f"{override} needs hydra-submitit-launcher, which is not installed; "
-            "pip install 'rmas_train[slurm]' (in a clone: pip install -e '.[slurm]')."
-        )
+    for begin, name, extra in PLUGINS:
+        plugin = f"hydra_plugins.hydra_{name}_launcher"
+        if value.startswith(begin) and not _is_installed(plugin):
+            raise ConfigError(
+                f"{override} needs hydra-{name}-launcher, which is not installed; "
+                f"pip install 'rmas_train[{extra}]' (in a clone: pip install -e '.[{extra}]')."
+            )
 
 
 def _is_installed(module: str) -> bool:

@@ -152,6 +152,16 @@ def test_jobs_at_the_same_time_do_not_make_one_data_folder_twice(cluster, worksp
 
 
 @pytest.mark.slow
+def test_a_sweep_through_joblib(overrides, workspace):
+    argv = [o for o in overrides if not o.startswith("rounds=")]
+    done = sweep([*argv, "rounds=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+    assert done.returncode == 0, done.stderr
+    found = json.loads((workspace / "run" / "results.json").read_text())
+    assert {(r["trained_rounds"], r["rounds"]) for r in found["rows"]} >= {(1, 1), (2, 2)}
+    assert not found["sweep"]["missing"]
+
+
+@pytest.mark.slow
 def test_a_local_sweep_runs_in_processes_of_its_own(overrides, workspace):
     argv = [o for o in overrides if not o.startswith("rounds=")]
     done = sweep([*argv, "rounds=1,2", "hydra/launcher=submitit_local"])
