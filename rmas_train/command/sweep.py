@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +84,7 @@ def sweep(asked: Typed) -> None:
     _check_failures(configs)
 
 
-def expand(overrides: list[str], listed: list[list[str]]) -> dict[str, list[str]]:
+def expand(overrides: list[str], listed: Sequence[list[str]] = ([],)) -> dict[str, list[str]]:
     """Job name -> its overrides; the name lists what varies, a group's choice by itself.
 
     Args:

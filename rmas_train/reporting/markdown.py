@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmas_train.reporting.tables import HEADER, swept_keys, table_rows
+from rmas_train.reporting.tables import HEADER, short_keys, swept_keys, table_rows
 from rmas_train.support.output import clean
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|$~^&])")
@@ -28,7 +28,7 @@ def report_markdown(
             parts += [f"## {title}", "\n".join(f"- {_text(line)}" for line in lines)]
     parts.append("## Results")
     parts += [f"![{_text(caption)}]({name})" for name, caption in pictures]
-    head = (*swept_keys(results["rows"]), *HEADER)
+    head = (*short_keys(swept_keys(results["rows"])), *HEADER)
     rows = table_rows(results["rows"], results["systems"])
     lines = [" | ".join(map(_text, head)), " | ".join(["---"] * len(head))]
     lines += [" | ".join(map(_text, cells)) for cells in rows]

@@ -8,7 +8,7 @@ from typing import Any
 
 from rmas_train.reporting.embedding import Picture, pictures_html, policy, scripts
 from rmas_train.reporting.insight import table
-from rmas_train.reporting.tables import HEADER, swept_keys, table_rows
+from rmas_train.reporting.tables import HEADER, short_keys, swept_keys, table_rows
 from rmas_train.support.output import clean
 
 STYLE = """
@@ -47,7 +47,7 @@ def page(
         said: title -> lines, such as verdicts.
         sections: further parts, as HTML.
     """
-    head = (*swept_keys(results["rows"]), *HEADER)
+    head = (*short_keys(swept_keys(results["rows"])), *HEADER)
     rows = [list(cells) for cells in table_rows(results["rows"], results["systems"])]
     lists = "".join(_list(title, lines) for title, lines in said.items())
     return (

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any, TypedDict
 
 from rmas_train.errors import UserError
-from rmas_train.reporting.tables import percent
+from rmas_train.reporting.tables import percent, short_keys
 from rmas_train.support.reading import check_type, parse_json
 
 Row = dict[str, Any]
@@ -84,7 +84,7 @@ def _over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
 
 def header(summary: Mapping[str, Any]) -> tuple[str, ...]:
     more = ("task", "rounds", "accuracy", "over seeds", "seeds", "within reach")
-    return (*summary["keys"], *more)
+    return (*short_keys(summary["keys"]), *more)
 
 
 def cells(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:

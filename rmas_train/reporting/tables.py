@@ -36,6 +36,12 @@ def swept_keys(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row.get("swept", {})))
 
 
+def short_keys(keys: Sequence[str]) -> list[str]:
+    """Options by their last part, where that names one of them alone."""
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    return [s if last.count(s) == 1 else key for s, key in zip(last, keys, strict=True)]
+
+
 def table_rows(rows: list[Row], systems: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Cells in the order of ``swept_keys`` and ``HEADER``, by task, run, depth and system.
 
@@ -80,7 +86,7 @@ def terminal_table(rows: list[Row], systems: Mapping[str, Any]) -> Table:
     keys = swept_keys(rows)
     title = "Results (accuracies in percent)"
     at = len(keys)
-    return plain_table(title, (*keys, *HEADER), table_rows(rows, systems), at, at + 2)
+    return plain_table(title, (*short_keys(keys), *HEADER), table_rows(rows, systems), at, at + 2)
 
 
 def plain_table(

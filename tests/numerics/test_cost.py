@@ -42,7 +42,7 @@ def step_of(team, links, backward):
 def real_team():
     agents = {n: dataclasses.replace(make_agent(n), tokenizer=CountedTokenizer()) for n in TINY}
     topology = build_topology(SEQUENTIAL, agents)
-    return shape_team(agents, topology, "inner", dict.fromkeys(agents, TOKENS))
+    return shape_team(agents, topology, LinksConfig(), dict.fromkeys(agents, TOKENS))
 
 
 def with_links(team, device="cpu"):
@@ -98,7 +98,7 @@ def test_costs_are_affine_in_layers():
             shape.num_hidden_layers, shape.layer_types = 8, ["full_attention"] * 8
             agents[name] = shape_agent(name, shape, AgentConfig(model="tiny"), depth)
         topology = build_topology(SEQUENTIAL, agents)
-        team = shape_team(agents, topology, "inner", dict.fromkeys(agents, TOKENS))
+        team = shape_team(agents, topology, LinksConfig(), dict.fromkeys(agents, TOKENS))
         links = with_links(team, "meta")
         return count(*known(team, links), step_of(team, links, Backward(recompute=True)))
 

@@ -28,7 +28,7 @@ RELEASED = {"rmas_train/release/released_file.py": ["torch.save"]}
 SANDBOXED = {"rmas_train/tools/harness.py": ["compile", "compile", "exec", "exec"]}
 # What a run folder holds; a new kind of file is added here after a look at its format.
 ALLOWED = {
-    *(".yaml", ".json", ".jsonl", ".safetensors", ".log", ".txt", ".html", ".png", ".lock"),
+    *(".yaml", ".json", ".jsonl", ".safetensors", ".log", ".txt", ".html", ".md", ".png", ".lock"),
     *(".wandb", ".failed"),
 }
 

@@ -158,4 +158,5 @@ def test_environment_json_names_versions_and_no_variables(finished):
     place, _ = finished
     facts = json.loads((place.run_dir / "outer" / "environment.json").read_text())
     known = {"command", "python", "machine", "cpus", "threads", "gpu", "versions", "agents"}
+    known |= {"commit"}
     assert set(facts) == known

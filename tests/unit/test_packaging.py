@@ -14,7 +14,14 @@ from rmas_train.support import version
 SHIPPED = ("rmas_train", "data_recipes")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Named in an option and loaded by Accelerate, Hydra or transformers, never imported by our code.
-BY_NAME = {"wandb", "tensorboard", "hydra-submitit-launcher", "gguf", "bitsandbytes"}
+BY_NAME = {
+    "wandb",
+    "tensorboard",
+    "hydra-submitit-launcher",
+    "hydra-joblib-launcher",
+    "gguf",
+    "bitsandbytes",
+}
 
 
 def names(requirements):

@@ -1,0 +1,180 @@
+"""The tables of docs/experiments.md, from docs/results/paper.json (``make paper``).
+
+python scripts/experiments_tables.py [--check docs/experiments.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rmas_train.systems.looks import system_name
+
+NUMBERS = Path("docs/results/paper.json")
+Part = dict[str, Any]
+
+
+def line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def head(cells: list[str]) -> Iterator[str]:
+    yield line(cells)
+    yield "|" + "---|" * len(cells)
+
+
+def percent(row: Part) -> str:
+    value = row["accuracy_within_reach"]
+    return f"{100 * (row['accuracy'] if value is None else value):.1f}"
+
+
+def accuracy(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
+    """Runs and systems down, rounds across; within reach where the rows have one."""
+    own = {name: parts[name] for name in names if name in parts}
+    depths = sorted({row["rounds"] for part in own.values() for row in part["results"]})
+    yield from head(["run", "system", *(f"R = {depth}" for depth in depths)])
+    for name, part in own.items():
+        for system in dict.fromkeys(system_name(row) for row in part["results"]):
+            rows = {r["rounds"]: r for r in part["results"] if system_name(r) == system}
+            cells = [percent(rows[depth]) if depth in rows else "" for depth in depths]
+            yield line([name, system, *cells])
+
+
+def profile(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
+    """The norm of each round's share of a link's gradient, at the first profiled step and the last
+    of the greatest depth."""
+    yield from head(["run", "step", "loss", "edge", "round 1", "round 2", "round 3"])
+    for name in (n for n in names if n in parts):
+        for when in ("profile_first", "profile_last"):
+            found = parts[name][when]
+            for edge in dict.fromkeys(place["edge"] for place in found["edges"]):
+                by_round = {
+                    place["round"]: place["parameters"]
+                    for place in found["edges"]
+                    if place["edge"] == edge
+                }
+                cells = [f"{by_round[r]:.1e}" if r in by_round else "" for r in (1, 2, 3)]
+                yield line([name, str(found["step"]), f"{found['loss']:.3g}", edge, *cells])
+
+
+def health(parts: dict[str, Part]) -> Iterator[str]:
+    """Loudness and variation over rounds, what the content brings, and warnings."""
+    yield from head(
+        ["run", "edge", "loudness", "variation", "gold answer's log p falls by", "warnings"]
+    )
+    for name, part in parts.items():
+        found = part["analyses"].get("health")
+        if found is None:
+            continue
+        for edge, content in found["content"].items():
+            own = [place for place in found["places"] if place["edge"] == edge]
+            cells = [
+                ", ".join(f"{place[key]:.2g}" for place in own) for key in ("loudness", "variation")
+            ]
+            low, high = content["ci95"]
+            fall = f"{content['mean']:.2f} ({low:.2f} to {high:.2f})"
+            named = ", ".join(w["name"] for w in found["warnings"] if w["edge"] == edge)
+            yield line([name, edge, *cells, fall, named])
+
+
+def attribution(parts: dict[str, Part]) -> Iterator[str]:
+    """Rank correlations within rows, and how often both rank the same place first."""
+    measured = ("zero", "mean", "shuffled", "leave_one_out")
+    titles = [name.replace("_", " ") for name in measured]
+    yield from head(["run", "guess", *titles, *(f"first: {title}" for title in titles)])
+    for name, part in parts.items():
+        found = part["analyses"].get("attribution")
+        for guess, by_measure in (found or {"agreement": {}})["agreement"].items():
+            numbers = [by_measure[m]["within_rows"] for m in measured]
+            cells = ["" if value is None else f"{value:.2f}" for value in numbers]
+            first = [f"{100 * by_measure[m]['first']:.1f}%" for m in measured]
+            yield line([name, guess.replace("_", " "), *cells, *first])
+
+
+def places(parts: dict[str, Part], name: str) -> Iterator[str]:
+    """The measures of one run by round and edge."""
+    keys = ("gradient", "times_input", "patching", "zero", "mean", "shuffled", "leave_one_out")
+    yield from head(["round", "edge", *(key.replace("_", " ") for key in keys)])
+    for place in parts[name]["analyses"]["attribution"]["places"]:
+        numbers = [f"{place[key]:.2g}" for key in keys]
+        yield line([str(place["round"]), place["edge"], *numbers])
+
+
+def depth(parts: dict[str, Part]) -> Iterator[str]:
+    """Accuracy and entropy after each round, of one unroll."""
+    yield from head(["run", "rounds", "accuracy, % (95% interval)", "entropy, nats"])
+    for name, part in parts.items():
+        for one in part["analyses"].get("depth", {"rounds": []})["rounds"]:
+            low, high = (100 * end for end in one["ci95"])
+            shown = f"{100 * one['accuracy']:.1f} ({low:.1f} to {high:.1f})"
+            yield line([name, str(one["rounds"]), shown, f"{one['entropy']:.2f}"])
+
+
+def stopping(parts: dict[str, Part]) -> Iterator[str]:
+    """Per rule, the fewest mean rounds at which it has its best accuracy."""
+    yield from head(["run", "rule", "mean rounds", "accuracy, %"])
+    for name, part in parts.items():
+        for rule, points in part["analyses"].get("depth", {"stopping": {}})["stopping"].items():
+            best = max(points, key=lambda p: (round(p["accuracy"], 4), -p["rounds"]))
+            yield line([name, rule, f"{best['rounds']:.2f}", f"{100 * best['accuracy']:.1f}"])
+
+
+def lens(parts: dict[str, Part]) -> Iterator[str]:
+    """Cosine of messages to the row's answer and to another row's."""
+    yield from head(["run", "round", "edge", "to the answer", "to another row's answer"])
+    for name, part in parts.items():
+        for one in part["analyses"].get("lens", {"distance": []})["distance"]:
+            cells = [f"{one[key]:.2f}" for key in ("to_answer", "to_other_answer")]
+            yield line([name, str(one["round"]), one["edge"], *cells])
+
+
+def confidence(parts: dict[str, Part]) -> Iterator[str]:
+    """Median gradient norms by entropy."""
+    yield from head(["run", "entropy, nats", "vectors", "link", "read-out", "text's soft form"])
+    for name, part in parts.items():
+        for one in part["analyses"].get("confidence", {"bins": []})["bins"]:
+            if one["vectors"]:
+                most = "and more" if one["below"] is None else f"to {one['below']:g}"
+                norms = [f"{one[k]:.1e}" if k in one else "" for k in ("link", "readout", "text")]
+                yield line([name, f"{one['least']:g} {most}", str(one["vectors"]), *norms])
+
+
+def tables() -> dict[str, str]:
+    parts = json.loads(NUMBERS.read_text(encoding="utf-8"))["parts"]
+    settings = ["relay", "released_settings", "default_start", "layernorm"]
+    made = {
+        "settings": accuracy(parts, settings),
+        "profile": profile(parts, settings[:2]),
+        "teacher forcing": accuracy(parts, ["default_start", "teacher_forced", "gold_feedback"]),
+        "levers": accuracy(parts, ["dialect", "dialect_text"]),
+        "health": health(parts),
+        "attribution": attribution(parts),
+        "places": places(parts, "relay"),
+        "depth": depth(parts),
+        "stopping": stopping(parts),
+        "lens": lens(parts),
+        "confidence": confidence(parts),
+    }
+    found = {name: "\n".join(lines) for name, lines in made.items()}
+    return {name: table for name, table in found.items() if table.count("\n") > 1}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", type=Path, help="a document that has to hold every table")
+    args = parser.parse_args()
+    if args.check:
+        text = args.check.read_text(encoding="utf-8")
+        if missing := [name for name, table in tables().items() if table not in text]:
+            sys.exit(f"error: {args.check} lacks the tables {', '.join(missing)}")
+        return
+    for name, table in tables().items():
+        print(f"\n{name}\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()
