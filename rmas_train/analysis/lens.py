@@ -88,15 +88,15 @@ def _vectors(call: Call, edge: Edge) -> Tensor:
 def nearest_tokens(agent: Agent, vectors_BMD: Tensor, top: int) -> list[list[list[list[Any]]]]:
     """Per row and vector, the tokens whose embeddings are nearest, with their cosines."""
     flat_ND = F.normalize(vectors_BMD.flatten(0, 1), dim=-1)
-    best, ids = torch.zeros(len(flat_ND), 0).to(flat_ND), torch.zeros(len(flat_ND), 0).long()
-    ids = ids.to(flat_ND.device)
+    values, places = [], []
     for begin in range(0, agent.rows, ROWS_AT_ONCE):
         rows_V = torch.arange(begin, min(begin + ROWS_AT_ONCE, agent.rows), device=agent.device)
-        embeds_VD = F.normalize(agent.embed(rows_V).to(flat_ND), dim=-1)
-        cosine_NV = torch.cat([best, flat_ND @ embeds_VD.T], 1)
-        every_NV = torch.cat([ids, rows_V.expand(len(flat_ND), -1).to(ids)], 1)
-        best, where = cosine_NV.topk(min(top, cosine_NV.shape[1]), dim=-1)
-        ids = every_NV.gather(1, where)
+        cosine_NV = flat_ND @ F.normalize(agent.embed(rows_V).to(flat_ND), dim=-1).T
+        best_NK, index_NK = cosine_NV.topk(min(top, len(rows_V)), dim=-1)
+        values.append(best_NK)
+        places.append(index_NK + begin)
+    best, where = torch.cat(values, 1).topk(top, dim=-1)
+    ids = torch.cat(places, 1).gather(1, where)
     return _in_words(agent, best, ids, len(vectors_BMD))
 
 

@@ -51,7 +51,7 @@ def _part(path: Path, title: str, make: Callable[[Any], str], read: Callable[[Pa
         return ""
     try:
         return f"<h3>{escape(title)}</h3>{make(read(path))}"
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         why = _text(f"{path.name}: cannot be shown ({type(error).__name__}: {error})")
         return f"<h3>{escape(title)}</h3><p>{why}; run it again.</p>"
 
