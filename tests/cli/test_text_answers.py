@@ -25,10 +25,8 @@ def test_the_outer_stage_learns_from_text_recursions_answers(overrides, workspac
     out = capsys.readouterr().out
     stop_log()
     kept = sum(1 for text in wanted.values() if text)
-    if kept:
-        assert done == 0 and f"answers of text recursion: {kept} of 24 training rows" in out
-    else:
-        assert done == 2
+    assert kept, "the tiny agents write something"
+    assert done == 0 and f"answers of text recursion: {kept} of 24 training rows" in out
 
 
 def test_rows_that_were_never_asked_are_named(overrides, workspace, capsys):
