@@ -26,7 +26,7 @@ from rmas_train.channels import LatentChannel
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.data.rows import Table
-from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.objectives.outer_options import Backward
 from rmas_train.planning.plan import make_plan

@@ -23,7 +23,7 @@ from torch import Tensor
 from rmas_train.compose import compose
 from rmas_train.engine.rollout import Gradient
 from rmas_train.links.folder import load_tensors
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.objectives.outer_options import Backward
 from rmas_train.runs.load import load_run

@@ -32,7 +32,7 @@ from rmas_train.compose import compose
 from rmas_train.config import LinksConfig
 from rmas_train.data.rows import Row, Table
 from rmas_train.engine.rollout import Gradient
-from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.objectives.outer_options import Backward
 from rmas_train.planning.shapes import CountedTokenizer, read_shape, shape_agent

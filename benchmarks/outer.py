@@ -30,7 +30,7 @@ from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.data.rows import Table
 from rmas_train.engine.inputs import LatentMessage, embed_prompts
 from rmas_train.engine.rollout import at_least_float32
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.planning.cost import Counter
 from rmas_train.recursion import Team

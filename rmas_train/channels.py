@@ -19,7 +19,7 @@ from rmas_train.engine.prompt_batch import PromptBatch
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import FULL, Gradient, parallel, read_text, reread, rollout
 from rmas_train.engine.thoughts import ThoughtStore, parameters_hash
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.recursion import Call, Sent, Team
 from rmas_train.topology import Edge
 

@@ -13,114 +13,76 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
+
+from paper_parts import PARTS
 
 from rmas_train.runs.session import environment
 from rmas_train.support.files import write_json, write_text
 
-RELAY = ["experiment=relay", "training.outer.profile_every=10", "training.outer.steps=100"]
-BESIDE = "evaluation.systems=[start,null,shuffled]"
-ALL = "health,attribution,text_attribution,depth,lens,probes,confidence,messages"
-DIALECT = [
-    *("experiment=relay_dialect", "rounds=3", "training.outer.depth=uniform"),
-    *("training.outer.clip_message=3", "training.outer.batch_size=96", "training.outer.eps=1e-4"),
-    *("training.outer.lr=6e-4", "training.outer.profile_every=10"),
-]
+AT_ONCE = 2
 
 
-@dataclass(frozen=True)
-class Part:
-    """A run with its analyses.
-
-    Attributes:
-        question: letter of the question in docs/experiments.md.
-        options: of the training.
-        analyses: names, with options of their own.
-        needs_models: the three small published models.
-    """
-
-    question: str
-    options: list[str]
-    analyses: list[tuple[str, list[str]]] = field(default_factory=list)
-    needs_models: bool = False
+def rmas(*options: str, threads: str | None = None) -> None:
+    """A command of the package; ``threads``: of torch, in place of all cores."""
+    own = {"OMP_NUM_THREADS": threads} if threads else {}
+    subprocess.run([sys.executable, "-m", "rmas_train", *options], check=True, env=os.environ | own)
 
 
-FEW = ["evaluation.max_rows=200"]
-PARTS = {
-    "relay": Part(
-        "a", [*RELAY, "evaluation.systems=[start,null,shuffled,text,stop_agreement]"], [(ALL, FEW)]
-    ),
-    "released_settings": Part(
-        "b",
-        [
-            *(*RELAY, BESIDE, "links.norm=layernorm", "links.init=default"),
-            *("training.outer.lr=5e-4", "training.outer.depth=fixed"),
-            "training.outer.clip_scope=global",
-        ],
-        [("health", FEW)],
-    ),
-    "default_start": Part("c", [*RELAY, BESIDE, "links.init=default"], [("health", FEW)]),
-    "layernorm": Part("c", [*RELAY, BESIDE, "links.norm=layernorm"], [("health", FEW)]),
-    "teacher_forced": Part(
-        "d", [*RELAY, BESIDE, "links.init=default", "training.outer.latents=teacher_forced"]
-    ),
-    "gold_feedback": Part(
-        "d",
-        [
-            *(*RELAY, BESIDE, "links.init=default", "training.outer.latents=teacher_forced"),
-            "training.outer.feedback=gold_answer",
-        ],
-    ),
-    "mixture": Part(
-        "f",
-        ["experiment=relay_mixture", BESIDE, "training.outer.profile_every=10"],
-        [("attribution", ["rounds=1", "analysis.target=loss", "data.test=two_steps.jsonl"])],
-    ),
-    "dialect": Part("levers", [*DIALECT, BESIDE]),
-    "dialect_text": Part("levers", [*DIALECT, BESIDE, "training.outer.text_messages=1"]),
-    "notes": Part(
-        "g",
-        [
-            *("experiment=notes", "data.more_tests={}", "training.outer.profile_every=10"),
-            *("evaluation.max_rows=200", "evaluation.systems=[start,null,shuffled,text]"),
-        ],
-        [("health,attribution,lens,confidence", ["evaluation.max_rows=100"])],
-        needs_models=True,
-    ),
-    "notes_hops": Part(
-        "a",
-        [
-            *("experiment=notes_hops", "evaluation.max_rows=60", "training.outer.steps=10"),
-            *("training.outer.validate_every=0", "training.outer.select=last"),
-            *("training.outer.profile_every=5", "evaluation.systems=[null]"),
-        ],
-        [("health,depth,attribution,lens", ["evaluation.max_rows=30"])],
-        needs_models=True,
-    ),
-}
+def options_of(name: str, out: Path) -> list[str]:
+    """What is typed for a part's training, but where it goes."""
+    part = PARTS[name]
+    inner = [f"inner={out / part.inner}/inner/links"] if part.inner else []
+    made_for = [other for other, its in PARTS.items() if its.format_of == name]
+    control = [f"evaluation.format={out / other}" for other in made_for]
+    return [*part.options, *inner, *control]
 
 
-def rmas(*options: str) -> None:
-    subprocess.run([sys.executable, "-m", "rmas_train", *options], check=True)
-
-
-def make(name: str, part: Part, out: Path, more: list[str]) -> None:
+def make(name: str, out: Path, more: list[str]) -> None:
     """Train and evaluate, unless that is finished; then the analyses that are missing."""
-    run = out / name
-    rmas(*part.options, *more, "resume=auto", f"run_dir={run}")
+    part, run = PARTS[name], out / name
+    threads = None if part.needs_models else "1"
+    several = ["-m", f"sweep={part.sweep}"] if part.sweep else []
+    options = [*several, *options_of(name, out), *more, "resume=auto", f"run_dir={run}"]
+    rmas(*options, threads=threads)
     if name == "mixture":
         two_steps(Path("outputs/data/relay_mixture"))
     for analyses, options in part.analyses:
         missing = [a for a in analyses.split(",") if not (run / "analyse" / f"{a}.json").is_file()]
         if missing:
             typed = [f"analyses=[{','.join(missing)}]", *options]
-            recipe = [] if part.needs_models else ["data.recipe=relay"]
-            rmas("stage=analyse", f"run={run}", *typed, *recipe)
+            reach = [] if part.needs_models else ["data.recipe=relay"]
+            plugins = [o for o in part.options if o.startswith("plugins=")]
+            rmas("stage=analyse", f"run={run}", *typed, *reach, *plugins, threads=threads)
+
+
+def make_all(names: list[str], out: Path, typed: list[str], small: str | None) -> None:
+    """The relay's parts two at a time, on one thread each; then the others, on all cores.
+
+    A part begins when the parts whose links it uses are there.
+    """
+    done = {name: Event() for name in names}
+
+    def one(name: str) -> None:
+        for other, its in PARTS.items():
+            if other in done and (other == PARTS[name].inner or its.format_of == name):
+                done[other].wait()
+        try:
+            make(name, out, typed)
+        finally:
+            done[name].set()
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(one, [name for name in names if not PARTS[name].needs_models]))
+    for name in (name for name in names if PARTS[name].needs_models):
+        make(name, out, [f"small={small}", *typed])
 
 
 def two_steps(folder: Path, most: int = 200) -> None:
@@ -153,27 +115,40 @@ def figures_of(out: Path, names: list[str]) -> list[dict[str, Any]]:
 
 def numbers_of(out: Path, names: list[str]) -> dict[str, Any]:
     """What the tables of docs/experiments.md need, and no more."""
-    found: dict[str, Any] = {}
-    for name in names:
-        run = out / name
-        rows = json.loads((run / "eval" / "results.json").read_text(encoding="utf-8"))["rows"]
-        keys = [*("system", "control", "rounds", "n", "accuracy", "ci95"), "accuracy_within_reach"]
-        keys += ["tokens", "latent_steps"]
-        lines = (run / "outer" / "profile.jsonl").read_text(encoding="utf-8").splitlines()
-        profile = [json.loads(line) for line in lines]
-        deepest = max(line["rounds"] for line in profile)
-        at_depth = [line for line in profile if line["rounds"] == deepest]
-        analyses = {p.stem: json.loads(p.read_text()) for p in (run / "analyse").glob("*.json")}
-        found[name] = {
-            "command": f"python -m rmas_train {' '.join(PARTS[name].options)}",
-            "results": [{key: row[key] for key in keys} for row in rows],
-            "profile_first": at_depth[0],
-            "profile_last": at_depth[-1],
-            "analyses": {
-                key: small(value["result"]) for key, value in analyses.items() if "result" in value
-            },
-        }
-    return found
+    return {
+        name: (sweep_numbers if PARTS[name].sweep else run_numbers)(name, out) for name in names
+    }
+
+
+def command_of(name: str, out: Path) -> str:
+    several = f"-m sweep={PARTS[name].sweep} " if PARTS[name].sweep else ""
+    return f"python -m rmas_train {several}{' '.join(options_of(name, out))}"
+
+
+def sweep_numbers(name: str, out: Path) -> dict[str, Any]:
+    found = json.loads((out / name / "results.json").read_text(encoding="utf-8"))["sweep"]
+    return {"command": command_of(name, out), "sweep": found}
+
+
+def run_numbers(name: str, out: Path) -> dict[str, Any]:
+    run = out / name
+    rows = json.loads((run / "eval" / "results.json").read_text(encoding="utf-8"))["rows"]
+    keys = [*("system", "control", "rounds", "n", "accuracy", "ci95"), "accuracy_within_reach"]
+    keys += ["tokens", "latent_steps"]
+    lines = (run / "outer" / "profile.jsonl").read_text(encoding="utf-8").splitlines()
+    profile = [json.loads(line) for line in lines]
+    deepest = max(line["rounds"] for line in profile)
+    at_depth = [line for line in profile if line["rounds"] == deepest]
+    analyses = {p.stem: json.loads(p.read_text()) for p in (run / "analyse").glob("*.json")}
+    return {
+        "command": command_of(name, out),
+        "results": [{key: row[key] for key in keys} for row in rows],
+        "profile_first": at_depth[0],
+        "profile_last": at_depth[-1],
+        "analyses": {
+            key: small(value["result"]) for key, value in analyses.items() if "result" in value
+        },
+    }
 
 
 def small(result: Any) -> Any:
@@ -181,6 +156,10 @@ def small(result: Any) -> Any:
     if isinstance(result, dict):
         return {k: small(v) for k, v in result.items() if k not in ("vectors", "examples", "links")}
     return result
+
+
+def is_there(run: Path) -> bool:
+    return (run / "eval" / "results.json").is_file() or (run / "sweep.json").is_file()
 
 
 def main() -> None:
@@ -191,10 +170,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     options = parser.parse_args()
     made = [n for n in options.only if options.small or not PARTS[n].needs_models]
-    for name in made:
-        small_models = [f"small={options.small}"] if PARTS[name].needs_models else []
-        make(name, PARTS[name], options.out, [*small_models, *options.typed])
-    there = [n for n in PARTS if (options.out / n / "eval" / "results.json").is_file()]
+    make_all(made, options.out, options.typed, options.small)
+    there = [n for n in PARTS if is_there(options.out / n)]
     rmas("stage=report", f"run_dir={options.out}")
     shutil.copyfile(options.out / "report" / "index.html", options.out / "report.html")
     write_json(options.out / "figures.json", {"figures": figures_of(options.out, there)})

@@ -40,7 +40,7 @@ import replica_data  # noqa: E402
 import rmas_train  # noqa: E402
 from rmas_train.compose import compose  # noqa: E402
 from rmas_train.config import Config, first_alike  # noqa: E402
-from rmas_train.links.modules import LinkSet  # noqa: E402
+from rmas_train.links.link_set import LinkSet  # noqa: E402
 from rmas_train.objectives.outer import OuterObjective  # noqa: E402
 from rmas_train.runs.evaluated import read_links  # noqa: E402
 from rmas_train.runs.load import Loaded, load_run  # noqa: E402

@@ -12,7 +12,7 @@ from tiny import SEQUENTIAL
 from rmas_train.config import LinksConfig
 from rmas_train.links.card import LinksCard
 from rmas_train.links.folder import save_links
-from rmas_train.links.modules import draw_links
+from rmas_train.links.link_set import draw_links
 from rmas_train.topology import build_topology
 
 WIDTHS = {"planner": 24, "critic": 32, "solver": 28}

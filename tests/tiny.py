@@ -21,7 +21,7 @@ from transformers import (
 from rmas_train.agents.agent import Agent, freeze
 from rmas_train.agents.prompts import Prompt
 from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
-from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links
 from rmas_train.recursion import Team
 from rmas_train.topology import Topology, build_topology
 

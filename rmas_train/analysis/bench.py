@@ -17,7 +17,7 @@ from rmas_train.channels import LatentChannel
 from rmas_train.config import Config
 from rmas_train.engine.rollout import at_least_float32
 from rmas_train.evaluation.graders import Grader, make_grader
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.recursion import Call, Intervention, Recursion, Team, last_call
 
 Rows = list[dict[str, Any]]

@@ -23,7 +23,8 @@ from rmas_train.agents.agent import Agent
 from rmas_train.config import Config
 from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.rollout import at_least_float32
-from rmas_train.links.modules import Link, LinkSet
+from rmas_train.links.link_set import LinkSet
+from rmas_train.links.modules import Link
 from rmas_train.links.readout import Readout
 from rmas_train.recursion import Call
 

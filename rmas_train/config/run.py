@@ -153,6 +153,7 @@ class Config:
         check_tools(self.tools, self.allow_code_execution)
         self._check_tools_fit()
         self._check_quantised()
+        self._check_shared()
         self._check_validation()
         self._check_training_rows()
         if self.stage == "eval":  # before anything is downloaded
@@ -190,6 +191,15 @@ class Config:
                 f"runtime.placement=sharded with agents.{quantised[0]}.quantization="
                 f"{self.agents[quantised[0]].quantization}: quantised layers cannot be cut into "
                 "shards; use placement=per_agent, or leave one of the two out."
+            )
+
+    def _check_shared(self) -> None:
+        runtime = self.runtime
+        if self.links.shared and (runtime.placement == "per_agent" or runtime.backend == "zero3"):
+            raise ConfigError(
+                f"links.shared=true with runtime.placement={runtime.placement} and "
+                f"runtime.backend={runtime.backend}: one link cannot lie on several devices or in "
+                "shards; use runtime.placement=replicate and another backend, or leave it out."
             )
 
     def _check_tools_fit(self) -> None:

@@ -125,6 +125,7 @@ class LinksConfig:
         "replace",
         "replace: each round's message is new | residual: added to that of the round before",
     )
+    shared: bool = option(False, "one outer link for all edges, between agents of one width")
     readout: str = option(
         "hidden",
         "what thoughts and messages are made of: hidden (states; release and paper) | "

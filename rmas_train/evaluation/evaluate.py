@@ -13,7 +13,7 @@ from rmas_train.config import Config
 from rmas_train.errors import ConfigError, OutOfMemoryError
 from rmas_train.evaluation.parts import Part
 from rmas_train.evaluation.records import Record, Records
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.recursion import Team
 from rmas_train.registry import SYSTEMS
 from rmas_train.support.output import say

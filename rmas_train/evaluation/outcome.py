@@ -15,7 +15,7 @@ from rmas_train.evaluation.parts import Part
 from rmas_train.evaluation.records import Record, Records
 from rmas_train.evaluation.score import by_system, result_row
 from rmas_train.evaluation.verdict import Source
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.support.output import say
 from rmas_train.systems.looks import system_name
 

@@ -26,7 +26,7 @@ from rmas_train.links.card import (
     read_card,
     read_values,
 )
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.support.files import check_inside, new_folder, write_json
 from rmas_train.support.reading import short
 
@@ -37,7 +37,7 @@ def save_links(folder: Path, links: LinkSet, card: LinksCard) -> None:
     Raises:
         LinksError: a parameter is NaN or infinite; nothing is written.
     """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in links.state_dict().items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in links.state_dict().items()}
     check_finite(folder, tensors, "lower training.<stage>.lr and train again")
     with new_folder(folder) as work:
         save_file(tensors, work / TENSORS, metadata={"format": str(FORMAT)})

@@ -28,7 +28,8 @@ from rmas_train.agents.agent import Agent
 from rmas_train.config import LinksConfig
 from rmas_train.engine.recompute import recompute
 from rmas_train.engine.rollout import at_least_float32
-from rmas_train.links.modules import Link, LinkSet
+from rmas_train.links.link_set import LinkSet
+from rmas_train.links.modules import Link
 from rmas_train.links.vocabulary import shared_tokens
 from rmas_train.topology import Topology
 

@@ -8,7 +8,7 @@ from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig
 from rmas_train.errors import ConfigError, LinksError
 from rmas_train.links.card import CARD, LinksCard, read_card
 from rmas_train.links.folder import load_tensors
-from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links
 from rmas_train.topology import Topology, build_topology
 
 WIDEST = 1 << 16

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from rmas_train.config import LinksConfig
 from rmas_train.errors import LinksError, LowRankWarning
-from rmas_train.links.modules import Link, LinkSet
+from rmas_train.links.link_set import LinkSet
+from rmas_train.links.modules import Link
 
 FOLDS = 5
 ENOUGH = 10_000  # held-out pairs, after which no further fold is fitted
@@ -56,6 +57,12 @@ class Pairs:
 
     def take(self, index: Tensor) -> Pairs:
         return Pairs(self.source[index], self.target[index])
+
+
+def together(pairs: Iterable[Pairs]) -> Pairs:
+    """The pairs of several edges, for one link."""
+    found = list(pairs)
+    return Pairs(torch.cat([p.source for p in found]), torch.cat([p.target for p in found]))
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,12 @@ def align_links(
         if name.startswith("inner."):
             link.start_inner()
     outer = {n.removeprefix("outer."): k for n, k in links.links().items() if k.outer}
+    if config.shared:
+        key, link = next(iter(outer.items()))
+        shared = _align("of all", link, together(pairs.values()), config)
+        if config.start_noise:
+            add_noise(link, config.start_noise, seed)
+        return dict.fromkeys(outer, shared)
     for i, (key, link) in enumerate(outer.items()):
         report[key] = _align(key, link, pairs[key], config)
         if config.start_noise:

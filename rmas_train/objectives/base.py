@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.profile import MessageProfile
 from rmas_train.registry import INNER_OBJECTIVES, OBJECTIVES
 from rmas_train.runs.load import Loaded

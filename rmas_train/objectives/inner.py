@@ -21,7 +21,7 @@ from rmas_train.data.rows import Row, Table
 from rmas_train.engine.inputs import embed_ids, pad_left, read_whole
 from rmas_train.engine.rollout import at_least_float32, rollout
 from rmas_train.errors import ConfigError
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.base import Objective
 from rmas_train.recursion import Team
 from rmas_train.runs.load import Loaded

@@ -22,7 +22,7 @@ from rmas_train.data.rows import Row, Table, is_within_reach
 from rmas_train.engine.inputs import Message
 from rmas_train.engine.prompt_batch import PrefixStore
 from rmas_train.errors import ConfigError, TargetLeakWarning
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.base import Objective
 from rmas_train.objectives.message_clip import MessageClip
 from rmas_train.objectives.message_noise import MessageNoise

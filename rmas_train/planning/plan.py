@@ -8,7 +8,7 @@ from typing import Any
 
 from rmas_train.agents.agent import Agent
 from rmas_train.config import Config, first_alike
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.links.readout import tables
 from rmas_train.objectives.base import build_objective
 from rmas_train.planning.cost import Cost, count, extrapolate

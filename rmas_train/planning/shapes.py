@@ -17,7 +17,7 @@ from rmas_train.config import AgentConfig, Config, LinksConfig
 from rmas_train.data.rows import Table
 from rmas_train.engine.inputs import Batch
 from rmas_train.engine.kv_cache import KVCache, is_recurrent
-from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links
 from rmas_train.links.readout import bind_readouts
 from rmas_train.loading import shape as loading_shape
 from rmas_train.loading.model_files import find_source, quiet

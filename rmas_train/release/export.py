@@ -8,7 +8,7 @@ from typing import Any
 
 from rmas_train.errors import LinksError
 from rmas_train.links.card import CARD, LinksCard
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.links.restore import restore_links
 from rmas_train.release.families import Family, family_of, task_of
 from rmas_train.release.released import (

@@ -13,7 +13,7 @@ from torch import Tensor
 from rmas_train.errors import CheckpointError, LinksError
 from rmas_train.links.card import CARD, LinksCard, parse_card, read_card
 from rmas_train.links.folder import save_links
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.links.restore import draw_like
 from rmas_train.support.files import new_folder
 from rmas_train.training.checkpoint import Checkpoint, read

@@ -16,7 +16,7 @@ from rmas_train.config import Config, LinksConfig
 from rmas_train.errors import ConfigError, LinksError
 from rmas_train.links.card import LinksCard
 from rmas_train.links.folder import save_links
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.release.released import Released, Repository, read_released
 from rmas_train.runs.load import prompt_texts
 from rmas_train.runs.session import stage_folder

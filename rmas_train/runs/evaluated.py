@@ -14,7 +14,7 @@ from rmas_train.data.rows import read_table
 from rmas_train.errors import ConfigError, DataError, LinksError
 from rmas_train.links.card import CARD, read_card
 from rmas_train.links.folder import check_agents, check_rendered, find_links, load_tensors
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.recursion import Rows
 from rmas_train.runs.identity import Identity, as_read, common
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts

@@ -18,7 +18,7 @@ from rmas_train.config import Config, TrainingConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.card import CARD, TENSORS, LinksCard, read_card
 from rmas_train.links.folder import check_agents
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts
 from rmas_train.support.compare import why_other
 from rmas_train.support.version import VERSION

@@ -14,7 +14,7 @@ from rmas_train.config import LinksConfig
 from rmas_train.data.rows import Row
 from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.inputs import embed_ids, fill_text, pad_left, read_whole
-from rmas_train.links.modules import LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links
 from rmas_train.links.readout import bind_readouts
 from rmas_train.links.start import MIN_PAIRS, Pairs, align_links, silence_branches
 from rmas_train.links.vocabulary import shared_tokens

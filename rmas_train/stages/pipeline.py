@@ -8,7 +8,7 @@ from pathlib import Path
 from rmas_train.compose import import_plugins
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError, did_you_mean
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.base import Factory
 from rmas_train.runs.evaluated import check_controls
 from rmas_train.runs.identity import equal_inner, inner_identity

@@ -13,7 +13,7 @@ from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import CheckpointError, ConfigError, LinksError, NonFiniteError
 from rmas_train.links.card import CARD, LinksCard
 from rmas_train.links.folder import load_tensors, save_links
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.base import Factory, Objective, build_objective
 from rmas_train.planning.shapes import count_parameters
 from rmas_train.registry import CALLBACKS
@@ -227,7 +227,8 @@ def run_outer(
         for key, numbers in alignment.items():
             say(f"aligned start {key}: " + ", ".join(f"{k} {v:.3g}" for k, v in numbers.items()))
     for edge in loaded.team.topology.edges:
-        if runtime.is_main and f"outer.{edge.key}" not in objective.groups():
+        is_frozen = not any(p.requires_grad for p in links.outer[edge.key].parameters())
+        if runtime.is_main and is_frozen:
             say(f"edge {edge.key} gets no gradient at rounds={config.rounds}; its link is frozen.")
     validation = None
     if config.training.outer.validate_every:

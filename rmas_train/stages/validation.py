@@ -24,7 +24,7 @@ from rmas_train.errors import DataError, SilentChannelWarning
 from rmas_train.evaluation.graders import make_grader
 from rmas_train.links.card import LinksCard
 from rmas_train.links.folder import load_tensors, save_links
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.recursion import Recursion, last_call
 from rmas_train.runs.load import Loaded
 from rmas_train.runtime.runtime import Runtime

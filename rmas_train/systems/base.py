@@ -12,7 +12,7 @@ from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.answer import Text
 from rmas_train.engine.decoding import Chooser, Decoding
 from rmas_train.engine.thoughts import ThoughtStore
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.recursion import Rows, Team
 from rmas_train.systems.looks import Look, system_name
 from rmas_train.tools.calls import Session, Toolbox, ToolCall

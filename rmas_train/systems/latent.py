@@ -19,7 +19,7 @@ from rmas_train.engine.decoding import Decoding
 from rmas_train.engine.inputs import LatentMessage
 from rmas_train.engine.thoughts import ThoughtStore
 from rmas_train.errors import ConfigError, DataError
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.recursion import Call, Intervention, Recursion, Rows, Team
 from rmas_train.systems.base import (
     Answer,

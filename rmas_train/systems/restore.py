@@ -17,7 +17,7 @@ from rmas_train.engine.loading import load_agent
 from rmas_train.errors import ConfigError, DataError, LinksError, did_you_mean
 from rmas_train.links.card import CARD, LinksCard, read_card
 from rmas_train.links.folder import check_agents, check_rendered, load_tensors
-from rmas_train.links.modules import draw_links
+from rmas_train.links.link_set import draw_links
 from rmas_train.links.readout import bind_readouts
 from rmas_train.links.restore import card_topology
 from rmas_train.recursion import Team

@@ -93,7 +93,8 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         with new_folder(path) as work:
             for name in TENSORS:
                 tensors = getattr(checkpoint, name)
-                plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+                # A copy of each: shared links have the same parameters under several names.
+                plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
                 save_file(plain, work / f"{name}.safetensors")
             record = {"format": FORMAT, "step": checkpoint.step, "identity": checkpoint.identity}
             write_json(work / STATE, record | {"state": checkpoint.state, "card": checkpoint.card})

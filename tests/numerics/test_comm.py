@@ -25,7 +25,7 @@ from rmas_train.compose import compose
 from rmas_train.data.rows import Table
 from rmas_train.engine.rollout import Gradient
 from rmas_train.errors import AgentError
-from rmas_train.links.modules import draw_links
+from rmas_train.links.link_set import draw_links
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.objectives.outer_options import Backward
 from rmas_train.planning.cost import count

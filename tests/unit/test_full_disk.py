@@ -17,7 +17,7 @@ from tiny import make_links
 
 from rmas_train.errors import WriteError
 from rmas_train.links.folder import save_links
-from rmas_train.links.modules import LinkSet
+from rmas_train.links.link_set import LinkSet
 from rmas_train.reporting.report import write_report
 from rmas_train.support.files import append_line, new_folder, write_json, write_text
 from rmas_train.support.output import exit_code, say, start_log, stop_log

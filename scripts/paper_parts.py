@@ -1,0 +1,129 @@
+"""The runs and analyses that docs/experiments.md quotes; ``scripts/paper.py`` makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FEW = ["evaluation.max_rows=200"]
+BESIDE = 'evaluation.systems=[start,"null",shuffled]'
+CONTROLS = 'start,"null",shuffled,text,text_capped,decoder_alone,thinking'
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run with its analyses.
+
+    Attributes:
+        question: letter of the question in docs/experiments.md.
+        options: of the training.
+        analyses: names, with options of their own.
+        needs_models: the three small published models.
+        sweep: file of conf/sweep; the part is a sweep, a run per job.
+        inner: part whose inner links are used; this one has the same.
+        format_of: part that is made for another one's control ``format``.
+    """
+
+    question: str
+    options: list[str]
+    analyses: list[tuple[str, list[str]]] = field(default_factory=list)
+    needs_models: bool = False
+    sweep: str = ""
+    inner: str = ""
+    format_of: str = ""
+
+
+RELAY = ["experiment=relay", "training.outer.profile_every=10", "training.outer.steps=100"]
+# The outer links start at noise, so training has something to repair, and settings can differ.
+NOISY = ["experiment=relay_scrambled", *RELAY[1:2], "training.outer.steps=150"]
+FRESH = [*NOISY, "links.init=default", "links.start_noise=0"]
+HEALTH = [("health", FEW)]
+# One model in every role, so that its edges are of one width and may share a link.
+ONE_MODEL = [
+    *(*NOISY, "agents.critic.model=data_recipes/relay/agents/planner"),
+    "agents.solver.model=data_recipes/relay/agents/planner",
+]
+DIALECT = [
+    *("experiment=relay_dialect", "rounds=3", "training.outer.depth=uniform"),
+    *("training.outer.clip_message=3", "training.outer.batch_size=96", "training.outer.eps=1e-4"),
+    *("training.outer.lr=6e-4", "training.outer.profile_every=10"),
+]
+NOTES = [
+    *("experiment=notes", "data.more_tests={}", "training.outer.profile_every=10"),
+    *("training.outer.steps=60", "evaluation.max_rows=200"),
+]
+SHUFFLED = ["training.outer.messages=shuffled", "evaluation.systems=[]"]
+LAST = ["training.outer.validate_every=0", "training.outer.select=last"]
+ALL = "health,attribution,text_attribution,depth,lens,probes,confidence,messages"
+
+# In the order of a run: two relay parts at a time, then the published models, one at a time.
+PARTS = {
+    "levers": Part("levers", [*NOISY, "evaluation.systems=[]"], sweep="levers"),
+    "relay_format": Part("f", [*RELAY, *SHUFFLED], format_of="relay"),
+    "relay": Part(
+        "a",
+        [*RELAY, f"evaluation.systems=[{CONTROLS},format,stop_agreement,stop_entropy]"],
+        [(ALL, FEW)],
+        inner="relay_format",
+    ),
+    "noisy_start": Part("c", [*NOISY, BESIDE], HEALTH),
+    "no_noise": Part("c", [*NOISY, BESIDE, "links.start_noise=0"], HEALTH, inner="noisy_start"),
+    "default_start": Part("c", [*FRESH, BESIDE], HEALTH),
+    "layernorm": Part("c", [*FRESH, BESIDE, "links.norm=layernorm"], HEALTH),
+    "vocabulary": Part("c", [*NOISY, BESIDE, "links=vocabulary", "links.start_noise=0"], HEALTH),
+    "bfloat16_links": Part(
+        "c",
+        [
+            *(*NOISY, BESIDE, "plugins=[scripts.bfloat16_links]"),
+            "training.outer.callbacks=[bfloat16_links]",
+        ],
+        inner="noisy_start",
+    ),
+    "released_settings": Part(
+        "b",
+        [
+            *(*FRESH, BESIDE, "links.norm=layernorm", "training.outer.lr=5e-4"),
+            *("training.outer.depth=fixed", "training.outer.clip_scope=global"),
+            *("training.outer.clip_message=0", "training.outer.eps=1e-8"),
+        ],
+        HEALTH,
+        inner="layernorm",
+    ),
+    "teacher_forced": Part(
+        "d", [*NOISY, BESIDE, "training.outer.latents=teacher_forced"], inner="noisy_start"
+    ),
+    "gold_feedback": Part(
+        "d",
+        [
+            *(*NOISY, BESIDE, "training.outer.latents=teacher_forced"),
+            "training.outer.feedback=gold_answer",
+        ],
+        inner="noisy_start",
+    ),
+    "one_model": Part("levers", [*ONE_MODEL, BESIDE]),
+    "one_model_shared": Part("levers", [*ONE_MODEL, BESIDE, "links.shared=true"]),
+    "mixture": Part(
+        "f",
+        ["experiment=relay_mixture", BESIDE, "training.outer.profile_every=10"],
+        [("attribution", ["rounds=1", "analysis.target=loss", "data.test=two_steps.jsonl"])],
+    ),
+    "dialect": Part("levers", [*DIALECT, BESIDE]),
+    "dialect_text": Part(
+        "levers", [*DIALECT, BESIDE, "training.outer.text_messages=1"], inner="dialect"
+    ),
+    "notes_format": Part("f", [*NOTES, *LAST, *SHUFFLED], needs_models=True, format_of="notes"),
+    "notes": Part(
+        "g",
+        [*NOTES, f"evaluation.systems=[{CONTROLS},format]"],
+        [("health,attribution,lens,confidence", ["evaluation.max_rows=100"])],
+        needs_models=True,
+    ),
+    "notes_hops": Part(
+        "a",
+        [
+            *("experiment=notes_hops", "evaluation.max_rows=60", "training.outer.steps=10"),
+            *(*LAST, "training.outer.profile_every=5", 'evaluation.systems=["null"]'),
+        ],
+        [("health,depth,attribution,lens", ["evaluation.max_rows=30"])],
+        needs_models=True,
+    ),
+}
