@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rmas_train.config import Config, TrainingConfig
+from rmas_train.config import Config, LinksConfig, TrainingConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.card import CARD, TENSORS, LinksCard, read_card
 from rmas_train.links.folder import check_agents
@@ -49,6 +49,8 @@ LATER = {
     "text_messages": (0.0,),
     "message_noise": (0.0,),
     "answers_of": (None,),
+    "message_update": ("replace",),
+    "shared": (False,),
 }
 # What inner links depend on.
 INNER_LINKS = ("variant", "norm", "init", "readout", "temperature", "top_k")
@@ -90,7 +92,7 @@ def outer_identity(loaded: Loaded, inner: str, objective: str | None = None) -> 
         "rounds": config.rounds,
         "latent_length": config.latent_length,
         "topology": asdict(config.topology),
-        "links": asdict(config.links),
+        "links": _deciding(config.links),
         "training": _deciding(config.training.outer),
         "data": _columns(config) | data,
         "inner_links": inner,
@@ -121,8 +123,9 @@ def _named(objective: str | None) -> Identity:
     return {"objective": objective} if objective else {}
 
 
-def _deciding(options: TrainingConfig) -> dict[str, Any]:
-    return {k: v for k, v in asdict(options).items() if k not in FREE and v not in LATER.get(k, ())}
+def _deciding(options: TrainingConfig | LinksConfig) -> dict[str, Any]:
+    kept = asdict(options).items()
+    return {k: v for k, v in kept if k not in FREE and v not in LATER.get(k, ())}
 
 
 def _inner_length(config: Config) -> int | None:
