@@ -117,6 +117,7 @@ SYSTEMS: Registry[Any] = Registry(
         "cross_task": "rmas_train.systems.changed:CROSS_TASK",
         "stop_agreement": "rmas_train.systems.stopping:STOP_AGREEMENT",
         "stop_entropy": "rmas_train.systems.stopping:STOP_ENTROPY",
+        "stop_trained": "rmas_train.systems.stopping:STOP_TRAINED",
         "thinking": "rmas_train.systems.alone:THINKING",
         "text": "rmas_train.systems.text:TEXT",
         "text_capped": "rmas_train.systems.text:TEXT_CAPPED",

@@ -12,21 +12,20 @@ reads nothing but what is known by then; stopping saves the rounds after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rmas_train.analysis.bench import Bench, Rows
 from rmas_train.config import Config
 from rmas_train.engine.answer import mean_entropies
 from rmas_train.evaluation.statistics import wilson
+from rmas_train.runs.stop_rule import StopRule, features, fit
 
 POINTS = 9  # thresholds per rule
-FIT_STEPS, DECAY = 100, 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,9 @@ class Answers:
         same = [[i > 0 and row[i] == row[i - 1] for i in range(len(row))] for row in self.texts]
         return torch.tensor(same)
 
+    def features(self, depth: int) -> Tensor:
+        return features(self.entropy, self.agrees, depth)
+
     def part(self, index: Sequence[int]) -> Answers:
         rows = list(index)
         return Answers(self.right[rows], self.entropy[rows], [self.texts[i] for i in rows])
@@ -57,7 +59,8 @@ class Depth:
     @torch.no_grad()
     def run(self, bench: Bench) -> dict[str, Any]:
         """``rounds``: per depth ``accuracy``, ``ci95``, ``entropy``; ``stopping``: per rule, points
-        of ``threshold``, mean ``rounds`` and ``accuracy``; ``fitted_on``: rows of the rule."""
+        of ``threshold``, mean ``rounds`` and ``accuracy``; ``rule``: the trained one, which
+        ``evaluation.systems=[stop_trained]`` follows; ``fitted_on``: its rows."""
         found = answers_by_round(bench, bench.rows)
         if bench.valid is not None:
             most = bench.config.training.outer.validate_rows
@@ -71,6 +74,7 @@ class Depth:
             "rounds": [self._after(found, r) for r in range(self._rounds)],
             "stopping": stopping_curves(judged, fitted) if len(judged.texts) else {},
             "fitted_on": where,
+            "rule": asdict(fitted_rule(fitted)),
         }
 
     def _after(self, found: Answers, r: int) -> dict[str, Any]:
@@ -107,12 +111,18 @@ def answers_by_round(bench: Bench, rows: Rows) -> Answers:
     return Answers(torch.tensor(right), torch.tensor(entropy), texts)
 
 
+def fitted_rule(answers: Answers) -> StopRule:
+    depth = answers.right.shape[1]
+    return fit(answers.features(depth), answers.right.float())
+
+
 def stopping_curves(judged: Answers, fitted: Answers) -> dict[str, list[dict[str, float]]]:
     """Per rule, what it comes to at several thresholds."""
     depth = judged.right.shape[1]
-    model = fit(features(fitted), fitted.right.float())
-    entropy, chance = judged.entropy, model(features(judged))
-    known = [fitted.entropy, model(features(fitted))]  # thresholds are chosen where rules are
+    rule = fitted_rule(fitted)
+    entropy, chance = judged.entropy, rule.chance(judged.features(rule.depth))
+    # Thresholds are chosen where rules are.
+    known = [fitted.entropy, rule.chance(fitted.features(rule.depth))]
     levels = [
         x.double().flatten().quantile(torch.linspace(0, 1, POINTS).double()).tolist() for x in known
     ]
@@ -145,33 +155,3 @@ def first(stops_BR: Tensor) -> Tensor:
 def _outcome(answers: Answers, stop_B: Tensor) -> dict[str, float]:
     right = answers.right.gather(1, stop_B[:, None]).float()
     return {"rounds": stop_B.float().mean().item() + 1, "accuracy": right.mean().item()}
-
-
-def features(answers: Answers) -> Tensor:
-    """(rows, rounds, 4): round, entropy, its change since the round before, agreement."""
-    entropy = answers.entropy
-    change = torch.cat([torch.zeros_like(entropy[:, :1]), entropy.diff(dim=1)], 1)
-    rounds = torch.arange(entropy.shape[1]).expand_as(entropy) / max(1, entropy.shape[1])
-    return torch.stack([rounds, entropy, change, answers.agrees.float()], -1).double()
-
-
-def fit(x_BRF: Tensor, right_BR: Tensor) -> Callable[[Tensor], Tensor]:
-    """Logistic regression of right on features, scaled to their spread; Newton's method."""
-    x_NF, y_N = x_BRF.flatten(0, 1), right_BR.flatten().double()
-    middle_F, scale_F = x_NF.mean(0), x_NF.std(0).clamp_min(1e-9)
-
-    def scaled(x: Tensor) -> Tensor:
-        return F.pad((x - middle_F) / scale_F, (0, 1), value=1.0)
-
-    x_NF = scaled(x_NF)
-    weights_F = x_NF.new_zeros(x_NF.shape[1])
-    for _ in range(FIT_STEPS):
-        p_N = (x_NF @ weights_F).sigmoid()
-        slope_F = x_NF.T @ (p_N - y_N) / len(x_NF) + DECAY * weights_F
-        curve_FF = (x_NF.T * (p_N * (1 - p_N))) @ x_NF / len(x_NF)
-        curve_FF.diagonal().add_(DECAY)
-        step_F = torch.linalg.solve(curve_FF, slope_F)
-        weights_F = weights_F - step_F
-        if step_F.norm() < 1e-9:
-            break
-    return lambda x: (scaled(x) @ weights_F).sigmoid()

@@ -57,7 +57,7 @@ FREE = (
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
         "price_per_hour single_rows "
         "max_rows beyond_reach benchmarks systems judge_model textgrad_tokens textgrad_model "
-        "stop_entropy",
+        "stop_entropy stop_chance",
         finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",
         analysis="target alternatives examples top_k column",
         tools="names max_calls output_chars search_seconds search_hits search_chars",
@@ -69,7 +69,7 @@ FREE = (
 # stays in the run folder.
 READ = _agent("model adapter") | _keys(
     data="folder prompts tasks",
-    evaluation="cross_task format",
+    evaluation="cross_task format stop_rule",
     tools="search_index",
     training__outer="answers_of",
 )

@@ -96,6 +96,12 @@ class EvaluationConfig:
     stop_entropy: float = option(
         0.1, "systems=[stop_entropy]: stop when an answer's tokens have this mean entropy, nats"
     )
+    stop_rule: str | None = option(
+        None, "systems=[stop_trained]: run folder with a result of analyses=[depth]"
+    )
+    stop_chance: float = option(
+        0.9, "systems=[stop_trained]: stop when the answer is right with this chance, by that rule"
+    )
     systems: list[str | None] = option(
         list(SYSTEMS_BESIDE), "evaluated beside the trained system; single: each agent, given all"
     )
@@ -105,6 +111,7 @@ class EvaluationConfig:
             check_least(f"evaluation.{key}", getattr(self, key), 1)
         check_least("evaluation.max_new_tokens", self.max_new_tokens, 1, MOST_LENGTH)
         check_least("evaluation.stop_entropy", self.stop_entropy, 0)
+        check_least("evaluation.stop_chance", self.stop_chance, 0, 1)
         check_choice("evaluation.decoding", self.decoding, ("plain", "static"))
         for depth in self.rounds or []:
             check_least("evaluation.rounds", depth, 1, MOST_ROUNDS)

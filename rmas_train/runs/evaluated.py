@@ -19,6 +19,7 @@ from rmas_train.recursion import Rows
 from rmas_train.runs.identity import Identity, as_read, common
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts
 from rmas_train.runs.starting_links import drawn_links
+from rmas_train.runs.stop_rule import read_rule
 from rmas_train.runs.tables import Tables
 from rmas_train.support.files import find_path
 
@@ -70,12 +71,14 @@ def format_links(config: Config) -> Path | None:
 
 
 def check_controls(config: Config, tables: Tables) -> None:
-    """The files of the controls ``format`` and ``cross_task``, before anything is trained.
+    """The files that systems need, before anything is trained.
 
     Raises:
-        ConfigError, DataError, LinksError: see ``format_links`` and ``other_rows``.
+        ConfigError, DataError, LinksError: see ``format_links``, ``read_rule``, ``other_rows``.
     """
     format_links(config)
+    if "stop_trained" in config.evaluation.systems:
+        read_rule(config.evaluation.stop_rule)
     if "cross_task" not in config.evaluation.systems:
         return
     texts = prompt_texts(config, config.topology.order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from rmas_train.reporting.collect import check_references
 from rmas_train.runs.evaluated import eval_identity, format_links, read_all_links, start_of
 from rmas_train.runs.finetuned import folder_of, weights_hash
 from rmas_train.runs.identity import Identity, tensors_hash
-from rmas_train.runs.load import Loaded
+from rmas_train.runs.load import Loaded, hash_of
 from rmas_train.runs.session import describe, environment, set_aside
+from rmas_train.runs.stop_rule import read_rule
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.support.files import new_folder, remove, write_json, write_text
 from rmas_train.support.output import say
@@ -146,6 +148,8 @@ def identity_of_eval(config: Config, loaded: Loaded) -> Identity:
     }
     if (learnt := format_links(config)) is not None:
         evaluated["format"] = tensors_hash(learnt)
+    if "stop_trained" in config.evaluation.systems:
+        evaluated["stop_rule"] = hash_of(asdict(read_rule(config.evaluation.stop_rule)))
     for method in {"lora", "sft"} & set(config.evaluation.systems):
         evaluated[method] = weights_hash(folder_of(config, method))
     rows = {benchmark.name: benchmark.rows for benchmark in make_benchmarks(config, loaded)}

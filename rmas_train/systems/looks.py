@@ -47,6 +47,7 @@ BUILTIN = {
     "latent format": Look("latent, format alone", "#661100", "X", 9),
     "latent stop_agreement": Look("latent, stops at agreement", "#44BB99", "*", 10),
     "latent stop_entropy": Look("latent, stops at low entropy", "#BB9944", "*", 11),
+    "latent stop_trained": Look("latent, stops by a trained rule", "#AAAA00", "*", 12),
     "text": Look("text recursion", "#009E73", "s", 20),
     "text_capped": Look("text recursion, capped", "#44AA99", "p", 21),
     "decoder_alone": Look("decoder alone", "#56B4E9", "+", 22),

@@ -1,6 +1,7 @@
 """Attribution, health, lens, probes and depth against naive statements and planted facts."""
 
 import itertools
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from rmas_train.analysis.ablation import KINDS, Means, credit, derangement, drop
 from rmas_train.analysis.agreement import agreement
 from rmas_train.analysis.attribution import Attribution, influence
 from rmas_train.analysis.bench import Bench
-from rmas_train.analysis.depth import DECAY, Answers, Depth, first, fit, stopping_curves
+from rmas_train.analysis.depth import Answers, Depth, answers_by_round, first, stopping_curves
 from rmas_train.analysis.health import effective_rank, message_health, row_cosine, variation
 from rmas_train.analysis.lens import answer_cosines, nearest_tokens
 from rmas_train.analysis.probes import probe
@@ -25,9 +26,11 @@ from rmas_train.channels import TextChannel
 from rmas_train.config import Config
 from rmas_train.config.evaluation import AnalysisConfig
 from rmas_train.engine.answer import mean_entropies
+from rmas_train.errors import ConfigError
 from rmas_train.recursion import Recursion
+from rmas_train.runs.stop_rule import DECAY, StopRule, fit, read_rule
 from rmas_train.systems.latent import System
-from rmas_train.systems.stopping import StoppingSystem
+from rmas_train.systems.stopping import StoppingSystem, Trained
 from rmas_train.systems.stopping import agreement as agreement_rule
 from rmas_train.systems.stopping import entropy as entropy_rule
 
@@ -276,7 +279,7 @@ def test_the_fitted_rule_is_the_minimum_of_the_penalised_loss():
 
     best = optimize.minimize(loss, np.zeros(4), tol=1e-12).x
     theirs = torch.tensor(1 / (1 + np.exp(-design @ best)))
-    torch.testing.assert_close(fit(x, y)(x)[:, 0], theirs, rtol=0, atol=1e-4)
+    torch.testing.assert_close(fit(x, y).chance(x)[:, 0], theirs, rtol=0, atol=1e-4)
 
 
 def test_depth_asks_after_each_round(bench):
@@ -301,12 +304,46 @@ def naive_stop(bench, row, rounds, rule):
 
 def test_a_system_that_stops_answers_as_after_that_many_rounds(bench):
     system = System(bench.team, bench.links, 3, M, 4)
-    agree = StoppingSystem(system, 4, agreement_rule).answer(bench.rows, 3)
+    agree = StoppingSystem(system, 4, lambda: agreement_rule).answer(bench.rows, 3)
     for row, answer in zip(bench.rows, agree, strict=True):
         naively = naive_stop(bench, row, 3, lambda t: len(t) > 1 and t[-1] == t[-2])
         assert (answer.text, answer.tokens, answer.latent_steps) == naively
-    whole = StoppingSystem(system, 4, partial(entropy_rule, most=0.0)).answer(bench.rows, 3)
+    never, at_once = (partial(entropy_rule, most=most) for most in (0.0, 1e9))
+    whole = StoppingSystem(system, 4, lambda: never).answer(bench.rows, 3)
     assert [a.text for a in whole] == [a.text for a in system.answer(bench.rows, 3)]
-    first_ = StoppingSystem(system, 4, partial(entropy_rule, most=1e9)).answer(bench.rows, 3)
+    first_ = StoppingSystem(system, 4, lambda: at_once).answer(bench.rows, 3)
     assert [a.text for a in first_] == [a.text for a in system.answer(bench.rows, 1)]
     assert {a.latent_steps for a in first_} == {2 * M}
+
+
+def test_a_system_with_a_trained_rule_stops_where_the_analysis_says(bench):
+    bench.config.rounds, bench.config.evaluation.max_new_tokens = 3, 4
+    bench.config.data.answer_pattern = r"(?P<answer>.*)"
+    answers = answers_by_round(bench, bench.rows)
+    rule = StopRule(3, [0.3, 2.0, 0.0, 0.5], [0.4, 1.0, 0.1, 0.5], [0.2, 0.3, 1.0, 2.0, 0.1])
+    chance = rule.chance(answers.features(3))
+    system = System(bench.team, bench.links, 3, M, 4)
+    for least in (0.0, *chance.flatten().quantile(torch.tensor([0.3, 0.6, 0.9]).double()), 1.0):
+        # Halfway to the next value, so that rounding decides nothing.
+        above = chance[chance > least]
+        level = float((least + above.min()) / 2) if len(above) else float(least)
+        trained = StoppingSystem(system, 2, lambda level=level: Trained(rule, level))
+        stops = first(chance >= level).tolist()
+        for answer, row, stop in zip(
+            trained.answer(bench.rows, 3), answers.texts, stops, strict=True
+        ):
+            assert answer.text == row[stop]
+
+
+def test_what_holds_no_rule_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="stop_rule=None: give the run folder"):
+        read_rule(None)
+    (tmp_path / "analyse").mkdir()
+    path = tmp_path / "analyse" / "depth.json"
+    rule = {"depth": 3, "middle": [0.0] * 4, "scale": [1.0] * 4, "weights": [0.0] * 5}
+    path.write_text(json.dumps({"result": {"rule": rule}}))
+    assert read_rule(str(tmp_path)).chance(torch.zeros(2, 4)).tolist() == [0.5, 0.5]
+    for damaged in ({}, {"result": {}}, {"result": {"rule": rule | {"weights": [1.0]}}}, []):
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(ConfigError, match="depth.json: no stopping rule"):
+            read_rule(str(tmp_path))
