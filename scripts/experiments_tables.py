@@ -1,6 +1,6 @@
 """The tables of docs/experiments.md, from docs/results/paper.json (``make paper``).
 
-python scripts/experiments_tables.py [--check docs/experiments.md]
+python scripts/experiments_tables.py [--write docs/experiments.md | --check docs/experiments.md]
 """
 
 from __future__ import annotations
@@ -42,6 +42,42 @@ def accuracy(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
             rows = {r["rounds"]: r for r in part["results"] if system_name(r) == system}
             cells = [percent(rows[depth]) if depth in rows else "" for depth in depths]
             yield line([name, system, *cells])
+
+
+def controls(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
+    """Every system at the depth of training, with what it costs."""
+    yield from head(
+        ["run", "system", "rounds", "n", "accuracy, % (95% interval)", "tokens", "latent steps"]
+    )
+    for name in (n for n in names if n in parts):
+        deepest = parts[name]["trained_rounds"]
+        for row in (r for r in parts[name]["results"] if r["rounds"] == deepest):
+            low, high = (100 * end for end in row["ci95"])
+            shown = f"{100 * row['accuracy']:.1f} ({low:.1f} to {high:.1f})"
+            costs = [f"{row['tokens']:.1f}", f"{row['latent_steps']:.1f}"]
+            yield line([name, system_name(row), str(deepest), str(row["n"]), shown, *costs])
+
+
+def beyond(part: Part) -> Iterator[str]:
+    """Accuracy by a problem's number of operations, at depths of training and beyond."""
+    found = {(one["rounds"], one["operations"]): one["accuracy"] for one in part["by_operations"]}
+    counts = sorted({count for _, count in found})
+    yield from head(["operations", *map(str, counts)])
+    for depth in sorted({depth for depth, _ in found}):
+        yield line([f"R = {depth}", *(f"{100 * found[depth, n]:.0f}" for n in counts)])
+
+
+def levers(part: Part) -> Iterator[str]:
+    """The sweep of levers: within reach, rounds across."""
+    found = part["sweep"]["rows"]
+    depths = sorted({row["rounds"] for row in found})
+    yield from head(["lever", *(f"R = {depth}" for depth in depths)])
+    named: dict[str, dict[int, float]] = {}
+    for row in found:
+        typed = ", ".join(f"`{key}={value}`" for key, value in row["values"].items() if value)
+        named.setdefault(typed or "none", {})[row["rounds"]] = row["within_reach"]
+    for name, by_depth in named.items():
+        yield line([name, *(f"{100 * by_depth[d]:.1f}" for d in depths)])
 
 
 def profile(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
@@ -145,12 +181,18 @@ def confidence(parts: dict[str, Part]) -> Iterator[str]:
 
 def tables() -> dict[str, str]:
     parts = json.loads(NUMBERS.read_text(encoding="utf-8"))["parts"]
-    settings = ["relay", "released_settings", "default_start", "layernorm"]
+    levers_part = parts.pop("levers", None)
+    settings = ["noisy_start", "no_noise", "default_start", "layernorm", "vocabulary"]
+    settings += ["bfloat16_links", "released_settings"]
     made = {
+        "beyond": beyond(parts["relay"]),
+        "controls": controls(parts, ["relay", "notes"]),
         "settings": accuracy(parts, settings),
-        "profile": profile(parts, settings[:2]),
-        "teacher forcing": accuracy(parts, ["default_start", "teacher_forced", "gold_feedback"]),
-        "levers": accuracy(parts, ["dialect", "dialect_text"]),
+        "profile": profile(parts, ["noisy_start", "released_settings"]),
+        "teacher forcing": accuracy(parts, ["noisy_start", "teacher_forced", "gold_feedback"]),
+        "levers": levers(levers_part) if levers_part else iter(()),
+        "dialect": accuracy(parts, ["dialect", "dialect_text"]),
+        "shared": accuracy(parts, ["one_model", "one_model_shared"]),
         "health": health(parts),
         "attribution": attribution(parts),
         "places": places(parts, "relay"),
@@ -163,10 +205,25 @@ def tables() -> dict[str, str]:
     return {name: table for name, table in found.items() if table.count("\n") > 1}
 
 
+def write(document: Path) -> None:
+    """Put each table between its markers."""
+    text = document.read_text(encoding="utf-8")
+    for name, table in tables().items():
+        before, begin, rest = text.partition(f"<!-- table: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if begin and end:
+            text = f"{before}{begin}{table}\n{end}{after}"
+    document.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, help="a document that has to hold every table")
+    parser.add_argument("--write", type=Path, help="a document whose tables are made anew")
     args = parser.parse_args()
+    if args.write:
+        write(args.write)
+        return
     if args.check:
         text = args.check.read_text(encoding="utf-8")
         if missing := [name for name, table in tables().items() if table not in text]:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from threading import Event
 from typing import Any
 
@@ -91,7 +92,7 @@ def two_steps(folder: Path, most: int = 200) -> None:
     for name in ("test", "valid", "train"):
         for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            if sum(word in "uvwxyz" for word in row["question"].split()) == 2:
+            if operations(row["question"]) == 2:
                 found.setdefault(row["question"], row)
     lines = [json.dumps(row) for row in list(found.values())[:most]]
     write_text(folder / "two_steps.jsonl", "".join(f"{line}\n" for line in lines))
@@ -140,8 +141,10 @@ def run_numbers(name: str, out: Path) -> dict[str, Any]:
     deepest = max(line["rounds"] for line in profile)
     at_depth = [line for line in profile if line["rounds"] == deepest]
     analyses = {p.stem: json.loads(p.read_text()) for p in (run / "analyse").glob("*.json")}
-    return {
+    beyond = {"by_operations": by_operations(run)} if name == "relay" else {}
+    return beyond | {
         "command": command_of(name, out),
+        "trained_rounds": rows[0]["trained_rounds"],
         "results": [{key: row[key] for key in keys} for row in rows],
         "profile_first": at_depth[0],
         "profile_last": at_depth[-1],
@@ -149,6 +152,25 @@ def run_numbers(name: str, out: Path) -> dict[str, Any]:
             key: small(value["result"]) for key, value in analyses.items() if "result" in value
         },
     }
+
+
+def by_operations(run: Path) -> list[dict[str, Any]]:
+    """The trained system's accuracy by a problem's number of operations, from its answers."""
+    found: dict[tuple[int, int], list[bool]] = {}
+    with (run / "eval" / "answers.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            if row["system"] == "latent" and row["control"] is None:
+                key = row["rounds"], operations(row["question"])
+                found.setdefault(key, []).append(row["right"])
+    return [
+        {"rounds": rounds, "operations": count, "n": len(right), "accuracy": fmean(right)}
+        for (rounds, count), right in sorted(found.items())
+    ]
+
+
+def operations(question: str) -> int:
+    return sum(word in "uvwxyz" for word in question.split())
 
 
 def small(result: Any) -> Any:

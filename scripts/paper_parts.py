@@ -61,7 +61,10 @@ PARTS = {
     "relay_format": Part("f", [*RELAY, *SHUFFLED], format_of="relay"),
     "relay": Part(
         "a",
-        [*RELAY, f"evaluation.systems=[{CONTROLS},format,stop_agreement,stop_entropy]"],
+        [
+            *(*RELAY, f"evaluation.systems=[{CONTROLS},format,stop_agreement,stop_entropy]"),
+            "evaluation.rounds=[1,2,3,4,5]",  # two more than training had
+        ],
         [(ALL, FEW)],
         inner="relay_format",
     ),
