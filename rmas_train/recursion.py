@@ -136,13 +136,16 @@ class Call:
         """Its latents z = inner(h), (B, M, D)."""
         return self.sent.latents
 
-    def answer_loss(self, answers: Sequence[list[int]]) -> Tensor:
-        """Summed cross-entropy of these token ids after its prompts, one answer per row."""
+    def answer_loss(self, answers: Sequence[list[int]], row_means: bool = False) -> Tensor:
+        """Summed cross-entropy of these token ids after its prompts, one answer per row.
+
+        ``row_means``: each row's mean over its tokens, summed over rows.
+        """
         losses = []
         for part in self.prompts.parts(self.chunk):
             own = [answers[i] for i in part]
             batch, prefix = self.prompts.embed(part, own)
-            losses.append(answer_loss(self.prompts.agent, batch, prefix, own))
+            losses.append(answer_loss(self.prompts.agent, batch, prefix, own, row_means))
         return torch.stack(losses).sum()
 
     def answer_states(self, answers: Sequence[list[int]]) -> list[Tensor]:

@@ -52,7 +52,7 @@ FREE = (
         training__inner=f"{STAGE} inner_states",
         training__outer=f"{STAGE} depth train_inner messages end_token recompute latents feedback "
         "gradient gradient_steps gradient_rounds prefix_cache_gib clip_message validate_every "
-        "validate_rows select earlier_rounds self_distill text_messages message_noise "
+        "validate_rows select loss_mean earlier_rounds self_distill text_messages message_noise "
         "profile_every",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
         "price_per_hour single_rows "

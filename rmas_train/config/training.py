@@ -103,6 +103,11 @@ class OuterConfig(TrainingConfig):
         "own | shuffled: each row gets those of the next row in its micro-batch; such links learn "
         "the answer's format and no content (evaluation.format)",
     )
+    loss_mean: str = option(
+        "token",
+        "over a step's answers: token: over all tokens | row: over rows, of each row's mean "
+        "(release)",
+    )
     end_token: bool = option(
         True,
         "the loss counts what ends the answer too; false: only its text, where a decoder that "
@@ -154,6 +159,7 @@ class OuterConfig(TrainingConfig):
         check_choice("training.outer.latents", self.latents, ("rollout", "teacher_forced"))
         check_choice("training.outer.feedback", self.feedback, ("rollout", "gold_answer"))
         check_choice("training.outer.messages", self.messages, ("own", "shuffled"))
+        check_choice("training.outer.loss_mean", self.loss_mean, ("token", "row"))
         if self.messages == "shuffled" and 1 in (self.batch_size, self.micro_batch_size):
             raise ConfigError(
                 f"training.outer.messages=shuffled with batch_size={self.batch_size} and "

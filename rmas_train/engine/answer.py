@@ -33,7 +33,11 @@ class Text:
 
 
 def answer_loss(
-    agent: Agent, batch: Batch, prefix: Prefix | None, answers: Sequence[list[int]]
+    agent: Agent,
+    batch: Batch,
+    prefix: Prefix | None,
+    answers: Sequence[list[int]],
+    row_means: bool = False,
 ) -> Tensor:
     """Summed cross-entropy of the answers, which end the batch (padded at the right).
 
@@ -45,10 +49,11 @@ def answer_loss(
         batch: what it reads, answers included.
         prefix: what it has read before.
         answers: token ids, per row.
+        row_means: the sum over rows of the mean over a row's tokens, in place of that over tokens.
     """
     hidden_ND = answer_states(agent, batch, prefix, answers)
     labels_N = torch.tensor([i for a in answers for i in a], device=hidden_ND.device)
-    return _cross_entropy(agent, hidden_ND, labels_N)
+    return _cross_entropy(agent, hidden_ND, labels_N, answers if row_means else None)
 
 
 def answer_states(
@@ -62,30 +67,54 @@ def answer_states(
     return take_first(hidden_BAD, [len(a) for a in answers])
 
 
-def _cross_entropy(agent: Agent, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
-    def part(hidden_ND: Tensor, labels_N: Tensor) -> tuple[Tensor]:
+def _cross_entropy(
+    agent: Agent, hidden_ND: Tensor, labels_N: Tensor, answers: Sequence[list[int]] | None
+) -> Tensor:
+    """Summed over positions; each counts for one over its row's number if there are answers."""
+
+    def part(hidden_ND: Tensor, labels_N: Tensor, *shares: Tensor) -> tuple[Tensor]:
         logits_NV = at_least_float32(agent.logits(hidden_ND))
-        return (F.cross_entropy(logits_NV, labels_N, reduction="sum"),)
+        if not shares:
+            return (F.cross_entropy(logits_NV, labels_N, reduction="sum"),)
+        losses_N = F.cross_entropy(logits_NV, labels_N, reduction="none")
+        return ((losses_N * shares[0].to(losses_N)).sum(),)
 
-    return _over_positions(agent, part, hidden_ND, labels_N)
+    shares = [] if answers is None else [shares_of(answers, hidden_ND.device)]
+    return _over_positions(agent, part, hidden_ND, labels_N, *shares)
 
 
-def divergence(agent: Agent, hidden_ND: Tensor, teacher_ND: Tensor) -> Tensor:
+def shares_of(answers: Sequence[list[int]], device: torch.device) -> Tensor:
+    """(N,) one over the number of tokens of a token's row, row after row, in float64."""
+    shares = [1 / len(answer) for answer in answers for _ in answer]
+    return torch.tensor(shares, dtype=torch.float64, device=device)
+
+
+def divergence(
+    agent: Agent,
+    hidden_ND: Tensor,
+    teacher_ND: Tensor,
+    answers: Sequence[list[int]] | None = None,
+) -> Tensor:
     """Summed Kullback-Leibler divergence of next-token distributions, from the teacher's states.
 
     Args:
         agent: whose output layer reads both.
         hidden_ND: states that learn.
         teacher_ND: states of the same positions, without a graph.
+        answers: whose tokens these are; each then counts for one over its row's number.
     """
 
-    def part(hidden_ND: Tensor, teacher_ND: Tensor) -> tuple[Tensor]:
+    def part(hidden_ND: Tensor, teacher_ND: Tensor, *shares: Tensor) -> tuple[Tensor]:
         log_p_NV, log_q_NV = (
             at_least_float32(agent.logits(x)).log_softmax(-1) for x in (teacher_ND, hidden_ND)
         )
-        return (F.kl_div(log_q_NV, log_p_NV, reduction="sum", log_target=True),)
+        if not shares:
+            return (F.kl_div(log_q_NV, log_p_NV, reduction="sum", log_target=True),)
+        losses_N = F.kl_div(log_q_NV, log_p_NV, reduction="none", log_target=True).sum(-1)
+        return ((losses_N * shares[0].to(losses_N)).sum(),)
 
-    return _over_positions(agent, part, hidden_ND, teacher_ND)
+    shares = [] if answers is None else [shares_of(answers, hidden_ND.device)]
+    return _over_positions(agent, part, hidden_ND, teacher_ND, *shares)
 
 
 def mean_entropies(agent: Agent, states: Sequence[Tensor]) -> list[float]:
@@ -103,15 +132,15 @@ def mean_entropies(agent: Agent, states: Sequence[Tensor]) -> list[float]:
 
 
 def _over_positions(
-    agent: Agent, part: Callable[..., tuple[Tensor]], first: Tensor, second: Tensor
+    agent: Agent, part: Callable[..., tuple[Tensor]], first: Tensor, *others: Tensor
 ) -> Tensor:
     """The sum of ``part`` over positions, so many at a time that their logits fit."""
     vocabulary = agent.model.get_output_embeddings().weight.shape[0]
     size = max(1, LOGITS_BYTES // (4 * vocabulary))
     if len(first) <= size:
-        return part(first, second)[0]
-    pairs = zip(first.split(size), second.split(size), strict=True)
-    return torch.stack([recompute(part, pair, [])[0] for pair in pairs]).sum()
+        return part(first, *others)[0]
+    pieces = zip(*(x.split(size) for x in (first, *others)), strict=True)
+    return torch.stack([recompute(part, piece, [])[0] for piece in pieces]).sum()
 
 
 @torch.no_grad()

@@ -58,6 +58,8 @@ class OuterObjective(Objective):
         prefixes: keeps frozen prefixes over steps.
         role_texts: agent -> column with the text that it reads instead of rolling out (the
             release's teacher forcing); its first ``latent_length`` tokens are sent.
+        row_means: the answer's loss is the mean over rows of a row's mean over its tokens (the
+            release), not over all tokens.
         end_token: whether the loss counts what ends the decoder's turn.
         shuffled: each row gets the messages of the next row in its micro-batch, so that the links
             learn the answer's format and no content.
@@ -77,6 +79,7 @@ class OuterObjective(Objective):
         backward: Backward = EXACT,
         prefixes: PrefixStore | None = None,
         role_texts: Mapping[str, str] | None = None,
+        row_means: bool = False,
         end_token: bool = True,
         shuffled: bool = False,
         aids: Aids = ALONE,
@@ -84,7 +87,7 @@ class OuterObjective(Objective):
         super().__init__(links)
         self.team, self._table, self._rounds, self._aids = team, table, rounds, aids
         self._latent_length, self._train_inner = latent_length, train_inner
-        self._end_token, self._shuffled = end_token, shuffled
+        self._end_token, self._shuffled, self._row_means = end_token, shuffled, row_means
         self._clip = MessageClip(clip_message) if clip_message else None
         self._backward = backward
         self._prefixes = prefixes or PrefixStore()
@@ -126,6 +129,7 @@ class OuterObjective(Objective):
             backward=backward_of(options),
             prefixes=loaded.prefix_store(int(options.prefix_cache_gib * 2**30)),
             role_texts=role_text_columns(config, loaded),
+            row_means=options.loss_mean == "row",
             end_token=options.end_token,
             shuffled=options.messages == "shuffled",
             aids=aids_of(config),
@@ -141,8 +145,8 @@ class OuterObjective(Objective):
         return names
 
     def count(self, rows: Sequence[int]) -> Tensor:
-        tokens = sum(map(len, self.answers(rows)))
-        return torch.tensor([tokens, len(rows)] if self._teacher else [tokens])
+        counted = len(rows) if self._row_means else sum(map(len, self.answers(rows)))
+        return torch.tensor([counted, len(rows)] if self._teacher else [counted])
 
     def forward(self, rows: Sequence[int], rounds: int) -> Tensor:
         """Summed loss: of answers, and where text's messages are targets, of messages."""
@@ -157,7 +161,7 @@ class OuterObjective(Objective):
                 earlier += self._within_reach(call, answers)
             if self._teacher and call.edges:
                 messages.append(self._teacher.loss(call, texts) / len(texts))
-        loss = call.answer_loss(answers)
+        loss = call.answer_loss(answers, self._row_means)
         if earlier:
             loss = loss + aids.earlier_rounds / (rounds - 1) * torch.stack(earlier).sum()
         if aids.self_distill and rounds < self._rounds:
@@ -173,14 +177,14 @@ class OuterObjective(Objective):
             ids if is_within_reach(row, call.round) else []
             for row, ids in zip(call.rows, answers, strict=True)
         ]
-        return [call.answer_loss(own)] if any(own) else []
+        return [call.answer_loss(own, self._row_means)] if any(own) else []
 
     def _own_answer_loss(
         self, call: Call, rows: Sequence[int], answers: Sequence[list[int]]
     ) -> Tensor:
         with torch.no_grad():
             deeper = last_call(self.unroll(rows, self._rounds))
-        return own_answer_loss(call, deeper, answers)
+        return own_answer_loss(call, deeper, answers, self._row_means)
 
     def unroll(
         self, rows: Sequence[int], rounds: int, answer_rounds: Iterable[int] | None = None

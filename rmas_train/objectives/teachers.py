@@ -20,7 +20,9 @@ from rmas_train.recursion import Call, Recursion, Team
 Ids = list[list[int]]
 
 
-def own_answer_loss(call: Call, deeper: Call, answers: Sequence[list[int]]) -> Tensor:
+def own_answer_loss(
+    call: Call, deeper: Call, answers: Sequence[list[int]], row_means: bool = False
+) -> Tensor:
     """Summed divergence of a decoder's distribution at answer positions from a deeper unroll's.
 
     The links are the same in both, so the deep system teaches its own shallow one; no gradient goes
@@ -28,7 +30,8 @@ def own_answer_loss(call: Call, deeper: Call, answers: Sequence[list[int]]) -> T
     """
     with torch.no_grad():
         teacher_ND = torch.cat(deeper.answer_states(answers))
-    return divergence(call.prompts.agent, torch.cat(call.answer_states(answers)), teacher_ND)
+    hidden_ND = torch.cat(call.answer_states(answers))
+    return divergence(call.prompts.agent, hidden_ND, teacher_ND, answers if row_means else None)
 
 
 class TextTeacher:

@@ -49,6 +49,7 @@ LATER = {
     "text_messages": (0.0,),
     "message_noise": (0.0,),
     "answers_of": (None,),
+    "loss_mean": ("token",),
     "message_update": ("replace",),
     "shared": (False,),
 }

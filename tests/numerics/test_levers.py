@@ -213,3 +213,29 @@ def test_a_profile_that_is_off_holds_nothing(made):
     made_ = objective(team, links, rows)
     made_(range(4), R).sum().backward()
     assert made_.profile.collect(lambda x: x) == []
+
+
+@pytest.mark.parametrize("logits_bytes", [2**26, 1])
+def test_the_mean_over_rows_counts_each_row_once(made, logits_bytes, monkeypatch):
+    monkeypatch.setattr("rmas_train.engine.answer.LOGITS_BYTES", logits_bytes)
+    team, links, rows = made
+    for row, text in zip(rows, (" one", " two three", " red green blue", " go"), strict=True):
+        row["answer"] = text
+    own = objective(team, links, rows, row_means=True)
+    lengths = [len(ids) for ids in own.answers(range(4))]
+    assert len(set(lengths)) == 3 and own.count(range(4)).tolist() == [4]
+    losses = [naive.loss(team, links, row, R, M) for row in rows]
+    naively = sum(loss / length for loss, length in zip(losses, lengths, strict=True))
+    assert_same(own(range(4), R)[0], naively, links)
+
+
+def test_the_mean_over_rows_is_that_of_every_loss_on_answers(made):
+    team, links, rows = made
+    rows[0]["answer"], rows[1]["answer"] = " one two three", " red"
+    aids = Aids(earlier_rounds=0.3, self_distill=0.7)
+    together = objective(team, links, rows[:2], aids, row_means=True)(range(2), 2)[0]
+    parts = []
+    for row in rows[:2]:
+        alone = objective(team, links, [row], aids)
+        parts.append(alone([0], 2)[0] / len(alone.answers([0])[0]))
+    assert_same(together, sum(parts), links)

@@ -32,6 +32,7 @@ FREE = [
     *(
         "depth",
         "end_token",
+        "loss_mean",
         "messages",
         "clip_message",
         "callbacks",
