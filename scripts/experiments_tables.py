@@ -182,8 +182,8 @@ def confidence(parts: dict[str, Part]) -> Iterator[str]:
 def tables() -> dict[str, str]:
     parts = json.loads(NUMBERS.read_text(encoding="utf-8"))["parts"]
     levers_part = parts.pop("levers", None)
-    settings = ["noisy_start", "no_noise", "default_start", "layernorm", "vocabulary"]
-    settings += ["bfloat16_links", "released_settings"]
+    settings = ["noisy_start", "no_noise", "default_start", "default_start_text", "layernorm"]
+    settings += ["vocabulary", "bfloat16_links", "released_settings"]
     made = {
         "beyond": beyond(parts["relay"]),
         "controls": controls(parts, ["relay", "notes"]),

@@ -40,10 +40,9 @@ def rmas(*options: str, threads: str | None = None) -> None:
 def options_of(name: str, out: Path) -> list[str]:
     """What is typed for a part's training, but where it goes."""
     part = PARTS[name]
-    inner = [f"inner={out / part.inner}/inner/links"] if part.inner else []
     made_for = [other for other, its in PARTS.items() if its.format_of == name]
     control = [f"evaluation.format={out / other}" for other in made_for]
-    return [*part.options, *inner, *control]
+    return [*part.options, *control]
 
 
 def make(name: str, out: Path, more: list[str]) -> None:
@@ -64,26 +63,29 @@ def make(name: str, out: Path, more: list[str]) -> None:
             rmas("stage=analyse", f"run={run}", *typed, *reach, *plugins, threads=threads)
 
 
-def make_all(names: list[str], out: Path, typed: list[str], small: str | None) -> None:
+def make_all(names: list[str], out: Path, typed: list[str], small: str | None) -> list[str]:
     """The relay's parts two at a time, on one thread each; then the others, on all cores.
 
-    A part begins when the parts whose links it uses are there.
+    A part begins when those that it comes after are there. Returns the parts that failed.
     """
     done = {name: Event() for name in names}
+    failed = []
 
-    def one(name: str) -> None:
+    def one(name: str, *more: str) -> None:
         for other, its in PARTS.items():
-            if other in done and (other == PARTS[name].inner or its.format_of == name):
+            if other in done and (other == PARTS[name].after or its.format_of == name):
                 done[other].wait()
         try:
-            make(name, out, typed)
-        finally:
-            done[name].set()
+            make(name, out, [*more, *typed])
+        except subprocess.CalledProcessError:  # it has said why
+            failed.append(name)
+        done[name].set()
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(one, [name for name in names if not PARTS[name].needs_models]))
     for name in (name for name in names if PARTS[name].needs_models):
-        make(name, out, [f"small={small}", *typed])
+        one(name, f"small={small}")
+    return failed
 
 
 def two_steps(folder: Path, most: int = 200) -> None:
@@ -192,7 +194,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     options = parser.parse_args()
     made = [n for n in options.only if options.small or not PARTS[n].needs_models]
-    make_all(made, options.out, options.typed, options.small)
+    failed = make_all(made, options.out, options.typed, options.small)
+    if failed:
+        sys.exit(
+            f"error: {', '.join(failed)} failed; see above, mend it, and give the command again."
+        )
     there = [n for n in PARTS if is_there(options.out / n)]
     rmas("stage=report", f"run_dir={options.out}")
     shutil.copyfile(options.out / "report" / "index.html", options.out / "report.html")

@@ -19,7 +19,7 @@ class Part:
         analyses: names, with options of their own.
         needs_models: the three small published models.
         sweep: file of conf/sweep; the part is a sweep, a run per job.
-        inner: part whose inner links are used; this one has the same.
+        after: part that comes before, whose inner links are found: they are the same.
         format_of: part that is made for another one's control ``format``.
     """
 
@@ -28,7 +28,7 @@ class Part:
     analyses: list[tuple[str, list[str]]] = field(default_factory=list)
     needs_models: bool = False
     sweep: str = ""
-    inner: str = ""
+    after: str = ""
     format_of: str = ""
 
 
@@ -66,11 +66,12 @@ PARTS = {
             "evaluation.rounds=[1,2,3,4,5]",  # two more than training had
         ],
         [(ALL, FEW)],
-        inner="relay_format",
+        after="relay_format",
     ),
     "noisy_start": Part("c", [*NOISY, BESIDE], HEALTH),
-    "no_noise": Part("c", [*NOISY, BESIDE, "links.start_noise=0"], HEALTH, inner="noisy_start"),
+    "no_noise": Part("c", [*NOISY, BESIDE, "links.start_noise=0"], HEALTH, after="relay_format"),
     "default_start": Part("c", [*FRESH, BESIDE], HEALTH),
+    "default_start_text": Part("c", [*FRESH, BESIDE, "training.outer.text_messages=1"]),
     "layernorm": Part("c", [*FRESH, BESIDE, "links.norm=layernorm"], HEALTH),
     "vocabulary": Part("c", [*NOISY, BESIDE, "links=vocabulary", "links.start_noise=0"], HEALTH),
     "bfloat16_links": Part(
@@ -79,7 +80,7 @@ PARTS = {
             *(*NOISY, BESIDE, "plugins=[scripts.bfloat16_links]"),
             "training.outer.callbacks=[bfloat16_links]",
         ],
-        inner="noisy_start",
+        after="relay_format",
     ),
     "released_settings": Part(
         "b",
@@ -89,10 +90,10 @@ PARTS = {
             *("training.outer.clip_message=0", "training.outer.eps=1e-8"),
         ],
         HEALTH,
-        inner="layernorm",
+        after="layernorm",
     ),
     "teacher_forced": Part(
-        "d", [*NOISY, BESIDE, "training.outer.latents=teacher_forced"], inner="noisy_start"
+        "d", [*NOISY, BESIDE, "training.outer.latents=teacher_forced"], after="relay_format"
     ),
     "gold_feedback": Part(
         "d",
@@ -100,7 +101,7 @@ PARTS = {
             *(*NOISY, BESIDE, "training.outer.latents=teacher_forced"),
             "training.outer.feedback=gold_answer",
         ],
-        inner="noisy_start",
+        after="relay_format",
     ),
     "one_model": Part("levers", [*ONE_MODEL, BESIDE]),
     "one_model_shared": Part("levers", [*ONE_MODEL, BESIDE, "links.shared=true"]),
@@ -111,7 +112,7 @@ PARTS = {
     ),
     "dialect": Part("levers", [*DIALECT, BESIDE]),
     "dialect_text": Part(
-        "levers", [*DIALECT, BESIDE, "training.outer.text_messages=1"], inner="dialect"
+        "levers", [*DIALECT, BESIDE, "training.outer.text_messages=1"], after="dialect"
     ),
     "notes_format": Part("f", [*NOTES, *LAST, *SHUFFLED], needs_models=True, format_of="notes"),
     "notes": Part(
