@@ -188,7 +188,7 @@ def tables() -> dict[str, str]:
         "beyond": beyond(parts["relay"]),
         "controls": controls(parts, ["relay", "notes"]),
         "settings": accuracy(parts, settings),
-        "profile": profile(parts, ["noisy_start", "released_settings"]),
+        "profile": profile(parts, ["noisy_start", "released_settings", "teacher_forced"]),
         "teacher forcing": accuracy(parts, ["noisy_start", "teacher_forced", "gold_feedback"]),
         "levers": levers(levers_part) if levers_part else iter(()),
         "dialect": accuracy(parts, ["dialect", "dialect_text"]),

@@ -1,9 +1,9 @@
 """Prompts with slots: read from data files, put into the chat template, split, tokenised.
 
-A prompt file is YAML with ``user`` and optionally ``system`` and ``user_first`` (for a call that
-receives no message). ``<<column>>`` stands for a column of the row, ``<<round>>`` for the number of
-the round, ``<<message:agent>>`` for the slot of that agent's message. ``prompt_files.py`` reads the
-files and inserts the sentences of the task.
+A prompt file is YAML with ``user`` and optionally ``system``, ``user_first`` (for a call that
+receives no message) and ``columns`` (texts that depend on the row, see ``row_texts``).
+``<<column>>`` stands for a column of the row, ``<<round>>`` for the number of the round,
+``<<message:agent>>`` for the slot of that agent's message, ``<<task:key>>`` for a sentence.
 
 The text is split at these marks *before* values are filled in. So a question that contains a mark,
 or the text of a special token, stays ordinary text.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.agents.agent import Agent
+from rmas_train.agents.row_texts import RowText, read_row_texts
 from rmas_train.errors import DataError, did_you_mean
 from rmas_train.support.reading import parse_yaml, short
 
@@ -98,7 +99,7 @@ def _read(path: Path) -> Any:
 MARK = re.compile(r"<<(?P<kind>message:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)>>")
 # What may have been meant as a mark: spaces in it, another kind, a name that no column can have.
 LIKE_MARK = re.compile(r"<<[ \t]*[\w.:-][\w .:-]{0,80}>>|<<[A-Za-z_][\w:]*>(?!>)")
-KEYS = ("system", "user", "user_first")
+KEYS = ("system", "user", "user_first", "columns")
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,9 @@ class EncodedPrompt:
 class Prompt:
     """One agent's prompt; what stands around its text comes from the agent's chat template."""
 
-    def __init__(self, agent: Agent, texts: Mapping[str, str | None], file: str = "prompt") -> None:
+    def __init__(self, agent: Agent, texts: Mapping[str, Any], file: str = "prompt") -> None:
         self.agent, self.file = agent, file
+        self._computed = read_row_texts(texts, file)
         self._frame = agent.chat.prompt(texts.get("system"))
         self._user = split_marks(texts["user"] or "")
         first = texts.get("user_first")
@@ -143,8 +145,7 @@ class Prompt:
 
     @property
     def columns(self) -> set[str]:
-        parts = self._user + self._first
-        return {p.value for p in parts if p.kind == "column"} - {"round"}
+        return _needed(self._user + self._first, self._computed)
 
     def rendered(self) -> dict[str, str]:
         """Its texts as the chat template writes them, with marks for what differs by row, how the
@@ -187,8 +188,12 @@ class Prompt:
     def _fill(self, parts: list[Part], row: Mapping[str, Any], round_: int) -> list[Part]:
         """The row's values in place, without the white space that the template strips."""
         values = {"round": str(round_)}
+        named = {p.value for p in parts if p.kind == "column"}
+        values |= {n: self._computed[n].text(row) for n in named & self._computed.keys()}
         filled = [
-            Part("column", values.get(p.value) or str(row[p.value])) if p.kind == "column" else p
+            Part("column", values[p.value] if p.value in values else str(row[p.value]))
+            if p.kind == "column"
+            else p
             for p in parts
         ]
         _strip(filled, range(len(filled)), self._frame.strips.from_left)
@@ -261,10 +266,17 @@ def check_marks(where: str, key: Any, text: str) -> None:
         raise DataError(f"{where}: {found[0]} is no mark here; {remedy}.")
 
 
-def columns_of(texts: Mapping[str, str | None]) -> set[str]:
-    """Columns of a row that a prompt's texts name."""
+def columns_of(texts: Mapping[str, Any]) -> set[str]:
+    """Columns of a row that a prompt's texts need."""
     parts = [p for key in ("user", "user_first") for p in split_marks(texts.get(key) or "")]
-    return {p.value for p in parts if p.kind == "column"} - {"round"}
+    return _needed(parts, read_row_texts(texts))
+
+
+def _needed(parts: Sequence[Part], computed: Mapping[str, RowText]) -> set[str]:
+    """Columns that these parts name, those of the row's texts in the place of computed ones."""
+    named = {p.value for p in parts if p.kind == "column"} - {"round"}
+    tested = [computed[name].needed for name in named & computed.keys()]
+    return (named - computed.keys()).union(*tested)
 
 
 def split_marks(text: str) -> list[Part]:
@@ -324,8 +336,9 @@ def check_texts(name: str, texts: Any, where: str, sources: list[str]) -> None:
     for key, value in texts.items():
         if key not in KEYS:
             raise DataError(f"{where}: unknown key '{key}'. {did_you_mean(str(key), KEYS)}")
-        if not isinstance(value, str | None):
+        if key != "columns" and not isinstance(value, str | None):
             raise DataError(f"{where}: key '{key}' holds {short(value)}; put the text in quotes.")
+    read_row_texts(texts, where)
     slots = [p.value for p in split_marks(texts["user"]) if p.kind == "slot"]
     for source in sources:
         if slots.count(source) != 1:

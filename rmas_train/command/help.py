@@ -15,11 +15,12 @@ Usage: python -m rmas_train [stage=STAGE] [group=choice ...] [key=value ...]
        python -m rmas_train -m key=a,b,c ...     every combination: one table
        torchrun --nproc-per-node N -m rmas_train ...
        python -m rmas_train links import|export|report|push|pull ...
+       python -m rmas_train prompts convert PROMPTS.PY FOLDER
        python -m rmas_train audit links=FOLDER data=... ...
        python -m rmas_train serve run=FOLDER     an OpenAI-compatible server
        python -m rmas_train lm-eval ...          lm-evaluation-harness
 
-`rmas-train` is the same command, installed. The last four have a --help.
+`rmas-train` is the same command, installed. The last five have a --help.
 
 Examples:
   python -m rmas_train                     all stages on the shipped relay

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # --version and --help need no config
 COMMANDS = {
     "audit": "rmas_train.command.audit",
     "links": "rmas_train.command.links",
+    "prompts": "rmas_train.command.prompts",
     "serve": "rmas_train.command.serve",
     "lm-eval": "rmas_train.command.harness_command",
 }

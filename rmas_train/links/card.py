@@ -122,7 +122,7 @@ class Fields(TypedDict):
     agents: dict[str, AgentCard]
     topology: TopologyConfig
     links: LinksConfig
-    prompts: dict[str, dict[str, str | None]]
+    prompts: dict[str, dict[str, Any]]
     rounds: int | None
     latent_length: int | None
     max_new_tokens: int
@@ -166,7 +166,7 @@ class LinksCard:
     agents: dict[str, dict[str, Any]]
     topology: dict[str, Any]
     links: dict[str, Any]
-    prompts: dict[str, dict[str, str | None]]
+    prompts: dict[str, dict[str, Any]]
     rounds: int | None
     latent_length: int | None
     max_new_tokens: int

@@ -102,7 +102,7 @@ def make_card(
     config: Config,
     released: Released,
     repositories: Mapping[str, Repository],
-    prompts: Mapping[str, dict[str, str | None]],
+    prompts: Mapping[str, dict[str, Any]],
 ) -> LinksCard:
     """The links card: agents and prompts from the config, widths and dtypes from the files."""
     widths = released.widths
@@ -143,7 +143,7 @@ def make_card(
     )
 
 
-def read_prompts(config: Config, topology: Topology) -> dict[str, dict[str, str | None]]:
+def read_prompts(config: Config, topology: Topology) -> dict[str, dict[str, Any]]:
     """Every agent's prompt file, with a slot for each agent that sends to it.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen, decoder_layers
-from rmas_train.agents.prompts import make_prompt, read_prompt, split_marks
+from rmas_train.agents.prompts import columns_of, make_prompt, read_prompt
 from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent
@@ -189,9 +189,7 @@ def baseline_prompts(config: Config) -> dict[str, dict[str, Any]]:
 
 def shown_columns(prompts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Columns of a row that the prompts of any agent show."""
-    texts = [t.get(key) or "" for t in prompts.values() for key in ("user", "user_first")]
-    parts = [p for text in texts for p in split_marks(text)]
-    return sorted({p.value for p in parts if p.kind == "column"} - {"round"})
+    return sorted(set().union(*(columns_of(texts) for texts in prompts.values())))
 
 
 def prompts_folder(config: Config) -> Path:
