@@ -108,7 +108,7 @@ PARTS = {
     "mixture": Part(
         "f",
         ["experiment=relay_mixture", BESIDE, "training.outer.profile_every=10"],
-        [("attribution", ["rounds=1", "analysis.target=loss", "data.test=two_steps.jsonl"])],
+        [("attribution", ["rounds=1", "data.test=two_steps.jsonl"])],
     ),
     "dialect": Part("levers", [*DIALECT, BESIDE]),
     "dialect_text": Part(

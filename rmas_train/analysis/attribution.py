@@ -4,14 +4,17 @@ Gradient-based connections (GBC, arXiv 2606.28187) weigh the parents of a text b
 their tokens. Between agents that pass vectors the same is exact, through all later calls and
 rounds, and one backward pass gives it for every message and position:
 
-- ``gradient``: the norm of d(score) / d(message vector), summed over positions;
-- ``times_input``: gradient . vector, the first-order effect of taking the message away;
-- ``patching``: gradient . (vector - the rows' mean), that of the mean message in its place.
+- ``gradient``: the norm of d(log-odds) / d(message vector), summed over positions;
+- ``times_input``: gradient . vector, the first-order effect of taking a vector away;
+- ``patching``: gradient . (vector - the rows' mean), that of the mean vector in its place.
+
+Of the last two, absolute values are summed over positions: effects of opposite sign are effects.
 
 All are guesses at what an intervention does, and are checked against interventions
 (``ablation``), and against leave-one-out credit (C3, arXiv 2603.06859): the score with the row's
 own message, less the mean of the scores with those that other rows sent there, all else fixed.
-What a score is: see ``Bench.scores``.
+Interventions are measured in log p of the answer; gradients are of its log-odds, because where a
+system is sure, log p levels off and its gradient is nearly nothing. See ``Bench.scores``.
 
 Tensor names: B rows, P places (a round and an edge), M vectors of a message.
 """
@@ -47,7 +50,7 @@ class Attribution:
         places, guessed = self._guess(bench, targets, means)
         measured = {kind: drops(bench, targets, places, means.change(kind)) for kind in KINDS}
         measured["leave_one_out"] = credit(bench, targets, places, self._options.alternatives)
-        totals = {name: x_BPM.sum(-1).abs() for name, x_BPM in guessed.items()}
+        totals = {name: x_BPM.abs().sum(-1) for name, x_BPM in guessed.items()}
         every = totals | measured
         return {
             "target": self._options.target,
@@ -107,7 +110,7 @@ class _Leaves:
 
 
 def influence(bench: Bench, rows: Rows, ids: Ids) -> tuple[list[Place], list[Tensor], list[Tensor]]:
-    """Places, the gradient of each row's score at its messages, (B, M, D) each, and the messages.
+    """Places, the gradients of each row's log-odds at its messages, (B, M, D), and the messages.
 
     Args:
         bench: the system.
@@ -116,7 +119,7 @@ def influence(bench: Bench, rows: Rows, ids: Ids) -> tuple[list[Place], list[Ten
     """
     leaves = _Leaves()
     with torch.enable_grad():
-        bench.scores(bench.last(rows, [leaves]), ids).sum().backward()
+        bench.scores(bench.last(rows, [leaves]), ids, odds=True).sum().backward()
     places = sorted(leaves.seen)
     vectors = [leaves.seen[place] for place in places]
     gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in vectors]

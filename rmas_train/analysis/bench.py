@@ -81,8 +81,8 @@ class Bench:
         return self.tokens([str(row["answer"]) for row in rows])
 
     def own(self, call: Call) -> Ids:
-        """Token ids of what the decoder writes in this call, with their end."""
-        return self.tokens([t.text for t in call.write(self.config.evaluation.max_new_tokens)])
+        """Token ids of what the decoder writes in this call, as it writes them."""
+        return [list(text.ids) for text in call.write(self.config.evaluation.max_new_tokens)]
 
     def tokens(self, texts: list[str]) -> Ids:
         """Token ids of the decoder's texts, with their end."""
@@ -95,15 +95,13 @@ class Bench:
         with torch.no_grad():
             return self.own(self.last(rows))
 
-    def scores(self, call: Call, ids: Ids, odds: bool | None = None) -> Tensor:
-        """Per row, what a message may change, (B,): larger is more likely.
+    def scores(self, call: Call, ids: Ids, odds: bool = False) -> Tensor:
+        """Per row, how likely an answer is, (B,): the mean over its tokens of log p.
 
-        ``answer``: the mean over tokens of log(p / (1 - p)), which does not level off where the
-        system is sure, as log p does; ``loss``: the mean of log p. ``odds``: one of the two, in
-        place of the option's.
+        ``odds``: of log(p / (1 - p)), which does not level off where the system is sure, and so has
+        a gradient there.
         """
-        is_odds = self.config.analysis.target == "answer" if odds is None else odds
-        return mean_log_p(self.decoder, call.answer_states(ids), ids, is_odds)
+        return mean_log_p(self.decoder, call.answer_states(ids), ids, odds)
 
 
 def mean_log_p(agent: Agent, states: Sequence[Tensor], ids: Ids, odds: bool = False) -> Tensor:

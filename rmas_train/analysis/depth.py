@@ -97,12 +97,12 @@ def answers_by_round(bench: Bench, rows: Rows) -> Answers:
         for call in bench.unroll(batch, answer_rounds=range(1, depth + 1)):
             if call.agent != bench.team.topology.decoder:
                 continue
-            written = [text.text for text in call.write(bench.config.evaluation.max_new_tokens)]
+            texts_B = call.write(bench.config.evaluation.max_new_tokens)
+            written = [text.text for text in texts_B]
             grades = [bench.grader.grade(r, t) for r, t in zip(batch, written, strict=True)]
             columns[0].append([grade.right for grade in grades])
-            columns[1].append(
-                mean_entropies(bench.decoder, call.answer_states(bench.tokens(written)))
-            )
+            states = call.answer_states([list(text.ids) for text in texts_B])
+            columns[1].append(mean_entropies(bench.decoder, states))
             columns[2].append(written)
         per_row = [list(zip(*column, strict=True)) for column in columns]
         right += per_row[0]

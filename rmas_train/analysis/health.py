@@ -142,10 +142,10 @@ def contents(bench: Bench, edges: list[str]) -> dict[str, dict[str, Any]]:
     falls: dict[str, list[Tensor]] = defaultdict(list)
     for rows in bench.batches():
         ids = bench.gold(rows)
-        whole_B = bench.scores(bench.last(rows), ids, odds=False)
+        whole_B = bench.scores(bench.last(rows), ids)
         for edge in edges:
             places = [(round_, edge) for round_ in range(1, bench.config.rounds + 1)]
-            changed_B = bench.scores(bench.last(rows, [at(places, change)]), ids, odds=False)
+            changed_B = bench.scores(bench.last(rows, [at(places, change)]), ids)
             falls[edge].append((whole_B - changed_B).cpu())
     return {edge: _mean(torch.cat(found)) for edge, found in falls.items()}
 

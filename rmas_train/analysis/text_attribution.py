@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmas_train.agents.prompts import tokenise_whole
-from rmas_train.analysis.bench import Bench, mean_log_p
+from rmas_train.analysis.bench import Bench, Ids, mean_log_p
 from rmas_train.channels import TextChannel
 from rmas_train.config import Config
 from rmas_train.engine.inputs import LatentMessage, Message
@@ -41,8 +40,8 @@ class TextAttribution:
         for rows in bench.batches():
             for call in Recursion(bench.team, channel).unroll(rows, self._config.rounds):
                 if call.inbox:
-                    texts = call.sent.texts or [text.text for text in call.write(length)]
-                    self._add(found, call, weights(call, list(texts)))
+                    written = [list(text.ids) for text in call.write(length)]
+                    self._add(found, call, weights(call, written))
         return [
             {"round": round_, "edge": edge}
             | {name: torch.cat(parts).mean().item() for name, parts in by_name.items()}
@@ -63,12 +62,12 @@ class TextAttribution:
             place["first"].append((own["gradient"] == most_B).float())
 
 
-def weights(call: Call, texts: list[str]) -> dict[str, dict[str, Tensor]]:
+def weights(call: Call, written: Ids) -> dict[str, dict[str, Tensor]]:
     """Source -> ``gradient`` and ``times_input`` of its text for what this call wrote, (B,) each.
 
     Args:
         call: of a text unroll, with messages in its inbox.
-        texts: what the agent wrote, per row.
+        written: token ids of what the agent wrote, per row.
     """
     agent = call.prompts.agent
     leaves: dict[str, Message] = {}
@@ -83,7 +82,6 @@ def weights(call: Call, texts: list[str]) -> dict[str, dict[str, Tensor]]:
             embeds_BLD = agent.embed(torch.tensor(padded, device=agent.device))
         vectors[source] = embeds_BLD.detach().requires_grad_()
         leaves[source] = LatentMessage(vectors[source], slot.counts)
-    written = tokenise_whole(agent, texts)
     filled = call.prompts.filled(leaves)
     with torch.enable_grad():
         states = replace(call, prompts=filled).answer_states(written)

@@ -163,8 +163,7 @@ class AnalysisConfig:
 
     target: str = option(
         "answer",
-        "attribution: of what | answer: log-odds of the system's own answer | loss: of the "
-        "gold answer",
+        "attribution: of which answer | answer: what the system writes | loss: the gold one",
     )
     alternatives: int = option(4, "attribution: other rows' messages per leave-one-out credit")
     examples: int = option(8, "attribution, lens: rows that are written out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,14 +22,20 @@ LOGITS_BYTES = 2**26  # of one chunk of float32 logits
 
 @dataclass(frozen=True)
 class Text:
-    """Generated text and its number of tokens, end-of-text token included."""
+    """Generated text and its number of tokens, end-of-text token included.
+
+    Attributes:
+        ids: the tokens after the prompt, as they were written. To read them again, take these: a
+            text does not always become the same tokens, when its template puts a space before it.
+    """
 
     text: str
     tokens: int
+    ids: tuple[int, ...] = ()
 
     def after(self, tokens: int) -> Text:
         """The same text, counted with what was written before it."""
-        return Text(self.text, self.tokens + tokens)
+        return replace(self, tokens=self.tokens + tokens)
 
 
 def answer_loss(
@@ -181,7 +187,7 @@ def generate_static(agent: Agent, batch: Batch, max_new_tokens: int) -> list[Tex
         repetition_penalty=1.0,
     )
     written = [up_to_end(agent, row) for row in out_BL.tolist()]
-    return [Text(decode(agent, ids), len(ids)) for ids in written]
+    return [Text(decode(agent, ids), len(ids), tuple(ids)) for ids in written]
 
 
 @torch.no_grad()
@@ -209,7 +215,7 @@ def generate(
     count = len(batch.real)
     if interrupts is None:
         written = _write(agent, batch, prefix, chooser, [max_new_tokens] * count)
-        return [Text(decode(agent, ids), len(ids)) for ids in written]
+        return [Text(decode(agent, ids), len(ids), tuple(ids)) for ids in written]
     drafts = [Draft(agent, interrupt, max_new_tokens) for interrupt in interrupts]
     todo = list(range(count))
     while todo:
@@ -223,7 +229,7 @@ def generate(
             written = _write(agent, *embedded, chooser.rows(part), rooms, stops)
             going += [i for i, ids in zip(part, written, strict=True) if drafts[i].add(ids)]
         todo = sorted(going)
-    return [Text("".join(draft.kept), draft.tokens) for draft in drafts]
+    return [Text("".join(draft.kept), draft.tokens, tuple(draft.ids)) for draft in drafts]
 
 
 def _write(

@@ -55,6 +55,7 @@ class Draft:
         kept: pieces of its text that stay.
         room: tokens that it may still write.
         tokens: that it has written.
+        ids: all tokens after the prompt, written and read.
     """
 
     def __init__(self, agent: Agent, interrupt: Interrupt, most: int) -> None:
@@ -63,6 +64,7 @@ class Draft:
         self.read: list[int] = []
         self.kept: list[str] = []
         self.room, self.tokens = most, 0
+        self.ids: list[int] = []
 
     def is_due(self, ids: list[int]) -> bool:
         """Whether it is to be interrupted now; the text is decoded only where it may be."""
@@ -74,6 +76,7 @@ class Draft:
     def add(self, ids: list[int]) -> bool:
         """What it has written since the last reply; whether it goes on, with another one."""
         self.tokens += len(ids)
+        self.ids = self.read + ids
         self.room -= len(ids)
         text = decode(self._agent, ids)
         if self.room < 1 or ids[-1] in self._agent.end_ids or not self._interrupt.is_due(text):

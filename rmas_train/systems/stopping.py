@@ -17,7 +17,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rmas_train.agents.prompts import tokenise_whole
 from rmas_train.engine.answer import Text, mean_entropies
 from rmas_train.recursion import Call, Rows
 from rmas_train.runs.stop_rule import StopRule, features, read_rule
@@ -94,9 +93,8 @@ def entropy(
 
 def entropies(call: Call, texts: Sequence[Text]) -> list[float]:
     """Mean entropy of each text's tokens, in nats."""
-    agent = call.prompts.agent
-    ids = tokenise_whole(agent, [text.text for text in texts])
-    return mean_entropies(agent, call.answer_states(ids))
+    states = call.answer_states([list(text.ids) for text in texts])
+    return mean_entropies(call.prompts.agent, states)
 
 
 class Trained:

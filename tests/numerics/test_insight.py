@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from dataclasses import replace
 from functools import partial
 
 import naive
@@ -46,8 +45,11 @@ def bench(agents64):
     return Bench(config, team, links, make_rows(6))
 
 
-def scores(bench, row, ids, changed=None):
-    """Mean log p of these tokens, one whole forward each; ``changed``: place -> message."""
+def scores(bench, row, ids, changed=None, odds=False):
+    """Mean log p of these tokens, one whole forward each; ``changed``: place -> message.
+
+    ``odds``: of log(p / (1 - p)).
+    """
     inbox, messages = {}, {}
     team, calls = bench.team, bench.team.topology.live_calls(R)
     for r, name in calls[:-1]:
@@ -65,7 +67,8 @@ def scores(bench, row, ids, changed=None):
     total = 0.0
     for token in ids:
         logits = agent.model(inputs_embeds=embeds[None], use_cache=False).logits[0, -1]
-        total = total + logits.log_softmax(-1)[token] / len(ids)
+        p = logits.softmax(-1)[token]
+        total = total + ((p / (1 - p)).log() if odds else p.log()) / len(ids)
         embeds = torch.cat([embeds, agent.embed(torch.tensor([token]))])
     return total, messages
 
@@ -77,7 +80,7 @@ def test_influence_is_the_gradient_of_the_score_at_every_message(bench):
     assert len(places) == 5
     for i, row in enumerate(rows):
         leaf = {place: (lambda sent: sent.detach().requires_grad_()) for place in places[:1]}
-        total, messages = scores(bench, row, ids[i], leaf)
+        total, messages = scores(bench, row, ids[i], leaf, odds=True)
         found = torch.autograd.grad(total, [messages[place] for place in places[:1]])
         torch.testing.assert_close(gradients[0][i], found[0], rtol=1e-6, atol=1e-9)
         torch.testing.assert_close(vectors[0][i], messages[places[0]])
@@ -85,7 +88,7 @@ def test_influence_is_the_gradient_of_the_score_at_every_message(bench):
         for k, place in enumerate(places):
             direction = torch.randn(vectors[k][i].shape, dtype=torch.float64)
             up, down = (
-                scores(bench, row, ids[i], {place: lambda sent, by=s * h * direction: sent + by})[0]
+                scores(bench, row, ids[i], {place: lambda x, by=s * h * direction: x + by}, True)[0]
                 for s in (1, -1)
             )
             slope = (gradients[k][i] * direction).sum()
@@ -139,11 +142,10 @@ def test_no_row_gets_its_own_message(count):
 
 
 def test_log_odds_are_of_p_against_all_else(bench):
-    bench.config.analysis = replace(bench.config.analysis, target="answer")
     rows = bench.rows[:3]
     call = bench.last(rows)
     ids = bench.gold(rows)
-    found = bench.scores(call, ids)
+    found = bench.scores(call, ids, odds=True)
     for i, states in enumerate(call.answer_states(ids)):
         p = bench.decoder.logits(states).softmax(-1)
         own = p[torch.arange(len(ids[i])), ids[i]]
@@ -179,11 +181,30 @@ def test_the_analysis_is_plain_data_of_every_place(bench):
     assert set(found["agreement"]["gradient"]) == {*KINDS, "leave_one_out"}
 
 
+def test_what_was_written_is_scored_as_it_was_written(bench):
+    """Read again as text, it would get the space of a template twice."""
+    bench.config.evaluation.max_new_tokens = 4
+    call = bench.last(bench.rows[:3])
+    ids = bench.own(call)
+    agent, inbox = bench.decoder, call.inbox
+    for i, row in enumerate(bench.rows[:3]):
+        vectors = {source: message.vectors[i] for source, message in inbox.items()}
+        embeds = naive.prompt_embeds(bench.team, agent.name, row, R, vectors)
+        for token in ids[i]:
+            logits = agent.model(inputs_embeds=embeds[None], use_cache=False).logits[0, -1]
+            assert token == int(logits.argmax())
+            embeds = torch.cat([embeds, agent.embed(torch.tensor([token]))])
+        assert len(ids[i]) == 4 or ids[i][-1] in agent.end_ids
+    assert [t.text for t in call.write(4)] == [
+        agent.tokenizer.decode(row, skip_special_tokens=True) for row in ids
+    ]
+
+
 def test_text_weights_are_prefix_gradients(bench):
     call = list(Recursion(bench.team, TextChannel(3)).unroll(bench.rows[:3], 1))[1]
     assert call.agent == "critic" and list(call.inbox) == ["planner"]
-    texts = list(call.sent.texts)
-    found = weights(call, texts)["planner"]
+    written = [list(text.ids) for text in call.write(3)]
+    found = weights(call, written)["planner"]
     agent = bench.team.agents["critic"]
     for i, row in enumerate(bench.rows[:3]):
         read = agent.tokenizer(call.inbox["planner"].texts[i], add_special_tokens=False)[
@@ -194,7 +215,7 @@ def test_text_weights_are_prefix_gradients(bench):
             continue
         leaf = agent.embed(torch.tensor(read)).detach().requires_grad_()
         embeds = naive.prompt_embeds(bench.team, "critic", row, 1, {"planner": leaf})
-        own = naive.own_text(agent, texts[i])
+        own = written[i]
         total = 0.0
         for token in own:
             logits = agent.model(inputs_embeds=embeds[None], use_cache=False).logits[0, -1]
