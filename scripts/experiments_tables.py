@@ -32,16 +32,18 @@ def percent(row: Part) -> str:
     return f"{100 * (row['accuracy'] if value is None else value):.1f}"
 
 
-def accuracy(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
-    """Runs and systems down, rounds across; within reach where the rows have one."""
+def training(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
+    """Runs down, rounds across: before and after training, and without messages."""
     own = {name: parts[name] for name in names if name in parts}
     depths = sorted({row["rounds"] for part in own.values() for row in part["results"]})
-    yield from head(["run", "system", *(f"R = {depth}" for depth in depths)])
+    yield from head(["run", *(f"R = {depth}" for depth in depths)])
     for name, part in own.items():
-        for system in dict.fromkeys(system_name(row) for row in part["results"]):
-            rows = {r["rounds"]: r for r in part["results"] if system_name(r) == system}
-            cells = [percent(rows[depth]) if depth in rows else "" for depth in depths]
-            yield line([name, system, *cells])
+        found = {(system_name(row), row["rounds"]): percent(row) for row in part["results"]}
+        pairs = [(found["latent start", d], found["latent", d]) for d in depths]
+        yield line([name, *(f"{start} → {trained}" for start, trained in pairs)])
+    first = next(iter(own.values()), {"results": []})
+    silent = {row["rounds"]: percent(row) for row in first["results"] if row["control"] == "null"}
+    yield line(["no message", *(silent.get(depth, "") for depth in depths)])
 
 
 def controls(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
@@ -187,12 +189,12 @@ def tables() -> dict[str, str]:
     made = {
         "beyond": beyond(parts["relay"]),
         "controls": controls(parts, ["relay", "notes"]),
-        "settings": accuracy(parts, settings),
+        "settings": training(parts, settings),
         "profile": profile(parts, ["noisy_start", "released_settings", "teacher_forced"]),
-        "teacher forcing": accuracy(parts, ["noisy_start", "teacher_forced", "gold_feedback"]),
+        "teacher forcing": training(parts, ["noisy_start", "teacher_forced", "gold_feedback"]),
         "levers": levers(levers_part) if levers_part else iter(()),
-        "dialect": accuracy(parts, ["dialect", "dialect_text"]),
-        "shared": accuracy(parts, ["one_model", "one_model_shared"]),
+        "dialect": training(parts, ["dialect", "dialect_text"]),
+        "shared": training(parts, ["one_model", "one_model_shared"]),
         "health": health(parts),
         "attribution": attribution(parts),
         "places": places(parts, "relay"),

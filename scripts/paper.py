@@ -146,7 +146,7 @@ def run_numbers(name: str, out: Path) -> dict[str, Any]:
     beyond = {"by_operations": by_operations(run)} if name == "relay" else {}
     return beyond | {
         "command": command_of(name, out),
-        "trained_rounds": rows[0]["trained_rounds"],
+        "trained_rounds": json.loads((run / "outer/links/links.json").read_text())["rounds"],
         "results": [{key: row[key] for key in keys} for row in rows],
         "profile_first": at_depth[0],
         "profile_last": at_depth[-1],
