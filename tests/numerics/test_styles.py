@@ -11,6 +11,7 @@ from tiny import in_float64, make_family, make_links
 from rmas_train.agents.prompts import make_prompt, read_prompt
 from rmas_train.compose import compose
 from rmas_train.config import Config, OuterConfig
+from rmas_train.errors import TargetLeakWarning
 from rmas_train.objectives.outer import OuterObjective
 from rmas_train.objectives.outer_options import role_text_columns
 from rmas_train.recursion import Team
@@ -25,8 +26,9 @@ STYLES = ("sequential", "mixture", "distillation", "deliberation")
 M, ROUNDS = 2, 2
 
 
-def shipped(style) -> tuple[Config, Team]:
-    config = compose([f"experiment={'sequential_light' if style == 'sequential' else style}"])
+def shipped(style, folder="") -> tuple[Config, Team]:
+    name = "sequential_light" if style == "sequential" else style
+    config = compose([f"experiment={folder}{name}"])
     topology = build_topology(config.topology, config.agents)
     agents = {
         n: in_float64(make_family(f, n, **FAMILIES[f]))
@@ -77,3 +79,31 @@ def test_loss_and_gradient_are_the_naive_ones(style, latents, table):
         )
         for p, q in pairs:
             assert q.grad.norm() > 0 and (p.grad - q.grad).norm() <= 1e-8 * q.grad.norm(), edge
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_step_in_the_releases_settings_is_its_procedure(style, table):
+    """Three rounds; each agent sends the states of its text, the decoder those of the gold answer;
+    the last round's loss, each row's mean over its tokens, then the mean over rows."""
+    config, team = shipped(style, "released/")
+    rows = rows_of(config)
+    rows[1]["answer"] = " six four red go"
+    loaded = Loaded(config, team, Tables(table(rows), table(rows), {}), {}, {})
+    norms = {"norm": config.links.norm, "variant": config.links.variant}
+    links, plain = (make_links(team, **norms).double() for _ in range(2))
+    with pytest.warns(TargetLeakWarning):
+        objective = OuterObjective.from_config(config, loaded, links)
+    assert config.rounds == 3 and config.latent_length == 80
+    loss = objective([0, 1], config.rounds).sum() / objective.count([0, 1]).sum()
+    texts = role_text_columns(config, loaded)
+    assert set(texts) == set(team.agents)
+    decoder = team.agents[team.topology.decoder]
+    lengths = [len(naive.own_text(decoder, row["answer"])) for row in rows]
+    losses = [naive_loss(team, plain, row, config.rounds, texts, length=80) for row in rows]
+    total = sum(one / length for one, length in zip(losses, lengths, strict=True)) / len(rows)
+    torch.testing.assert_close(loss, total, rtol=1e-9, atol=0)
+    loss.backward()
+    total.backward()
+    for (name, p), q in zip(links.named_parameters(), plain.parameters(), strict=True):
+        if name.startswith("outer."):
+            assert q.grad.norm() > 0 and (p.grad - q.grad).norm() <= 1e-7 * q.grad.norm(), name

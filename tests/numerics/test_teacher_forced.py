@@ -16,7 +16,7 @@ M = 2
 TEXTS = {"planner": "plan", "critic": "refined_plan"}
 
 
-def naive_loss(team, links, row, rounds, texts):
+def naive_loss(team, links, row, rounds, texts, length=M):
     """Messages from the states of the texts' first tokens, row by row, without a cache."""
 
     def think(agent, inner, embeds_LD, latent_length):
@@ -27,7 +27,7 @@ def naive_loss(team, links, row, rounds, texts):
         hidden = agent.model.model(inputs_embeds=whole[None]).last_hidden_state[0, -len(ids) :]
         return hidden, inner(hidden)
 
-    return naive.loss(team, links, row, rounds, M, roll=(think, M))
+    return naive.loss(team, links, row, rounds, length, roll=(think, length))
 
 
 @pytest.mark.parametrize("gold", [False, True])
