@@ -41,7 +41,7 @@ def training(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
         found = {(system_name(row), row["rounds"]): percent(row) for row in part["results"]}
         pairs = [(found["latent start", d], found["latent", d]) for d in depths]
         yield line([name, *(f"{start} → {trained}" for start, trained in pairs)])
-    first = next(iter(own.values()), {"results": []})
+    first: Part = next(iter(own.values()), {"results": []})
     silent = {row["rounds"]: percent(row) for row in first["results"] if row["control"] == "null"}
     yield line(["no message", *(silent.get(depth, "") for depth in depths)])
 

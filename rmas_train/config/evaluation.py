@@ -63,6 +63,9 @@ class EvaluationConfig:
     single_rows: int = option(
         0, "so many questions are asked once more one by one, for the time of a single one"
     )
+    lenient: bool = option(
+        False, "count the same texts also as the release does (accuracy_lenient), for comparison"
+    )
     max_rows: int | None = option(None, "evaluate the first rows only")
     beyond_reach: bool = option(
         True, "evaluate at each depth also the rows that need another one (rounds_needed)"

@@ -13,7 +13,8 @@ from typing import Any
 
 from rmas_train.config import Config
 from rmas_train.data.rows import Table
-from rmas_train.evaluation.graders import Grade
+from rmas_train.errors import ConfigError
+from rmas_train.evaluation.graders import Grade, Grader
 from rmas_train.evaluation.short_answers import answer_of, normalised, read_letter
 
 FLAT_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
@@ -94,3 +95,28 @@ class LenientTextGrader:
 
     def check(self, table: Table) -> None:
         table.require_answers()
+
+
+# Strict grader -> the release's reading of the same answers.
+LENIENT: dict[str, Callable[[Config], Grader]] = {
+    "math": LenientMathGrader,
+    "letter": LenientLetterGrader,
+    "choices": LenientLetterGrader,
+    "squad": LenientTextGrader,
+}
+
+
+def lenient_grader(config: Config) -> Grader | None:
+    """What counts as the release counts, beside the grader; None unless ``evaluation.lenient``.
+
+    Raises:
+        ConfigError: the grader has no such counterpart.
+    """
+    if not config.evaluation.lenient:
+        return None
+    if config.data.grader not in LENIENT:
+        raise ConfigError(
+            f"evaluation.lenient=true with data.grader={config.data.grader}: the release's lenient "
+            f"reading is known for {', '.join(LENIENT)}; leave it out."
+        )
+    return LENIENT[config.data.grader](config)

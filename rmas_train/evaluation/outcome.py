@@ -11,6 +11,7 @@ from typing import Any
 from rmas_train.config import Config
 from rmas_train.errors import WriteError
 from rmas_train.evaluation.evaluate import Judge
+from rmas_train.evaluation.lenient import lenient_grader
 from rmas_train.evaluation.parts import Part
 from rmas_train.evaluation.records import Record, Records
 from rmas_train.evaluation.score import by_system, result_row
@@ -73,12 +74,14 @@ def source_of(config: Config, parts: Sequence[Part]) -> Source:
     return source
 
 
-def rows_of(parts: Sequence[Part], answers: Sequence[Record]) -> list[dict[str, Any]]:
+def rows_of(
+    config: Config, parts: Sequence[Part], answers: Sequence[Record]
+) -> list[dict[str, Any]]:
     """The table: one row for each benchmark, depth and system."""
-    rows = rows_asked(parts)
+    rows, lenient = rows_asked(parts), lenient_grader(config)
     found = []
     for who, own in by_system(answers).items():
-        row = result_row(who, own, rows[own[0]["task"], own[0]["rounds"]])
+        row = result_row(who, own, rows[own[0]["task"], own[0]["rounds"]], lenient)
         say(describe_row(row))
         found.append(row)
     return found

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from rmas_train.data.rows import is_within_reach
+from rmas_train.evaluation.graders import Grader
 from rmas_train.evaluation.records import Record
 from rmas_train.evaluation.samples import by_question, majority, sampled, share_right
 from rmas_train.evaluation.statistics import wilson
@@ -26,7 +27,10 @@ def by_system(records: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
 
 
 def result_row(
-    who: Sequence[Any], records: Sequence[Record], rows: Sequence[Mapping[str, Any]]
+    who: Sequence[Any],
+    records: Sequence[Record],
+    rows: Sequence[Mapping[str, Any]],
+    lenient: Grader | None = None,
 ) -> dict[str, Any]:
     """One row of ``results.json``: accuracy with its interval, by reach where rows say so, costs.
 
@@ -34,6 +38,7 @@ def result_row(
         who: values of ``WHO``.
         records: of this system; where a question has several, its share of right ones counts.
         rows: of the benchmark.
+        lenient: counts the same texts once more, into ``accuracy_lenient``.
     """
     about = dict(zip(WHO, who, strict=True))
     questions = by_question(records)
@@ -52,6 +57,7 @@ def result_row(
         **_accuracy("_within_reach", within),
         **_accuracy("_beyond_reach", beyond),
         **_several(questions),
+        **_lenient(questions, rows, lenient),
         **_score(records),
         "tokens": fmean(record["tokens"] for record in records),
         "prompt_tokens": fmean(record.get("prompt_tokens", 0) for record in records),
@@ -68,6 +74,21 @@ def _several(questions: Sequence[Sequence[Record]]) -> dict[str, Any]:
     if not found:
         return {}
     return found | _accuracy("_majority", [float(majority(own)["right"]) for own in questions])
+
+
+def _lenient(
+    questions: Sequence[Sequence[Record]],
+    rows: Sequence[Mapping[str, Any]],
+    grader: Grader | None,
+) -> dict[str, Any]:
+    """The same texts as the release counts them."""
+    if grader is None:
+        return {}
+
+    def share(own: Sequence[Record]) -> float:
+        return fmean(grader.grade(rows[r["index"]], r["text"]).right for r in own)
+
+    return _accuracy("_lenient", [share(own) for own in questions])
 
 
 def _peak(records: Sequence[Record]) -> dict[str, float]:

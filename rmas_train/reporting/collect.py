@@ -14,7 +14,13 @@ Row = dict[str, Any]
 EARLIER = "earlier"  # folder of a run with what it had before it was started over
 
 
-class ResultRow(TypedDict):
+class RowExtras(TypedDict, total=False):
+    """What some rows have."""
+
+    accuracy_lenient: float
+
+
+class ResultRow(RowExtras):
     """Types of a row of ``results.json``, as far as the report reads it (docs/results.md)."""
 
     task: str

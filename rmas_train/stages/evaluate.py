@@ -61,7 +61,7 @@ def run_eval(
         compared = comparisons(answers, source_of(config, parts), config.seed)
         results = {
             "schema": 1,
-            "rows": with_costs(rows_of(parts, answers), judge, parts),
+            "rows": with_costs(rows_of(config, parts, answers), judge, parts),
             "not_applicable": not_applicable(judge, parts),
             "systems": describe_systems(judge, answers),
             "comparisons": compared,

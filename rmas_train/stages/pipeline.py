@@ -8,6 +8,7 @@ from pathlib import Path
 from rmas_train.compose import import_plugins
 from rmas_train.config import Config
 from rmas_train.errors import ConfigError, did_you_mean
+from rmas_train.evaluation.lenient import lenient_grader
 from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.base import Factory
 from rmas_train.runs.evaluated import check_controls
@@ -55,6 +56,7 @@ def run(config: Config, runtime: Runtime) -> None:
     if stage in ("eval", "pipeline"):
         check_golds(config, tables)
         check_controls(config, tables)
+        lenient_grader(config)  # where it has none, before anything is trained
     names = inner_share(config, runtime)[0] if stage == "inner" else None
     loaded = load_run(config, runtime, names, tables)
     if stage == "pipeline" and config.resume == "auto":
