@@ -60,6 +60,16 @@ def controls(parts: dict[str, Part], names: list[str]) -> Iterator[str]:
             yield line([name, system_name(row), str(deepest), str(row["n"]), shown, *costs])
 
 
+def deeper(part: Part) -> Iterator[str]:
+    """Systems of one run down, rounds across; within reach."""
+    shown = ("latent", "latent start", "text", "latent null")
+    found = {(system_name(row), row["rounds"]): percent(row) for row in part["results"]}
+    depths = sorted({depth for _, depth in found})
+    yield from head(["system", *(f"R = {depth}" for depth in depths)])
+    for system in shown:
+        yield line([system, *(found[system, depth] for depth in depths)])
+
+
 def beyond(part: Part) -> Iterator[str]:
     """Accuracy by a problem's number of operations, at depths of training and beyond."""
     found = {(one["rounds"], one["operations"]): one["accuracy"] for one in part["by_operations"]}
@@ -187,6 +197,7 @@ def tables() -> dict[str, str]:
     settings = ["noisy_start", "no_noise", "default_start", "default_start_text", "layernorm"]
     settings += ["vocabulary", "bfloat16_links", "released_settings"]
     made = {
+        "deeper": deeper(parts["relay"]),
         "beyond": beyond(parts["relay"]),
         "controls": controls(parts, ["relay", "notes"]),
         "settings": training(parts, settings),

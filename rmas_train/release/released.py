@@ -9,6 +9,7 @@ at the top, or below ``tasks.<task>``. A folder that was trained locally has ``<
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from rmas_train.topology import Edge, Topology
 INNER_MANIFEST, OUTER_MANIFEST = "innerlink_config.json", "outerlink_config.json"
 INNER_CONFIG, OUTER_CONFIG = "adapter_config.json", "outer_adapter_config.json"
 ADAPTER = "adapter.pt"
+ALIASES = {"critic": "refiner"}  # our agent -> what the release calls it
 OUTER = "outer"  # role of the repository with the outer links; the other roles are agents' names
 INNER_TYPES = ("ln_res_adapter", "2layer_ln_res")
 OUTER_TYPES = ("outer_ln_res_adapter",)
@@ -168,10 +170,9 @@ def _inner_name(repository: Repository, names: set[str], task: str | None) -> st
         manifest = _read_json(repository, INNER_MANIFEST, dict[str, Any])
         tasks = manifest.get("tasks", {})
         _check(f"{repository.where}/{INNER_MANIFEST}", tasks, dict[str, dict[str, Any]], "tasks")
-    if task is not None and tasks:
+    if task is not None and task in tasks:  # the release takes the file's usual name otherwise
         where = f"{repository.where}/{INNER_MANIFEST}"
-        named = _of_task(where, tasks, task).get(ADAPTER, ADAPTER)
-        return _check_name(where, f"tasks.{task}", named, names)
+        return _check_name(where, f"tasks.{task}", tasks[task].get(ADAPTER, ADAPTER), names)
     for name in ([f"adapter({task}).pt"] if task else []) + [ADAPTER]:
         if name in names:
             return name
@@ -205,11 +206,13 @@ def read_outer(repository: Repository, family: Family, task: str | None) -> dict
     found: dict[str, Adapter] = {}
     for entry in entries:
         key = entry["legacy_key"]
-        if key not in edges:
-            raise LinksError(
-                f"{where}: legacy_key {key!r} is none of {family.name}'s. "
-                f"{did_you_mean(key, edges)} Or choose another topology=."
+        if key not in edges:  # the release does not look at it either
+            warnings.warn(
+                f"{where}: legacy_key {short(key)} is none of {family.name}'s; its file is not "
+                f"read. {did_you_mean(key, edges)}",
+                stacklevel=2,
             )
+            continue
         if edges[key] in found:
             raise LinksError(f"{where}: two files for {key} ({edges[key]}); remove one.")
         found[edges[key]] = entry
@@ -313,8 +316,8 @@ def find_repositories(root: Path, agents: Iterable[str]) -> dict[str, Repository
     """Find repositories among the sub-folders of a local folder, by their files and names.
 
     The outer repository has a manifest or ``outer_*.pt``. An agent's repository has an adapter, and
-    its name contains the agent's name as a word: ``planner``, or
-    ``Sequential-Light-Planner-Qwen3-1.7B``.
+    its name contains the agent's name, or the release's name of it (``refiner``: the critic), as a
+    word: ``planner``, or ``Sequential-Light-Planner-Qwen3-1.7B``.
 
     Raises:
         LinksError: several folders for one role.
@@ -339,4 +342,5 @@ def _plays(folder: Path, role: str) -> bool:
     if role == OUTER:
         return OUTER_MANIFEST in names or any(re.fullmatch(r"outer_\w+\.pt", n) for n in names)
     is_agent = INNER_MANIFEST in names or any(re.fullmatch(r"adapter.*\.pt", n) for n in names)
-    return is_agent and role in re.split(r"[^a-z0-9]+", folder.name.lower())
+    words = re.split(r"[^a-z0-9]+", folder.name.lower())
+    return is_agent and (role in words or ALIASES.get(role) in words)

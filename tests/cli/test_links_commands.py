@@ -79,7 +79,7 @@ def test_what_import_refuses(theirs, options, workspace, capsys):
     base = ["links", "import", str(theirs), *options]
     fails(capsys, [*base, "links.norm=match_embedding"], "links.norm=match_embedding", "layernorm")
     fails(capsys, [*base, "agents.critic.model="], "agents.critic.model is empty")
-    fails(capsys, [*base, "--task", "poetry"], "nothing for task poetry; it has code, math")
+    fails(capsys, [*base, "--task", "poetry"], "no inner link (adapter(poetry).pt or adapter.pt)")
     fails(capsys, [*base, "--repo", "judge=x"], "--repo judge=x", "planner")
     fails(capsys, [*base, "--repo", "outer=/no/where"], "outer=/no/where", "no such folder")
     fails(capsys, [*base, "other"], "other is one source too many")

@@ -272,10 +272,6 @@ DAMAGES = {
     "absent": (change_manifest(lambda a: a[0].update(filename="x.pt")), "'x.pt', which is not"),
     "twice": (change_manifest(lambda a: a.append(a[0])), "two files for outer_12"),
     "one less": (change_manifest(lambda a: a.pop()), "no file for outer_31 (solver-planner)"),
-    "unknown edge": (
-        change_manifest(lambda a: a[0].update(legacy_key="outer_13")),
-        "legacy_key 'outer_13' is none of sequential's",
-    ),
     "no file name": (change_manifest(lambda a: a[0].pop("filename")), "filename is missing"),
     "another type": (
         change_manifest(lambda a: a[0].update(adapter_type="outer_res_adapter")),
@@ -337,8 +333,39 @@ def test_a_pickle_with_code_in_it_is_refused_unread(tmp_path, old):
     assert not trap.exists()
 
 
+def test_a_link_that_is_not_there_is_told_beside_one_that_is_not_read(tmp_path):
+    root = write_released(tmp_path / "theirs")
+    change_manifest(lambda a: a[0].update(legacy_key="outer_13"))(root)
+    with (
+        pytest.warns(UserWarning, match="'outer_13' is none of sequential's"),
+        pytest.raises(LinksError, match="no file for outer_12"),
+    ):
+        load(root)
+
+
+def test_what_the_release_loads_is_loaded(tmp_path):
+    """The critic's folder has the release's name; an inner manifest need not name the task; the
+    outer one may name more links."""
+    root = write_released(tmp_path / "theirs")
+    wanted = load(root).links
+    critic = next(p for p in root.iterdir() if "critic" in p.name.lower())
+    critic.rename(root / "refiner_math")
+    edit_json(root / PLANNER / "innerlink_config.json", lambda m: m["tasks"].pop("math"))
+    more = {"legacy_key": "outer_14", "filename": "nowhere.pt"}
+    edit_json(
+        root / OUTER / "outerlink_config.json",
+        lambda m: m["tasks"]["math"]["adapters"].append(more),
+    )
+    with pytest.warns(UserWarning, match="legacy_key 'outer_14' is none of sequential's"):
+        found = load(root).links
+    assert found.keys() == wanted.keys()
+    for name, link in found.items():
+        for key, value in wanted[name].tensors.items():
+            assert torch.equal(link.tensors[key], value), (name, key)
+
+
 def test_the_wrong_task_is_told(tmp_path):
-    with pytest.raises(LinksError, match="nothing for task code; it has math"):
+    with pytest.raises(LinksError, match=r"no inner link \(adapter\(code\).pt or adapter.pt\)"):
         load(write_released(tmp_path / "hub", tasks=("math",)), "code")
     with pytest.raises(LinksError, match="mas_task is 'math', not code"):
         load(write_released(tmp_path / "local", "local"), "code")
