@@ -183,10 +183,18 @@ def run_pull(typed: argparse.Namespace) -> None:
         say(f"  {name}: {about['model']}, width {about['width']}")
 
 
+def run_library(typed: argparse.Namespace) -> None:
+    """``links library``."""
+    from rmas_train.command.library_commands import ACTIONS
+
+    ACTIONS[typed.action](typed)
+
+
 COMMANDS = {
     "import": run_import,
     "export": run_export,
     "from-checkpoint": run_from_checkpoint,
+    "library": run_library,
     "report": run_report,
     "push": run_push,
     "pull": run_pull,

@@ -1,4 +1,4 @@
-"""``python -m rmas_train links import|export|from-checkpoint|report|push|pull``: no training."""
+"""``python -m rmas_train links import|export|library|report|push|pull|...``: no training."""
 
 from __future__ import annotations
 
@@ -57,6 +57,9 @@ def parser() -> Parser:
     one.add_argument("--draws", type=int, default=5, help="fresh links per shape (default: 5)")
     one.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")
 
+    one = add("library", "links between two models, stored and composed into systems")
+    _add_library(one)
+
     one = add("push", "send a links folder to the hub, private unless --public")
     one.add_argument("folder", type=Path, help="links folder or run folder")
     one.add_argument("repo", help="hub id, organisation/name")
@@ -70,6 +73,28 @@ def parser() -> Parser:
     return top
 
 
+def _add_library(top: argparse.ArgumentParser) -> None:
+    commands = top.add_subparsers(dest="action", required=True, metavar="ACTION")
+    one = commands.add_parser("add", help="copy a run's links, with the scores of its evaluation")
+    one.add_argument("folder", type=Path, help="run folder or links folder")
+    one.add_argument("library", type=Path, help="folder of the library; made if it is not there")
+    one.add_argument("--name", help="its name in the library (default: that of the folder)")
+    one = commands.add_parser("list", help="every pair: who sends, who receives, scores")
+    one.add_argument("library", type=Path, help="folder of the library")
+    one = commands.add_parser("find", help="pairs of models whose names hold a text")
+    one.add_argument("library", type=Path, help="folder of the library")
+    one.add_argument("--source", default="", help="of the model that sends")
+    one.add_argument("--target", default="", help="of the model that receives")
+    one = commands.add_parser("compose", help="links of a system, without training")
+    one.add_argument("library", type=Path, help="folder of the library")
+    one.add_argument("what", nargs="*", metavar="key=value", help="as for a run: agents, topology")
+    one.add_argument("--use", action="append", default=[], metavar="NAME", help="take these alone")
+    one.add_argument("--config", action="append", default=[], metavar="FILE", help="as for a run")
+    one.add_argument(
+        "--config-dir", action="append", default=[], metavar="DIR", help="as for a run"
+    )
+
+
 def run_command(argv: list[str]) -> None:
     """Run what was typed after ``links``.
 
@@ -79,7 +104,8 @@ def run_command(argv: list[str]) -> None:
     if argv[:2] == ["from", "checkpoint"]:
         argv = ["from-checkpoint", *argv[2:]]
     typed, rest = parser().parse_known_args(argv)
-    if rest and typed.command == "import" and not any(a.startswith("-") for a in rest):
+    takes_more = hasattr(typed, "what") and not any(a.startswith("-") for a in rest)
+    if rest and takes_more:
         typed.what += rest  # key=value may stand before and after the flags
     elif rest:
         raise ConfigError(f"links {typed.command}: {rest[0]} is not expected here. See --help.")

@@ -71,7 +71,7 @@ READ = _agent("model adapter") | _keys(
     data="folder prompts tasks",
     evaluation="cross_task format stop_rule",
     tools="search_index",
-    training__outer="answers_of",
+    training__outer="answers_of from_links",
 )
 # Files of `data.folder`, and of no other folder.
 INSIDE = _keys(data="train test valid more_tests inner_files")

@@ -93,6 +93,9 @@ class OuterConfig(TrainingConfig):
     message_noise: float = option(
         0.0, "Gaussian noise on each message in training, over the rms of its entries"
     )
+    from_links: str | None = option(
+        None, "links folder or run folder: the outer links begin with its, in place of links.init"
+    )
     answers_of: str | None = option(
         None,
         "folder of an evaluation of the training rows (data.test=train.jsonl): the loss is on its "

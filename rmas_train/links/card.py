@@ -109,10 +109,12 @@ class ReleasedFile(TypedDict):
 
 
 class Origin(TypedDict, total=False):
-    """Origin of imported links: the task of the files, and link -> file."""
+    """Origin of imported links: the task of the files, and link -> file; or of a library's: edge ->
+    folder and edge there."""
 
     task: str | None
     files: dict[str, ReleasedFile]
+    library: dict[str, str]
 
 
 class Fields(TypedDict):

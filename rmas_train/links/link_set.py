@@ -13,6 +13,9 @@ from rmas_train.errors import ConfigError
 from rmas_train.links.modules import Link, make_link
 from rmas_train.topology import Topology
 
+# Options that decide what a link computes: links of one system share them.
+FORM = ("variant", "norm", "edge_input", "readout", "temperature", "top_k", "message_update")
+
 
 class LinkSet(nn.Module):
     """``inner[agent]`` and ``outer["source-target"]``; parameters have these names in files too."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,15 +12,12 @@ from typing import Any
 from rmas_train.agents.prompts import check_texts
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
-from rmas_train.errors import ConfigError, LinksError
+from rmas_train.errors import ConfigError
 from rmas_train.links.card import LinksCard
-from rmas_train.links.folder import save_links
 from rmas_train.links.link_set import LinkSet
 from rmas_train.release.released import Released, Repository, read_released
 from rmas_train.runs.load import prompt_texts
-from rmas_train.runs.session import stage_folder
-from rmas_train.support.contained import check_contained
-from rmas_train.support.files import check_writable, locked
+from rmas_train.runs.made_links import folders_of, write_run
 from rmas_train.support.version import VERSION
 from rmas_train.topology import Topology, build_topology
 
@@ -64,30 +60,13 @@ def import_links(
     Raises:
         LinksError: a file that cannot be read or does not fit, or the run folder has links already.
     """
-    run_dir = Path(config.run_dir)
-    folders = [run_dir / stage / "links" for stage in ("inner", "outer")]
-    for folder in folders:
-        if folder.exists():
-            raise LinksError(f"{folder}: links are there already; choose another run_dir=.")
+    folders_of(config)
     topology = build_topology(config.topology, config.agents)
     prompts = read_prompts(config, topology)
     released = read_released(repositories, topology, task)
     links = LinkSet(_of(released, "inner"), _of(released, "outer"))
     card = make_card(config, released, repositories, prompts)
-    inner = replace(card, stage="inner", rounds=None, latent_length=None)
-    check_contained(run_dir)
-    check_writable(run_dir, "run_dir")
-    with locked(run_dir):
-        try:
-            stage_folder(config, "inner", card.agents)
-            save_links(folders[0], LinkSet(_of(released, "inner"), {}), inner)
-            stage_folder(config, "outer", card.agents)
-            save_links(folders[1], links, card)
-        except BaseException:  # write both or none: neither existed before
-            for folder in folders:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-    return folders
+    return write_run(config, links, card)
 
 
 def _of(released: Released, kind: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from rmas_train.config import Config, LinksConfig, TrainingConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.card import CARD, TENSORS, LinksCard, read_card
-from rmas_train.links.folder import check_agents
+from rmas_train.links.folder import check_agents, find_links
 from rmas_train.links.link_set import LinkSet
 from rmas_train.runs.load import Loaded, hash_of, prompt_texts
 from rmas_train.support.compare import why_other
@@ -49,6 +49,7 @@ LATER = {
     "text_messages": (0.0,),
     "message_noise": (0.0,),
     "answers_of": (None,),
+    "from_links": (None,),
     "loss_mean": ("token",),
     "message_update": ("replace",),
     "shared": (False,),
@@ -98,6 +99,8 @@ def outer_identity(loaded: Loaded, inner: str, objective: str | None = None) -> 
         "data": _columns(config) | data,
         "inner_links": inner,
     }
+    if config.training.outer.from_links is not None:  # what is in the folder, beside its name
+        own["from_links"] = tensors_hash(find_links(Path(config.training.outer.from_links)))
     return as_read(common(loaded) | own | _named(objective))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +16,11 @@ from rmas_train.config import LinksConfig
 from rmas_train.data.rows import Row
 from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.inputs import embed_ids, fill_text, pad_left, read_whole
-from rmas_train.links.link_set import LinkSet, draw_links
+from rmas_train.errors import LinksError
+from rmas_train.links.folder import check_agents
+from rmas_train.links.link_set import FORM, LinkSet, draw_links
 from rmas_train.links.readout import bind_readouts
+from rmas_train.links.restore import card_topology, restore_links
 from rmas_train.links.start import MIN_PAIRS, Pairs, align_links, silence_branches
 from rmas_train.links.vocabulary import shared_tokens
 from rmas_train.recursion import Team
@@ -128,6 +133,32 @@ def starting_links(
     pairs = {e.key: edge_pairs(team, e, config.links, texts) for e in team.topology.edges}
     report = align_links(links, pairs, config.links, stream_seed(config.seed, "start_noise"))
     return place_links(links, team, config.links), report
+
+
+def begun_links(loaded: Loaded, folder: Path) -> LinkSet:
+    """New links whose outer ones are those of a links folder.
+
+    Raises:
+        LinksError: they are of other agents or edges, or of another form.
+    """
+    links, _ = starting_links(loaded, init="default")
+    card, topology, theirs = restore_links(folder)
+    check_agents(folder, card, loaded.agents)
+    ours, seen = asdict(loaded.config.links), asdict(card_topology(folder, card)[1])
+    for key in FORM:
+        if ours[key] != seen[key]:
+            raise LinksError(
+                f"training.outer.from_links={folder}: links.{key}={seen[key]} there, "
+                f"{ours[key]} here; set links.{key}={seen[key]}."
+            )
+    if {e.key for e in topology.edges} != {e.key for e in loaded.team.topology.edges}:
+        raise LinksError(
+            f"training.outer.from_links={folder}: its edges are "
+            f"{', '.join(e.key for e in topology.edges)}; give links of this topology."
+        )
+    for key, link in theirs.outer.items():
+        links.outer[key].load_state_dict(link.state_dict())
+    return links
 
 
 def place_links(links: LinkSet, team: Team, options: LinksConfig) -> LinkSet:

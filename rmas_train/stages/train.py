@@ -12,7 +12,7 @@ from rmas_train.config import Config, OuterConfig, TrainingConfig
 from rmas_train.data.sampling import Sampler, depth_at
 from rmas_train.errors import CheckpointError, ConfigError, LinksError, NonFiniteError
 from rmas_train.links.card import CARD, LinksCard
-from rmas_train.links.folder import load_tensors, save_links
+from rmas_train.links.folder import find_links, load_tensors, save_links
 from rmas_train.links.link_set import LinkSet
 from rmas_train.objectives.base import Factory, Objective, build_objective
 from rmas_train.planning.shapes import count_parameters
@@ -27,7 +27,7 @@ from rmas_train.runs.identity import (
 )
 from rmas_train.runs.load import Loaded
 from rmas_train.runs.session import begin, stage_folder
-from rmas_train.runs.starting_links import place_links, starting_links, untrained_links
+from rmas_train.runs.starting_links import begun_links, place_links, starting_links, untrained_links
 from rmas_train.runtime.runtime import Runtime
 from rmas_train.stages.assignment import assign_agents
 from rmas_train.stages.validation import Validation, take_best
@@ -209,7 +209,11 @@ def run_outer(
         from rmas_train.stages.text_answers import with_text_answers
 
         loaded = with_text_answers(loaded)
-    links, alignment = starting_links(loaded)
+    begun = config.training.outer.from_links
+    if begun is None:
+        links, alignment = starting_links(loaded)
+    else:
+        links, alignment = begun_links(loaded, find_links(Path(begun))), {}
     load_tensors(inner, inner_only(links))
     if config.training.outer.recompute == "auto":
         from rmas_train.planning.recompute import settle_recompute

@@ -40,6 +40,7 @@ FREE = [
         "validate_rows",
         "select",
         "answers_of",
+        "from_links",
         "message_noise",
         "profile_every",
         "self_distill",  # in steps of fewer rounds than the plan's
