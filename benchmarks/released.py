@@ -1,0 +1,189 @@
+"""The release's procedure against ours on real small models: same work, one process.
+
+    python benchmarks/released.py --small FOLDER [--out docs/results/bench_released.json]
+
+Rollout: every call of an unroll of R = 2 rounds with 16 latent steps, a batch of questions. The
+release runs the whole sequences again for each latent step. Teacher-forced step: forward and
+backward, R = 3, the first 80 states of each text, sample by sample (``outer.released_loss``).
+Messages and losses are checked equal first; sides alternate; medians; peaks are resident memory
+above the level before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from memory import resident
+from outer import compare, release_checkpointing, released_loss
+from rollout import rerun
+from torch import Tensor
+
+from rmas_train.agents.prompts import Prompt
+from rmas_train.channels import LatentChannel
+from rmas_train.config import AgentConfig, EdgeConfig, LinksConfig, TopologyConfig
+from rmas_train.data.rows import Table
+from rmas_train.engine.inputs import LatentMessage, embed_prompts
+from rmas_train.engine.loading import load_agent
+from rmas_train.links.link_set import LinkSet, draw_links
+from rmas_train.links.modules import Link
+from rmas_train.objectives.outer import OuterObjective
+from rmas_train.recursion import Recursion, Team
+from rmas_train.runs.session import environment
+from rmas_train.support.files import write_json
+from rmas_train.topology import build_topology
+
+MODELS = {"planner": "qwen_coder", "critic": "gemma3", "solver": "smollm2"}
+# Slots where the release has them: the planner's and the critic's after the question, the solver's
+# before it.
+PROMPTS = {
+    "planner": "Make a plan.\n<<question>>\nFeedback:\n<<message:solver>>\nSteps:",
+    "critic": "Mend the plan.\n<<question>>\nPlan:\n<<message:planner>>\nSteps:",
+    "solver": "Follow the plan:\n<<message:critic>>\n<<question>>\nGive the answer.",
+}
+TEXTS = {"planner": "plan", "critic": "refined_plan", "solver": "answer"}
+WORDS = "the a one two three train apple river costs leaves takes more than less each hour day of"
+ROLLOUT_ROUNDS, ROLLOUT_LENGTH = 2, 16
+STEP_ROUNDS, STEP_LENGTH = 3, 80
+
+
+def build(folder: Path) -> tuple[Team, LinkSet]:
+    """The three models in a loop with the release's links, float32."""
+    device = torch.device("cpu")
+    agents = {
+        name: load_agent(name, AgentConfig(model=str(folder / model), dtype="float32"), device)
+        for name, model in MODELS.items()
+    }
+    order = list(MODELS)
+    pairs = zip(order, [*order[1:], order[0]], strict=True)
+    edges = [EdgeConfig(source=a, target=b, next_round=b == order[0]) for a, b in pairs]
+    config = TopologyConfig(name="sequential", order=order, edges=edges, decoder=order[-1])
+    topology = build_topology(config, agents)
+    prompts = {name: Prompt(agents[name], {"user": text}) for name, text in PROMPTS.items()}
+    widths = {name: agent.width for name, agent in agents.items()}
+    options = LinksConfig(norm="layernorm", init="default")
+    links = draw_links(options, topology, widths, dict.fromkeys(widths, 1.0), seed=0)
+    return Team(agents, prompts, topology), links
+
+
+def rows(count: int) -> Table:
+    """Questions of 150 words, and texts of 100."""
+    rng = random.Random(0)
+
+    def text(length: int) -> str:
+        return " ".join(rng.choice(WORDS.split()) for _ in range(length))
+
+    found = [
+        {"question": text(150)} | {column: text(100) for column in TEXTS.values()}
+        for _ in range(count)
+    ]
+    return Table(Path("made.jsonl"), found)
+
+
+@torch.no_grad()
+def ours(team: Team, links: LinkSet, table: Table) -> list[Tensor]:
+    """All messages of the rollout, in the order of calls."""
+    recursion = Recursion(team, LatentChannel.of(team, links, ROLLOUT_LENGTH))
+    found = []
+    for call in recursion.unroll(table.rows, ROLLOUT_ROUNDS):
+        found += [x for message in call.messages.values() for x in message.tensors()]
+    return found
+
+
+@torch.no_grad()
+def released(team: Team, links: LinkSet, table: Table) -> list[Tensor]:
+    """The same messages; every latent step runs the whole sequences again."""
+    inbox: dict[str, LatentMessage] = {}
+    found = []
+    for round_, name in team.topology.live_calls(ROLLOUT_ROUNDS)[:-1]:
+        agent, inner = team.agents[name], links.inner[name]
+        assert isinstance(inner, Link)
+        prompts = team.prompts[name].encode(list(table.rows), round_, first=not inbox)
+        slots = {source: message.slot(agent) for source, message in inbox.items()}
+        latents = rerun(agent, inner, embed_prompts(agent, prompts, slots), ROLLOUT_LENGTH)
+        (edge,) = team.topology.outgoing(name)
+        found.append(links.outer[edge.key](latents))
+        inbox = {name: LatentMessage(found[-1])}
+    return found
+
+
+def timed(run: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def peak(run: Callable[[], Any]) -> float:
+    """GiB at the peak, above the level before."""
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    run()
+    return (resident("VmHWM") - before) / 2**30
+
+
+def measure_rollout(team: Team, links: LinkSet, table: Table, repeats: int) -> dict[str, Any]:
+    for one, other in zip(ours(team, links, table), released(team, links, table), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    sides = {"ours": ours, "released": released}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            seconds[name].append(timed(partial(side, team, links, table)))
+    peaks = {n: peak(partial(side, team, links, table)) for n, side in sides.items()}
+    return {
+        "ratio": median(seconds["released"]) / median(seconds["ours"]),
+        "seconds": seconds,
+        "peak_gib": peaks,
+        "rounds": ROLLOUT_ROUNDS,
+        "latent_length": ROLLOUT_LENGTH,
+        "rows": len(table.rows),
+    }
+
+
+def measure_step(team: Team, links: LinkSet, table: Table, repeats: int) -> dict[str, Any]:
+    found = compare(team, links, table, STEP_LENGTH, STEP_ROUNDS, repeats, "released")
+    objective = OuterObjective(team, links, table, STEP_ROUNDS, STEP_LENGTH, role_texts=TEXTS)
+
+    def all_at_once() -> None:
+        objective(list(range(len(table.rows))), STEP_ROUNDS).sum().backward()
+
+    def sample_by_sample() -> None:
+        release_checkpointing(team, True)
+        for row in table.rows:
+            released_loss(team, links, row, STEP_ROUNDS, STEP_LENGTH).backward()
+        release_checkpointing(team, False)
+
+    peaks = {"ours": peak(all_at_once), "released": peak(sample_by_sample)}
+    return found | {"peak_gib": peaks, "latent_length": STEP_LENGTH}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", type=Path, required=True, help="folder with the small models")
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/bench_released.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    team, links = build(args.small)
+    table = rows(args.rows)
+    rollout = measure_rollout(team, links, table, args.repeats)
+    print(f"rollout: {rollout['ratio']:.1f} times, peaks {rollout['peak_gib']}", flush=True)
+    step = measure_step(team, links, table, args.repeats)
+    print(f"step: {step['ratio']:.1f} times, peaks {step['peak_gib']}", flush=True)
+    ratios = {"rollout": rollout["ratio"], "teacher_forced_step": step["ratio"]}
+    found = {"ratios": ratios, "rollout": rollout, "teacher_forced_step": step}
+    about = {"models": MODELS, "dtype": "float32", "threads": args.threads}
+    write_json(args.out, found | about | {"environment": environment()})
+
+
+if __name__ == "__main__":
+    main()
