@@ -136,7 +136,9 @@ def attribution(parts: dict[str, Part]) -> Iterator[str]:
     yield from head(["run", "guess", *titles, *(f"first: {title}" for title in titles)])
     for name, part in parts.items():
         found = part["analyses"].get("attribution")
-        for guess, by_measure in (found or {"agreement": {}})["agreement"].items():
+        if found is None or len(found["places"]) < 2:  # one place is always first
+            continue
+        for guess, by_measure in found["agreement"].items():
             numbers = [by_measure[m]["within_rows"] for m in measured]
             cells = ["" if value is None else f"{value:.2f}" for value in numbers]
             first = [f"{100 * by_measure[m]['first']:.1f}%" for m in measured]

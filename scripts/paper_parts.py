@@ -127,7 +127,10 @@ PARTS = {
             *("experiment=notes_hops", "evaluation.max_rows=60", "training.outer.steps=10"),
             *(*LAST, "training.outer.profile_every=5", 'evaluation.systems=["null"]'),
         ],
-        [("health,depth,attribution,lens", ["evaluation.max_rows=30"])],
+        [
+            ("health,depth,lens", ["evaluation.max_rows=30"]),
+            ("attribution", ["evaluation.max_rows=15", "analysis.alternatives=2"]),
+        ],
         needs_models=True,
     ),
 }
