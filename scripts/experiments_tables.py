@@ -203,7 +203,7 @@ def tables() -> dict[str, str]:
         "beyond": beyond(parts["relay"]),
         "controls": controls(parts, ["relay", "notes"]),
         "settings": training(parts, settings),
-        "profile": profile(parts, ["noisy_start", "released_settings", "teacher_forced"]),
+        "profile": profile(parts, ["noisy_start", "relay", "released_settings", "teacher_forced"]),
         "teacher forcing": training(parts, ["noisy_start", "teacher_forced", "gold_feedback"]),
         "levers": levers(levers_part) if levers_part else iter(()),
         "dialect": training(parts, ["dialect", "dialect_text"]),
