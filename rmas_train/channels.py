@@ -213,7 +213,7 @@ class TextChannel:
             translated = [translate(text.text, words) for text in written]
             messages[edge.key] = TextMessage(translated, self.most)
         texts, tokens = [text.text for text in written], [text.tokens for text in written]
-        return Sent(messages, tokens=tokens, texts=texts)
+        return Sent(messages, tokens=tokens, texts=texts, ids=[text.ids for text in written])
 
 
 def translate(text: str, words: Mapping[str, str]) -> str:

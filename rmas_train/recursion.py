@@ -68,7 +68,7 @@ class Sent:
         messages: edge key -> message, before any intervention.
         hidden, latents: h and z of the latent steps, (B, M, D) each; None where it wrote text.
         tokens: per row, text tokens written.
-        texts: per row, what was written.
+        texts: per row, what was written; ``ids``: as the tokens that it was written in.
     """
 
     messages: Mapping[str, Message]
@@ -76,6 +76,7 @@ class Sent:
     latents: Tensor | None = None
     tokens: Sequence[int] = ()
     texts: Sequence[str] = ()
+    ids: Sequence[Sequence[int]] = ()
 
 
 class Channel(Protocol):

@@ -40,8 +40,8 @@ class TextAttribution:
         for rows in bench.batches():
             for call in Recursion(bench.team, channel).unroll(rows, self._config.rounds):
                 if call.inbox:
-                    written = [list(text.ids) for text in call.write(length)]
-                    self._add(found, call, weights(call, written))
+                    written = call.sent.ids or [text.ids for text in call.write(length)]
+                    self._add(found, call, weights(call, [list(ids) for ids in written]))
         return [
             {"round": round_, "edge": edge}
             | {name: torch.cat(parts).mean().item() for name, parts in by_name.items()}

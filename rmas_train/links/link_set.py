@@ -17,6 +17,10 @@ from rmas_train.topology import Topology
 FORM = ("variant", "norm", "edge_input", "readout", "temperature", "top_k", "message_update")
 
 
+def form_of(options: LinksConfig) -> dict[str, Any]:
+    return {key: getattr(options, key) for key in FORM}
+
+
 class LinkSet(nn.Module):
     """``inner[agent]`` and ``outer["source-target"]``; parameters have these names in files too."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmas_train.agents.prompts import check_marks, split_marks
+from rmas_train.agents.prompt_files import check_marks, split_marks
 from rmas_train.errors import ConfigError, DataError, did_you_mean
 from rmas_train.recipes.writing import Request
 from rmas_train.support.reading import parse_yaml, short

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rmas_train.agents.prompts import check_texts
+from rmas_train.agents.prompt_files import check_texts
 from rmas_train.compose import compose
 from rmas_train.config import Config, LinksConfig
 from rmas_train.errors import ConfigError

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rmas_train.agents.prompts import (
+from rmas_train.agents.prompt_files import (
     MIXTURE,
     PROPOSALS,
     SINGLE,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rmas_train.agents.prompts import columns_of
+from rmas_train.agents.prompt_files import columns_of
 from rmas_train.config import Config
 from rmas_train.data.rows import read_table
 from rmas_train.errors import ConfigError, DataError, LinksError

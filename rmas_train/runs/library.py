@@ -7,20 +7,19 @@ composed without any training.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from rmas_train.config import Config, LinksConfig
 from rmas_train.errors import LinksError
 from rmas_train.links.card import CARD, TENSORS, LinksCard, read_card
 from rmas_train.links.folder import check_seal, find_links
-from rmas_train.links.link_set import FORM, LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links, form_of
 from rmas_train.links.restore import restore_links
 from rmas_train.runs.load import hash_of, prompt_texts
 from rmas_train.support.files import new_folder, write_json
@@ -82,21 +81,21 @@ def add(run: Path, library: Path, name: str) -> list[Pair]:
     card = read_card(links)
     if card.stage == "inner":
         raise LinksError(f"{links}: inner links alone; add a run whose outer links are trained.")
+    scores = _scores(run / "eval" / "results.json", "evaluate the run again")
     with new_folder(target) as work:
         for file in (CARD, TENSORS):
             shutil.copyfile(links / file, work / file)
-        write_json(work / SCORES, {"rows": _scores_of(run), "from": str(card.options_hash)})
+        write_json(work / SCORES, {"rows": scores})
     return [pair for pair in pairs(library) if pair.name == name]
 
 
-def _scores_of(run: Path) -> list[dict[str, Any]]:
-    """What an evaluation beside the links says, if there is one."""
-    path = run / "eval" / "results.json"
+def _scores(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """Rows of a result file, or of a copy of it; none where there is no file."""
     try:
         rows = parse_json(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
         return [{key: row[key] for key in SCORE_KEYS} for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LinksError(f"{path}: cannot be read ({error}); evaluate the run again.") from error
+        raise LinksError(f"{path}: cannot be read ({error}); {remedy}.") from error
 
 
 def pairs(library: Path) -> list[Pair]:
@@ -109,20 +108,10 @@ def pairs(library: Path) -> list[Pair]:
         raise LinksError(f"{library}: no such folder; make one with links library add.")
     found = []
     for folder in sorted(p for p in library.iterdir() if (p / CARD).is_file()):
-        card, scores = read_card(folder), _read_scores(folder / SCORES)
+        card, scores = read_card(folder), _scores(folder / SCORES, "add the links again")
         edges = [Edge(e["source"], e["target"], e["next_round"]) for e in card.topology["edges"]]
         found += [Pair(folder.name, folder, edge.key, card, scores) for edge in edges]
     return found
-
-
-def _read_scores(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        return [{key: row[key] for key in SCORE_KEYS} for row in found]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LinksError(f"{path}: cannot be read ({error}); add the links again.") from error
 
 
 def choose(found: Sequence[Pair], edge: Edge, config: Config, names: Sequence[str]) -> Pair:
@@ -153,7 +142,7 @@ def choose(found: Sequence[Pair], edge: Edge, config: Config, names: Sequence[st
         )
     if same:
         other = form_of(LinksConfig(**same[0].card.links))
-        key = next(key for key in FORM if other[key] != wanted[key])
+        key = next(key for key in wanted if other[key] != wanted[key])
         raise LinksError(
             f"edge {edge.key}: the link in {same[0].name} has links.{key}={other[key]}, this "
             f"system {wanted[key]}; set links.{key}={other[key]}, or train another link."
@@ -163,12 +152,6 @@ def choose(found: Sequence[Pair], edge: Edge, config: Config, names: Sequence[st
         f"edge {edge.key}: no link from {models[0]} to {models[1]} in the library; there: "
         f"{', '.join(there) or 'nothing'}. Train one, and add it."
     )
-
-
-def form_of(options: LinksConfig) -> dict[str, Any]:
-    """The options that links of one system must share."""
-    values = asdict(options)
-    return {key: values[key] for key in FORM}
 
 
 def compose(
@@ -193,22 +176,7 @@ def compose(
     agents = _agents(chosen)
     widths = {name: about["width"] for name, about in agents.items()}
     links = draw_links(config.links, topology, widths, dict.fromkeys(widths, 1.0), config.seed)
-    inner: dict[str, dict[str, Tensor]] = {}
-    for key, pair in chosen.items():
-        source, own = key.split("-")[0], restore_links(pair.folder)[2]
-        links.outer[key].load_state_dict(own.outer[pair.edge].state_dict())
-        state = own.inner[pair.edge.split("-")[0]].state_dict()
-        if source in inner and not _equal(inner[source], state) and _reads_inner(config):
-            raise LinksError(
-                f"agent {source}: the links of {key} and of another edge were trained with "
-                "different inner links; train the pairs with the same ones (inner=<folder>)."
-            )
-        inner.setdefault(source, state)
-    for name, link in links.inner.items():
-        if name in inner:
-            link.load_state_dict(inner[name])
-        else:
-            _start(link)
+    _fill(links, chosen, config)
     prompts = prompt_texts(config, topology.agents)
     card = LinksCard(
         stage="outer",
@@ -227,10 +195,27 @@ def compose(
     return links.requires_grad_(False), card, chosen
 
 
-def _start(link: nn.Module) -> None:
-    start = getattr(link, "start_inner", None)
-    if start is not None:
-        start()
+def _fill(links: LinkSet, chosen: Mapping[str, Pair], config: Config) -> None:
+    """Outer links of the pairs, and the inner links that they were trained with."""
+    folders = {pair.folder for pair in chosen.values()}
+    read = {folder: restore_links(folder)[2] for folder in folders}
+    inner: dict[str, dict[str, Tensor]] = {}
+    for key, pair in chosen.items():
+        source, own = key.split("-")[0], read[pair.folder]
+        links.outer[key].load_state_dict(own.outer[pair.edge].state_dict())
+        state = own.inner[pair.edge.split("-")[0]].state_dict()
+        if source in inner and _reads_inner(config) and not _equal(inner[source], state):
+            raise LinksError(
+                f"agent {source}: the links of {key} and of another edge were trained with "
+                "different inner links; train the pairs with the same ones (inner=<folder>)."
+            )
+        inner.setdefault(source, state)
+    for name, link in links.links().items():
+        agent = name.removeprefix("inner.")
+        if agent in inner:
+            link.load_state_dict(inner[agent])
+        elif not link.outer:
+            link.start_inner()
 
 
 def _agents(chosen: Mapping[str, Pair]) -> dict[str, dict[str, Any]]:

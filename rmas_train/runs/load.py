@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from rmas_train.agents.agent import Agent, assert_frozen, decoder_layers
-from rmas_train.agents.prompts import columns_of, make_prompt, read_prompt
+from rmas_train.agents.prompt_files import columns_of, read_prompt
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import Config, first_alike
 from rmas_train.data.rows import Table
 from rmas_train.engine.kv_cache import is_recurrent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from rmas_train.data.sampling import stream_seed
 from rmas_train.engine.inputs import embed_ids, fill_text, pad_left, read_whole
 from rmas_train.errors import LinksError
 from rmas_train.links.folder import check_agents
-from rmas_train.links.link_set import FORM, LinkSet, draw_links
+from rmas_train.links.link_set import LinkSet, draw_links, form_of
 from rmas_train.links.readout import bind_readouts
 from rmas_train.links.restore import card_topology, restore_links
 from rmas_train.links.start import MIN_PAIRS, Pairs, align_links, silence_branches
@@ -144,13 +143,12 @@ def begun_links(loaded: Loaded, folder: Path) -> LinkSet:
     links, _ = starting_links(loaded, init="default")
     card, topology, theirs = restore_links(folder)
     check_agents(folder, card, loaded.agents)
-    ours, seen = asdict(loaded.config.links), asdict(card_topology(folder, card)[1])
-    for key in FORM:
-        if ours[key] != seen[key]:
-            raise LinksError(
-                f"training.outer.from_links={folder}: links.{key}={seen[key]} there, "
-                f"{ours[key]} here; set links.{key}={seen[key]}."
-            )
+    ours, seen = form_of(loaded.config.links), form_of(card_topology(folder, card)[1])
+    if other := next((key for key in ours if ours[key] != seen[key]), None):
+        raise LinksError(
+            f"training.outer.from_links={folder}: links.{other}={seen[other]} there, "
+            f"{ours[other]} here; set links.{other}={seen[other]}."
+        )
     if {e.key for e in topology.edges} != {e.key for e in loaded.team.topology.edges}:
         raise LinksError(
             f"training.outer.from_links={folder}: its edges are "

@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rmas_train.agents.agent import Agent
-from rmas_train.agents.prompts import (
-    Prompt,
-    check_texts,
-    columns_of,
-    tokenise,
-    tokenise_whole,
-)
+from rmas_train.agents.prompt_files import check_texts, columns_of
+from rmas_train.agents.prompts import Prompt, tokenise, tokenise_whole
 from rmas_train.config import Config, DataConfig
 from rmas_train.data.rows import Table, read_table, table_of
 from rmas_train.engine.inputs import fill_text

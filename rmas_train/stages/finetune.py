@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rmas_train.agents.prompts import SINGLE, make_prompt
+from rmas_train.agents.prompt_files import SINGLE
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import Config
 from rmas_train.engine.loading import load_agent
 from rmas_train.errors import ConfigError, DataError

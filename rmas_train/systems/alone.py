@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from rmas_train.agents.prompts import SINGLE, Prompt, make_prompt
+from rmas_train.agents.prompt_files import SINGLE
+from rmas_train.agents.prompts import Prompt, make_prompt
 from rmas_train.engine.answer import write
 from rmas_train.engine.decoding import Decoding
 from rmas_train.engine.inputs import embed_prompts

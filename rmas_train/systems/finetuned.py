@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rmas_train.agents.prompts import SINGLE, make_prompt
+from rmas_train.agents.prompt_files import SINGLE
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.config import AgentConfig
 from rmas_train.engine.loading import load_agent
 from rmas_train.recursion import Rows

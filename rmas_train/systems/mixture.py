@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rmas_train.agents.prompts import MIXTURE, PROPOSALS, SINGLE, make_prompt
+from rmas_train.agents.prompt_files import MIXTURE, PROPOSALS, SINGLE
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.recursion import Rows
 from rmas_train.systems.alone import Alone, agents_alone, alone
 from rmas_train.systems.base import Answer, Built, Ingredients, NotApplicable, SystemEntry, added

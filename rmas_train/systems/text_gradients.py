@@ -17,7 +17,7 @@ from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
-from rmas_train.agents.prompts import TEXTGRAD, split_marks
+from rmas_train.agents.prompt_files import TEXTGRAD, split_marks
 from rmas_train.recursion import Rows, Team
 from rmas_train.systems.alone import Alone, for_each_agent, single_agent
 from rmas_train.systems.asked import Endpoint, OneModel

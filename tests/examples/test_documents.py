@@ -98,7 +98,7 @@ def test_the_way_of_one_question_is_what_is_traced():
     traced = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert short == detail == re.findall(r"`(\S+\.py)`", traced)
     # Ten of them check what a model's folder holds.
-    assert len(set(short)) == len(short) <= 64
+    assert len(set(short)) == len(short) <= 65
 
 
 def test_architecture_names_every_room():

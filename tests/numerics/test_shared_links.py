@@ -58,8 +58,16 @@ def test_it_is_one_link_for_the_optimizer(team):
 
 def test_truncated_to_a_round_it_is_trained_by_the_edges_that_are_left(team):
     links, rows = make_links(team, shared=True).double(), make_rows(4)
-    last = objective(team, links, rows, backward=Backward(rounds=1))
-    assert gradients(last(range(4), 3)[0], links)
+    own = untied(links)
+    found, parts = (
+        gradients(objective(team, x, rows, backward=Backward(rounds=1))(range(4), 3)[0], x)
+        for x in (links, own)
+    )
+    trained = {name.split(".")[1] for name in parts}
+    assert "solver-planner" not in trained
+    for name, gradient in found.items():
+        total = sum(parts[name.replace("planner-critic", key)] for key in trained)
+        torch.testing.assert_close(gradient, total, rtol=1e-7, atol=1e-10)
 
 
 def test_each_edge_keeps_its_targets_norm(team):

@@ -8,7 +8,8 @@ import torch
 from test_teacher_forced import naive_loss
 from tiny import in_float64, make_family, make_links
 
-from rmas_train.agents.prompts import make_prompt, read_prompt
+from rmas_train.agents.prompt_files import read_prompt
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.compose import compose
 from rmas_train.config import Config, OuterConfig
 from rmas_train.errors import TargetLeakWarning

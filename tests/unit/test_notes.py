@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rmas_train.agents.prompts import columns_of, read_prompt
+from rmas_train.agents.prompt_files import columns_of, read_prompt
 from rmas_train.compose import compose, config_from, to_yaml
 from rmas_train.data.rows import read_table
 from rmas_train.errors import AgentError, ConfigError

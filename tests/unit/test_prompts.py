@@ -5,7 +5,8 @@ import json
 import pytest
 from tiny import NO_SYSTEM_CHAT, make_agent
 
-from rmas_train.agents.prompts import Prompt, make_prompt, read_prompt, tokenise
+from rmas_train.agents.prompt_files import read_prompt
+from rmas_train.agents.prompts import Prompt, make_prompt, tokenise
 from rmas_train.engine.inputs import fill_text
 from rmas_train.errors import DataError
 

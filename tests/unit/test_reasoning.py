@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from rmas_train.agents.prompts import columns_of, read_prompt
+from rmas_train.agents.prompt_files import columns_of, read_prompt
 from rmas_train.compose import compose
 from rmas_train.config import Config, DataConfig
 from rmas_train.data.rows import read_table, table_of

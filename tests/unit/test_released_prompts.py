@@ -3,7 +3,8 @@
 import pytest
 from tiny import make_agent
 
-from rmas_train.agents.prompts import make_prompt, read_prompt
+from rmas_train.agents.prompt_files import read_prompt
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.command.main import main
 from rmas_train.errors import ConfigError, DataError
 from rmas_train.release.parsed_python import read_python

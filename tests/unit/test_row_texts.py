@@ -3,7 +3,8 @@
 import pytest
 from tiny import make_agent
 
-from rmas_train.agents.prompts import Prompt, columns_of, make_prompt
+from rmas_train.agents.prompt_files import columns_of
+from rmas_train.agents.prompts import Prompt, make_prompt
 from rmas_train.agents.row_texts import RowTest, read_row_texts
 from rmas_train.errors import DataError
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from tiny import make_family
 
-from rmas_train.agents.prompts import make_prompt, read_prompt
+from rmas_train.agents.prompt_files import read_prompt
+from rmas_train.agents.prompts import make_prompt
 from rmas_train.compose import compose
 from rmas_train.config import DataConfig
 from rmas_train.errors import DataError
