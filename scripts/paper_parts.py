@@ -49,7 +49,7 @@ DIALECT = [
 ]
 NOTES = [
     *("experiment=notes", "data.more_tests={}", "training.outer.profile_every=10"),
-    *("training.outer.steps=60", "evaluation.max_rows=200"),
+    *("training.outer.steps=60", "evaluation.max_rows=100"),
 ]
 SHUFFLED = ["training.outer.messages=shuffled", "evaluation.systems=[]"]
 LAST = ["training.outer.validate_every=0", "training.outer.select=last"]
@@ -118,7 +118,7 @@ PARTS = {
     "notes": Part(
         "g",
         [*NOTES, f"evaluation.systems=[{CONTROLS},format]"],
-        [("health,attribution,lens,confidence", ["evaluation.max_rows=100"])],
+        [("health,attribution,lens,confidence", ["evaluation.max_rows=50"])],
         needs_models=True,
     ),
     "notes_hops": Part(
@@ -129,7 +129,7 @@ PARTS = {
         ],
         [
             ("health,depth,lens", ["evaluation.max_rows=30"]),
-            ("attribution", ["evaluation.max_rows=15", "analysis.alternatives=2"]),
+            ("attribution", ["evaluation.max_rows=10", "analysis.alternatives=2"]),
         ],
         needs_models=True,
     ),

@@ -1,6 +1,7 @@
 """Interactive figures inside one HTML page that loads nothing and runs no script but its own.
 
-Bokeh draws them. Its library and a loader are put into the page, and the page's policy allows these
+Bokeh draws each when it comes near the part of the page that is seen: a page of many runs has more
+than a hundred. Its library and a loader are put into the page, and the page's policy allows these
 two scripts by their hashes, so that no text of a run's files can become a script. Figures are data
 (``application/json``), in which no ``<`` stands.
 """
@@ -23,15 +24,23 @@ from bokeh.models import Plot
 LOADER = """
 const dark = window.matchMedia('(prefers-color-scheme: dark)').matches;
 document.documentElement.dataset.scheme = dark ? 'dark' : 'light';
-window.addEventListener('DOMContentLoaded', async () => {
-  for (const data of document.querySelectorAll('script.figure')) {
-    const place = data.parentElement;
-    try {
-      await Bokeh.embed.embed_item(JSON.parse(data.textContent), place.querySelector('div'));
-      place.dataset.state = 'drawn';
-    } catch (error) { place.dataset.state = 'failed'; throw error; }
-  }
-  document.documentElement.dataset.state = 'drawn';
+async function draw(figure) {
+  if (figure.dataset.state) return;
+  figure.dataset.state = 'begun';
+  try {
+    const data = JSON.parse(figure.querySelector('script').textContent);
+    await Bokeh.embed.embed_item(data, figure.querySelector('div'));
+    figure.dataset.state = 'drawn';
+  } catch (error) { figure.dataset.state = 'failed'; throw error; }
+}
+window.addEventListener('DOMContentLoaded', () => {
+  const figures = [...document.querySelectorAll('figure')];
+  const near = new IntersectionObserver(seen => {
+    for (const one of seen) if (one.isIntersecting) draw(one.target);
+  }, {rootMargin: '100% 0px'});
+  figures.forEach(one => near.observe(one));
+  window.addEventListener('beforeprint', () => figures.forEach(draw));
+  document.documentElement.dataset.state = 'ready';
 });
 """
 
@@ -79,7 +88,7 @@ def _digest(script: str) -> str:
 def pictures_html(pictures: Sequence[Picture]) -> str:
     """The figures with their captions, as ``LOADER`` finds them."""
     return "".join(
-        f'<figure id="{escape(p.name)}"><div></div>'
+        f'<figure id="{escape(p.name)}"><div style="min-height:{p.plot.height}px"></div>'
         f'<script type="application/json" class="figure">{_data(p)}</script>'
         f"<figcaption>{escape(p.caption)}</figcaption></figure>"
         for p in pictures

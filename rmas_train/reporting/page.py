@@ -20,7 +20,7 @@ padding:1rem;background:var(--back);color:var(--fore)}
 td,th{padding:2px 9px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}
 td:first-child,td:nth-child(2),th:first-child,th:nth-child(2){text-align:left}
 tr:nth-child(even){background:var(--soft)}
-figure{margin:1rem 0}figcaption{font-size:14px}figure>div{min-height:60px}
+figure{margin:1rem 0}figcaption{font-size:14px}
 td pre{margin:0;text-align:left;white-space:pre-wrap;overflow-wrap:anywhere}
 code,pre{font-family:ui-monospace,monospace}pre.command,pre.config{white-space:pre-wrap;
 overflow-wrap:anywhere;background:var(--soft);padding:.6rem;border-radius:4px}

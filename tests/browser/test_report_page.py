@@ -6,6 +6,8 @@ import time
 import pytest
 
 from rmas_train.__main__ import main
+from rmas_train.reporting.embedding import Picture, pictures_html, policy, scripts
+from rmas_train.reporting.plots import plot
 from rmas_train.support.output import stop_log
 
 pytestmark = pytest.mark.slow
@@ -37,7 +39,7 @@ def run_page(overrides, workspace):
 
 
 def opened(browser, path, size, scheme="light"):
-    """Load a page at a size and colour scheme; wait until all is drawn."""
+    """Load a page at a size and colour scheme; scroll until all is drawn."""
     browser.set_window_size(*size)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
@@ -45,14 +47,19 @@ def opened(browser, path, size, scheme="light"):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get_log("browser")
     browser.get(f"file://{path}")
-    for _ in range(200):
-        if browser.execute_script("return document.documentElement.dataset.state") == "drawn":
-            break
-        time.sleep(0.1)
-    else:
-        raise AssertionError(f"not drawn: {browser.execute_script(FIGURES)}")
+    for place in browser.find_elements("css selector", "figure"):
+        browser.execute_script("arguments[0].scrollIntoView()", place)
+        wait(lambda place=place: place.get_attribute("data-state") == "drawn")
     time.sleep(0.3)  # sizes settle
     return browser.execute_script(FIGURES)
+
+
+def wait(is_done, tries=200):
+    for _ in range(tries):
+        if is_done():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
 
 
 def check(browser, figures, width):
@@ -93,3 +100,26 @@ def test_the_page_of_a_sweep(browser, overrides, workspace):
     figures = opened(browser, root / "report" / "index.html", WIDE)
     check(browser, figures, WIDE[0])
     assert "depths-0" in {one["name"] for one in figures}
+
+
+def test_a_figure_is_drawn_when_it_comes_near(browser, tmp_path):
+    """A page of many runs has more than a hundred figures; drawing all takes minutes."""
+    made = []
+    for i in range(60):
+        drawn = plot("step", "loss")
+        drawn.line([0, 1], [i, 0])
+        made.append(Picture(f"loss-{i}", "A line.", drawn))
+    path = tmp_path / "page.html"
+    head = f'<!doctype html><meta charset="utf-8">{policy()}'
+    path.write_text(f"{head}{pictures_html(made)}{scripts()}", encoding="utf-8")
+    browser.set_window_size(*WIDE)
+    browser.get(f"file://{path}")
+    first, *_, last = browser.find_elements("css selector", "figure")
+    wait(lambda: first.get_attribute("data-state") == "drawn")
+    height = browser.execute_script("return document.body.scrollHeight")
+    assert not last.get_attribute("data-state")
+    browser.execute_script("arguments[0].scrollIntoView()", last)
+    wait(lambda: last.get_attribute("data-state") == "drawn")
+    undrawn = browser.find_elements("css selector", "figure:not([data-state])")
+    assert len(undrawn) > 40
+    assert browser.execute_script("return document.body.scrollHeight") == height  # nothing jumps
