@@ -54,10 +54,11 @@ def sweep(asked: Typed) -> None:
     overrides = normalise(swept.overrides, asked.folders)
     listed = [normalise(job, asked.folders) for job in swept.jobs]
     jobs = {name: [*asked.flags, *job] for name, job in expand(overrides, listed).items()}
-    first = compose(next(iter(jobs.values())))
+    configs = {name: compose(job) for name, job in jobs.items()}
+    first = next(iter(configs.values()))
     has_root = any(o.startswith("++run_dir=") for o in overrides)
     root = Path(first.run_dir) if has_root else Path(first.run_dir) / "sweep"
-    configs = {name: job_config(name, jobs, root) for name in jobs}
+    _in_one_sweep(configs, root)
     if asked.is_shown:
         for name, config in configs.items():
             print(f"--- # job {name}\n{to_yaml(config)}", end="", flush=True)
@@ -132,15 +133,14 @@ def _choices(override: Override) -> list[str]:
     return [override.input_line or ""]
 
 
-def job_config(name: str, jobs: dict[str, list[str]], root: Path) -> Config:
-    """A job's config in its own run folder; all jobs are evaluated at the depths of the deepest."""
-    config = compose(jobs[name])
-    config.run_dir = str(root / name)
-    config.tracking_group = config.tracking_group or root.name
-    depths = {compose(job).rounds for job in jobs.values()}
-    if config.evaluation.rounds is None and len(depths) > 1:
-        config.evaluation.rounds = list(range(1, max(depths) + 1))
-    return config
+def _in_one_sweep(configs: dict[str, Config], root: Path) -> None:
+    """Each job in its own run folder; all are evaluated at the depths of the deepest."""
+    depths = {config.rounds for config in configs.values()}
+    for name, config in configs.items():
+        config.run_dir = str(root / name)
+        config.tracking_group = config.tracking_group or root.name
+        if config.evaluation.rounds is None and len(depths) > 1:
+            config.evaluation.rounds = list(range(1, max(depths) + 1))
 
 
 def _make_ready(configs: dict[str, Config]) -> None:

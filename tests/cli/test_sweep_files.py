@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from rmas_train.__main__ import main
+from rmas_train.command import sweep
 from rmas_train.command.sweep import expand, varying
+from rmas_train.compose import compose
 from rmas_train.reporting.sweep_table import cells, header, read_sweep, summarise
 from rmas_train.support.output import stop_log
 
@@ -37,6 +39,14 @@ def test_levers_are_one_at_a_time_beside_the_experiment_as_it_is(capsys):
     names = shown(capsys, "sweep=levers")
     assert names[0] == "job" and "training.outer.text_messages=1.0" in names
     assert all("," not in name for name in names)
+
+
+def test_each_job_is_composed_once(capsys, monkeypatch):
+    """Twenty jobs took minutes to begin: each had composed all the others."""
+    composed = []
+    monkeypatch.setattr(sweep, "compose", lambda job: composed.append(job) or compose(job))
+    names = shown(capsys, "-m", "rounds=1,2,3", "seed=0,1")
+    assert len(composed) == len(names) == 6
 
 
 def test_what_is_typed_stands_in_the_files_place(capsys):
