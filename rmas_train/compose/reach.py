@@ -55,7 +55,7 @@ FREE = (
         "validate_rows select loss_mean earlier_rounds self_distill text_messages message_noise "
         "profile_every",
         evaluation="rounds batch_size max_new_tokens decoding temperature top_p top_k samples "
-        "price_per_hour single_rows lenient "
+        "price_per_hour single_rows lenient retry_tokens retry_text "
         "max_rows beyond_reach benchmarks systems judge_model textgrad_tokens textgrad_model "
         "stop_entropy stop_chance",
         finetune="agent steps batch_size micro_batch_size lr warmup_steps rank alpha save_every",

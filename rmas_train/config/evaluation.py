@@ -63,6 +63,14 @@ class EvaluationConfig:
     single_rows: int = option(
         0, "so many questions are asked once more one by one, for the time of a single one"
     )
+    retry_tokens: int = option(
+        0,
+        "an answer in which the grader finds none goes on, once, for so many tokens "
+        "(release: 16; code: 256)",
+    )
+    retry_text: str = option(
+        "\n\nFinal Answer: \\boxed{", "what the decoder reads before it goes on, part of the answer"
+    )
     lenient: bool = option(
         False, "count the same texts also as the release does (accuracy_lenient), for comparison"
     )
@@ -143,6 +151,7 @@ class EvaluationConfig:
         check_least("evaluation.samples", self.samples, 1, MOST_SAMPLES)
         check_least("evaluation.price_per_hour", self.price_per_hour, 0)
         check_least("evaluation.single_rows", self.single_rows, 0)
+        check_least("evaluation.retry_tokens", self.retry_tokens, 0, MOST_LENGTH)
         check_least("evaluation.top_k", self.top_k, 1)
         if not 0 < self.top_p <= 1:
             raise ConfigError(

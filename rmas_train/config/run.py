@@ -203,6 +203,12 @@ class Config:
             )
 
     def _check_tools_fit(self) -> None:
+        if self.evaluation.retry_tokens and self.evaluation.decoding == "static":
+            raise ConfigError(
+                f"evaluation.decoding=static with evaluation.retry_tokens="
+                f"{self.evaluation.retry_tokens}: the library's loop cannot go on after its end; "
+                "use evaluation.decoding=plain."
+            )
         if not self.tools.names:
             return
         if self.evaluation.decoding == "static":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from reprlib import repr as short
 from typing import Any
 
@@ -24,9 +25,10 @@ def option(default: Any, doc: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value on one line, as YAML has it and as it can be typed."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-    return str(text).removesuffix("...\n").strip()
+    """A value on one line, as YAML has it; without a line break in it, as it can be typed."""
+    dump = partial(yaml.safe_dump, default_flow_style=True, width=10**6, allow_unicode=True)
+    text = str(dump(value)).removesuffix("...\n").strip()
+    return str(dump(value, default_style='"')).strip() if "\n" in text else text
 
 
 def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:

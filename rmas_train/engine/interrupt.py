@@ -1,6 +1,6 @@
 """Rows that are interrupted while they write: stopped, given something to read, and resumed.
 
-What interrupts them, a tool for example, is not known here.
+What interrupts them, a tool for example, is not known here; nor who lets an ended text go on.
 """
 
 from __future__ import annotations
@@ -30,6 +30,19 @@ class Reply:
     added: str
 
 
+@dataclass(frozen=True)
+class More:
+    """What follows a text that had ended.
+
+    Attributes:
+        added: what the agent reads next; it is part of the answer.
+        tokens: that it may write after it.
+    """
+
+    added: str
+    tokens: int
+
+
 class Interrupt(Protocol):
     """Decides for one row when its text is interrupted, and by what."""
 
@@ -44,6 +57,10 @@ class Interrupt(Protocol):
 
     def reply(self, text: str) -> Reply:
         """Called once for each text that is due."""
+        ...
+
+    def at_end(self, text: str) -> More | None:
+        """Called when the answer has ended, each time; None: it stays as it is."""
         ...
 
 
@@ -81,10 +98,21 @@ class Draft:
         text = decode(self._agent, ids)
         if self.room < 1 or ids[-1] in self._agent.end_ids or not self._interrupt.is_due(text):
             self.kept.append(text)
-            return False
+            return self._goes_on(ids)
         reply = self._interrupt.reply(text)
         self.kept.append(reply.kept)
         self.read += ids + tokenise(self._agent, [reply.added], plain=True)[0]
+        return True
+
+    def _goes_on(self, ids: list[int]) -> bool:
+        """Whether it writes more after its end; the token that ended it is taken back."""
+        more = self._interrupt.at_end("".join(self.kept))
+        if more is None:
+            return False
+        written = ids[:-1] if ids[-1] in self._agent.end_ids else ids
+        self.read += written + tokenise(self._agent, [more.added], plain=True)[0]
+        self.kept.append(more.added)
+        self.room = more.tokens
         return True
 
 

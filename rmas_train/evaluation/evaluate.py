@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from rmas_train.systems.base import (
     SystemEntry,
 )
 from rmas_train.systems.controls import GROUP, stretches
-from rmas_train.tools.calls import Toolbox
+from rmas_train.tools.calls import SecondTry, Toolbox
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Judge:
             self.team,
             self.links,
             part.rows,
-            self.tools,
+            self._tools(read),
             self.prompts,
             part.first,
             read,
@@ -107,6 +107,14 @@ class Judge:
         )
         for entry in self.entries():
             yield entry, entry.build(given)
+
+    def _tools(self, read: Callable[[Mapping[str, Any], str], str | None]) -> Toolbox | None:
+        """The tools, with the second try where the options give one."""
+        options = self.config.evaluation
+        if not options.retry_tokens:
+            return self.tools
+        again = SecondTry(options.retry_text, options.retry_tokens, read)
+        return replace(self.tools or Toolbox(), second_try=again)
 
 
 @dataclass(frozen=True)
@@ -228,6 +236,8 @@ def graded(trial: Trial, row: Mapping[str, Any], answer: Answer) -> Record:
         record["question"] = row["question"]
     if grade.score is not None:
         record["score"] = grade.score
+    if answer.retried:
+        record["retried"] = True
     return record | ({"calls": [asdict(call) for call in answer.calls]} if answer.calls else {})
 
 

@@ -53,6 +53,7 @@ def result_row(
         **about,
         "n": len(right),
         "unreadable": sum(not record["readable"] for record in records),
+        "retried": sum(bool(record.get("retried")) for record in records),
         **_accuracy("", right),
         **_accuracy("_within_reach", within),
         **_accuracy("_beyond_reach", beyond),

@@ -49,7 +49,7 @@ class Alone:
         for begin in range(0, len(rows), self.batch_size):
             chosen = list(rows[begin : begin + self.batch_size])
             prompts = self.prompt.encode(chosen, 1, first=True)
-            sessions = open_sessions(self.tools, len(chosen))
+            sessions = open_sessions(self.tools, chosen)
             embedded = embed_prompts(agent, prompts, {}), None
             chooser = chooser_for(self.decoding, chosen)
             texts = write(agent, embedded, self.max_new_tokens, chooser, sessions)
@@ -97,7 +97,7 @@ class Thinking:
             batch = embed_prompts(agent, prompts, {})
             _, thoughts_BMD = rollout(agent, self.inner, batch, steps, fast=True)
             batch = batch.extend(thoughts_BMD.to(agent.dtype))
-            sessions = open_sessions(alone.tools, len(chosen))
+            sessions = open_sessions(alone.tools, chosen)
             how = alone.max_new_tokens, chooser_for(alone.decoding, chosen), sessions
             texts, read = write(agent, (batch, None), *how), [len(p.ids) for p in prompts]
             answers += answers_of(texts, steps, sessions, read)

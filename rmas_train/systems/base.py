@@ -30,6 +30,7 @@ class Answer:
         tokens: text tokens generated, end-of-text token included.
         latent_steps: latent steps of all agents in all rounds.
         calls: of tools; neither they nor their results are in ``text``.
+        retried: it had ended without an answer that can be read, and went on once.
         prompt_tokens: tokens and message vectors in the prompts of all agents in all rounds; what
             tools return is not counted.
     """
@@ -39,6 +40,7 @@ class Answer:
     latent_steps: int
     calls: tuple[ToolCall, ...] = ()
     prompt_tokens: int = 0
+    retried: bool = False
 
 
 class AnsweringSystem(Protocol):
@@ -81,7 +83,7 @@ class Ingredients:
         links: ``trained``, and ``start`` and ``untrained`` where there are such.
         rows: that it will answer, all of a part or some of them.
         first: index of the first of these rows in the benchmark.
-        tools: what the decoder may call in its final text; None: nothing.
+        tools: what may happen in the decoder's final text; None: nothing.
         prompts: prompt file -> texts, of agents outside the topology (``single``, ``moa``).
         read: (row, text) -> the answer that the grader finds in a text; None: none.
         thoughts: that the latent systems of an evaluation share.
@@ -152,9 +154,9 @@ def _seed(root: int, row: Mapping[str, Any]) -> int:
     return stream_seed(root, "text", row.get(SAMPLE, 0), content)
 
 
-def open_sessions(tools: Toolbox | None, count: int) -> list[Session] | None:
-    """One for each answer, or None without tools."""
-    return None if tools is None else [tools.open() for _ in range(count)]
+def open_sessions(tools: Toolbox | None, rows: Rows) -> list[Session] | None:
+    """One for each answer, or None where nothing can happen in an answer."""
+    return None if tools is None else [tools.open(row) for row in rows]
 
 
 def answers_of(
@@ -165,9 +167,10 @@ def answers_of(
 ) -> list[Answer]:
     """Texts with the calls that were made in them, and what was read before them."""
     calls = [tuple(s.calls) for s in sessions] if sessions else [()] * len(texts)
+    again = [s.retried for s in sessions] if sessions else [False] * len(texts)
     return [
-        Answer(text.text, text.tokens, latent_steps, own, read)
-        for text, own, read in zip(texts, calls, prompt_tokens, strict=True)
+        Answer(text.text, text.tokens, latent_steps, own, read, retried)
+        for text, own, read, retried in zip(texts, calls, prompt_tokens, again, strict=True)
     ]
 
 

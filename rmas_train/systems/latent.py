@@ -95,7 +95,7 @@ class System:
                 part, rounds, chunk=batch_size, interventions=interventions
             ):
                 read = added(read, call.prompts.lengths)
-            sessions = open_sessions(self.tools, len(part))
+            sessions = open_sessions(self.tools, part)
             chooser = chooser_for(self.decoding, part)
             texts = call.write(self.max_new_tokens, chooser, sessions)
             answers += answers_of(texts, latent_length * (len(calls) - 1), sessions, read)

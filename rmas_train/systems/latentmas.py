@@ -107,7 +107,7 @@ class LatentMAS:
                 _, latents_BMD = rollout(agent, align, batch, self.latent_length)
                 batch = batch.extend(latents_BMD.to(agent.dtype))
         assert batch is not None
-        sessions = open_sessions(self.last.tools, len(rows))
+        sessions = open_sessions(self.last.tools, rows)
         how = self.last.max_new_tokens, chooser_for(self.last.decoding, rows), sessions
         texts = write(agent, (batch, None), *how)
         steps = self.latent_length * (len(self.prompts) - 1)

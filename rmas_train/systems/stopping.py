@@ -121,7 +121,8 @@ def _build(ingredients: Ingredients, make: Callable[[], Rule]) -> StoppingSystem
     if isinstance(built, NotApplicable):
         return built
     if ingredients.tools is not None:
-        return NotApplicable("the decoder has tools, whose calls belong to the last round")
+        why = "the decoder has tools or evaluation.retry_tokens, which belong to the last round"
+        return NotApplicable(why)
     return StoppingSystem(built.system, ingredients.config.evaluation.batch_size, make)
 
 

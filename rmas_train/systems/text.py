@@ -65,7 +65,7 @@ class TextSystem:
             read = added(read, call.prompts.lengths)
             if call.edges:
                 before = added(before, call.sent.tokens)
-        sessions = open_sessions(self.tools, len(rows))
+        sessions = open_sessions(self.tools, rows)
         texts = call.write(self.max_new_tokens, chooser, sessions)
         texts = [text.after(tokens) for text, tokens in zip(texts, before, strict=True)]
         return answers_of(texts, 0, sessions, read)

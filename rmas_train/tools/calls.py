@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from rmas_train.engine.interrupt import Reply
+from rmas_train.engine.interrupt import More, Reply
 
 NAMES = ("python", "search")
 OPENING = re.compile(rf"<({'|'.join(NAMES)})>")
@@ -75,27 +75,51 @@ def cut(text: str, most: int) -> str:
     return (text[:head] + middle + text[len(text) - tail :])[:most]
 
 
+@dataclass(frozen=True)
+class SecondTry:
+    """A text in which the grader finds no answer goes on, once.
+
+    The release does so with every answer that it cannot read (method of its evaluation script).
+
+    Attributes:
+        begins: what the decoder reads after its own text; part of the answer.
+        tokens: that it may write then.
+        read: (row, text) -> the answer that the grader finds; None: none.
+    """
+
+    begins: str
+    tokens: int
+    read: Callable[[Mapping[str, Any], str], str | None]
+
+
 @dataclass
 class Session:
-    """The calls of one answer; an ``engine.interrupt.Interrupt``.
+    """What happens in one answer; an ``engine.interrupt.Interrupt``.
 
     Attributes:
         tools: tools by name; a known name that is missing here is off.
         max_calls: number of calls that are run; the next one is refused, once.
         result_chars: longest result that the decoder reads, in characters.
+        row: that is answered.
+        second_try: None: a text that has ended stays as it is.
         calls: the calls so far, including the refused one.
+        retried: the second try was needed.
     """
 
     tools: Mapping[str, Tool]
     max_calls: int
     result_chars: int
+    row: Mapping[str, Any] = field(default_factory=dict)
+    second_try: SecondTry | None = None
     calls: list[ToolCall] = field(default_factory=list)
+    retried: bool = False
 
     ends = ">"
 
     def is_due(self, text: str) -> bool:
         """Whether the text since the last result contains a call that must be run."""
-        return len(self.calls) <= self.max_calls and find_call(text) is not None
+        may_call = bool(self.tools) and len(self.calls) <= self.max_calls
+        return may_call and find_call(text) is not None
 
     def reply(self, text: str) -> Reply:
         """Run that call."""
@@ -107,6 +131,14 @@ class Session:
         result = cut(result, self.result_chars)
         self.calls.append(ToolCall(name, given, result, time.perf_counter() - began, refused))
         return Reply(text[:begin] + "\n" + text[end:], f"<result>\n{result}\n</result>\n")
+
+    def at_end(self, text: str) -> More | None:
+        """The second try, unless it was made or the grader finds an answer."""
+        again = self.second_try
+        if again is None or self.retried or again.read(self.row, text) is not None:
+            return None
+        self.retried = True
+        return More(again.begins, again.tokens)
 
     def _refusal(self) -> str:
         return (
@@ -123,11 +155,12 @@ class Session:
 
 @dataclass(frozen=True)
 class Toolbox:
-    """The tools of a run. Each answer has a session of its own."""
+    """What may happen in the answers of a run: tools, a second try. Each has its own session."""
 
-    tools: Mapping[str, Tool]
+    tools: Mapping[str, Tool] = field(default_factory=dict)
     max_calls: int = 5
     result_chars: int = 6000
+    second_try: SecondTry | None = None
 
-    def open(self) -> Session:
-        return Session(self.tools, self.max_calls, self.result_chars)
+    def open(self, row: Mapping[str, Any]) -> Session:
+        return Session(self.tools, self.max_calls, self.result_chars, row, self.second_try)

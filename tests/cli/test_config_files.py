@@ -13,6 +13,7 @@ import rmas_train
 from rmas_train.__main__ import main
 from rmas_train.compose import compose, config_from, to_dict
 from rmas_train.config import AgentConfig
+from rmas_train.config.system import shown as on_one_line
 from rmas_train.errors import ConfigError
 from rmas_train.support.output import stop_log
 
@@ -274,3 +275,9 @@ def test_a_former_name_is_warned_of_once(folder, where):
     assert "changed: rounds=5 (experiment: 3)" in done.stdout and done.returncode == 2
     changed = "changed: training.outer.recompute=agent (experiment: none)"
     assert (changed in done.stdout) == (where != "folder")
+
+
+@pytest.mark.parametrize("value", ["\n\nFinal: \\boxed{", ["x", "a\nb"], {"k": "a\nb"}, "plain", 3])
+def test_a_value_is_shown_on_one_line(value):
+    text = on_one_line(value)
+    assert "\n" not in text and yaml.safe_load(text) == value

@@ -9,7 +9,8 @@ rounds latent_length seed training.outer.steps training.outer.batch_size
 training.outer.micro_batch_size training.outer.log_every training.outer.save_every
 training.outer.keep training.outer.profile_every training.outer.warmup_steps
 training.outer.gradient_rounds
-evaluation.batch_size evaluation.max_new_tokens evaluation.max_rows runtime.threads
+evaluation.batch_size evaluation.max_new_tokens evaluation.max_rows evaluation.retry_tokens
+runtime.threads
 runtime.processes data.max_length data.test_rows
 """)
 FLOATS = names("""

@@ -111,7 +111,7 @@ def fitted():
 
 
 def run(agent, prompts, box, most=64):
-    sessions = open_sessions(box, len(prompts))
+    sessions = open_sessions(box, [{}] * len(prompts))
     texts = generate(agent, embed_ids(agent, list(prompts)), None, most, sessions)
     return answers_of(texts, 0, sessions, [0] * len(texts))
 
@@ -185,7 +185,7 @@ def test_a_run_without_a_call_makes_the_same_forwards(fitted, monkeypatch):
     generate(agent, batch, None, 20)
     first, count = list(seen), len(seen)
     seen.clear()
-    generate(agent, batch, None, 20, open_sessions(BOX, 2))
+    generate(agent, batch, None, 20, open_sessions(BOX, [{}, {}]))
     assert len(seen) == count
     assert all(torch.equal(a, b) for a, b in zip(first, seen, strict=True))
 
@@ -256,7 +256,7 @@ def test_what_is_a_call(text, found):
 
 
 def test_a_tool_that_is_off_says_so():
-    session = Toolbox({"search": Shout("search")}).open()
+    session = Toolbox({"search": Shout("search")}).open({})
     reply = session.reply("so <python>x</python>")
     assert reply.added == RESULT.format("error: the tool python is off. Tools that are on: search.")
     assert reply.kept == "so \n" and len(session.calls) == 1
