@@ -189,7 +189,8 @@ def _benchmark(choice: str, folders: Sequence[Path]) -> dict[str, Any]:
         found = composed(typed, folders).options
     except (*REFUSALS, OSError) as error:
         raise ConfigError(explain(error, typed, groups(folders))) from error
-    return {key: found[key] for key in ("data", "evaluation", "tools") if key in found}
+    keys = ("data", "latent_length", "evaluation", "tools")
+    return {key: found[key] for key in keys if key in found}
 
 
 def _with_benchmark(overrides: Sequence[str], folders: Sequence[Path]) -> list[dict[str, Any]]:

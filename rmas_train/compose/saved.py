@@ -77,7 +77,11 @@ def _on_benchmark(plain: dict[str, Any], own: Mapping[str, Any]) -> dict[str, An
         return plain
     before = plain.get("data") or {}
     kept = {key: before[key] for key in KEPT if key in before}
-    merged = {k: (plain.get(k) or {}) | of for k, of in own.items() if k != "data"}
+    merged = {
+        key: (plain.get(key) or {}) | of if isinstance(of, dict) else of
+        for key, of in own.items()
+        if key != "data"
+    }
     return plain | merged | {"data": dict(own["data"]) | kept}
 
 

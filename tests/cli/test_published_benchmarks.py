@@ -53,6 +53,25 @@ def test_a_run_is_asked_benchmarks_of_its_own_and_of_the_hub(run, workspace, cap
     assert found == [("aime25", 8), ("aime25_own", 1)]
 
 
+def test_a_cell_of_the_release_is_asked_of_a_run(run, workspace, capsys):
+    source = sets.make(workspace, "math500")
+    typed = ["stage=eval", f"run={run}", "data=eval/released/sequential_light/math500"]
+    typed += [f"data.recipe_options.source={source}", "data.test_rows=8", "run_dir=cell"]
+    typed += ["evaluation.max_new_tokens=2", "evaluation.systems=[]", "latent_length=3"]
+    assert main(typed) == 0, capsys.readouterr().err
+    found = results(workspace / "cell")
+    (row,) = found["rows"]  # one depth
+    assert (row["rounds"], row["latent_length"], row["n"]) == (
+        3,
+        3,
+        8,
+    )  # what is typed stands above
+    assert row["retried"] == 8 and row["accuracy_lenient"] is not None
+    stop_log()
+    assert main([*typed[:-1], "run_dir=own"]) == 0, capsys.readouterr().err
+    assert results(workspace / "own")["rows"][0]["latent_length"] == 32  # the cell's own
+
+
 def test_a_file_with_other_columns_is_asked(run, workspace, capsys):
     rows = [{"prompt": f"one {i}", "response": i} for i in range(3)]
     sets.write(workspace / "data" / "mine.parquet", rows)

@@ -35,6 +35,8 @@ COUNTS = {
     "hotpotqa": 7405,
     "bamboogle": 125,
 }
+RELEASED = "eval/released/"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +73,42 @@ def refused(recipe, monkeypatch, capsys, tmp_path, *typed):
 
 
 def test_every_benchmark_says_how_many_rows_it_has():
-    assert {g.removeprefix("eval/") for g in groups()["data"] if "/" in g} == set(COUNTS)
+    plain = [g for g in groups()["data"] if g.startswith("eval/") and RELEASED not in g]
+    assert {g.removeprefix("eval/") for g in plain} == set(COUNTS)
     for name, count in COUNTS.items():
         data = preset(name).data
         assert (data.name, data.test_rows, data.train) == (name, count, None)
         assert set(data.hub) == ({data.recipe_options["hub"]} if name != "medqa" else set())
         assert set(data.hub.values()) <= {None}  # stage=pin finds the commits
+
+
+def released_cells():
+    """(system, benchmark) -> length, depth, and its temperature, from the document's table."""
+    text = DOCUMENT.read_text(encoding="utf-8").split("## As the release evaluates")[1]
+    table = [line for line in text.split("\n## ")[0].splitlines() if line.startswith("|")]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table]
+    systems, found = rows[0][1:-1], {}
+    for name, *cells, temperature in rows[2:]:
+        for system, cell in zip(systems, cells, strict=True):
+            if cell != "–":
+                length, depth, *own = cell.split(", ")
+                found[system, name] = int(length), int(depth), float(own[0] if own else temperature)
+    return found
+
+
+def test_each_cell_of_the_release_is_a_choice_with_its_own_length_and_depth():
+    cells = released_cells()
+    assert len(cells) == 36
+    chosen = {g for g in groups()["data"] if g.startswith(RELEASED)}
+    assert chosen == {f"{RELEASED}{system}/{name}" for system, name in cells}
+    for (system, name), (length, depth, temperature) in cells.items():
+        config = compose([f"experiment={system}", "stage=plan", f"data={RELEASED}{system}/{name}"])
+        assert config.latent_length == length and config.evaluation.rounds == [depth]
+        assert config.evaluation.temperature == temperature
+        assert config.data.grader == preset(name).data.grader
+        is_code = config.data.grader == "code"
+        assert config.evaluation.retry_tokens == (256 if is_code else 16)
+        assert config.evaluation.lenient != is_code
 
 
 @pytest.mark.parametrize("name", sets.SETS)
