@@ -3,9 +3,12 @@
 import json
 import shutil
 
+import benchmark_sets as sets
 import pytest
+from released import write_released
 
 from rmas_train.__main__ import main
+from rmas_train.errors import UnknownWeightsWarning
 from rmas_train.support.output import stop_log
 
 FEW = ["training.inner.steps=1", "training.outer.steps=1", "evaluation.systems=[]"]
@@ -68,6 +71,26 @@ def test_the_answers_are_those_of_an_evaluation_of_the_run(trained, workspace):
         )
     assert both[0] == both[1] and len(both[0]) == 12
     assert not (trained / "links_report.json").exists(), "the run folder stays as it was"
+
+
+@pytest.mark.slow
+def test_an_imported_set_at_its_cell(overrides, workspace):
+    """Links in the release's layout: both columns, the second try, every control, one page."""
+    theirs, out = write_released(workspace / "theirs"), workspace / "run"
+    options = [o for o in overrides if not o.startswith("training.")]
+    assert main(["links", "import", str(theirs), *options]) == 0
+    source = sets.make(workspace, "math500")
+    typed = ["data=eval/released/sequential_light/math500", "evaluation.max_new_tokens=2"]
+    typed += [f"data.recipe_options.source={source}", "data.test_rows=8", "latent_length=2"]
+    page = workspace / "audit"
+    with pytest.warns(UnknownWeightsWarning):
+        assert main(["audit", f"links={out}", *typed, f"run_dir={page}"]) == 0
+    found = json.loads((page / "results.json").read_text())
+    latent = next(r for r in found["rows"] if (r["system"], r["control"]) == ("latent", None))
+    assert latent["rounds"] == 3 and latent["retried"] == 8
+    assert latent["accuracy_lenient"] >= latent["accuracy"] and found["verdicts"]
+    text = (page / "report" / "index.html").read_text()
+    assert "; lenient " in text and "outer.planner-critic" in text
 
 
 @pytest.mark.parametrize(
