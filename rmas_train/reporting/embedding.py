@@ -38,6 +38,8 @@ window.addEventListener('DOMContentLoaded', () => {
   const near = new IntersectionObserver(seen => {
     for (const one of seen) if (one.isIntersecting) draw(one.target);
   }, {rootMargin: '100% 0px'});
+  const isSeen = one => one.getBoundingClientRect().top < 2 * window.innerHeight;
+  figures.filter(isSeen).forEach(draw);  // a picture of the page waits for no observer
   figures.forEach(one => near.observe(one));
   window.addEventListener('beforeprint', () => figures.forEach(draw));
   document.documentElement.dataset.state = 'ready';

@@ -56,9 +56,14 @@ def print_links(report: dict[str, Any]) -> None:
         if about["looks_untouched"]:
             console.print(Text(f"LOOKS UNTOUCHED: {about['why']}", style="bold"))
         console.print()
-    named = [name for name, about in report["links"].items() if about["looks_untouched"]]
+    console.print(Text(untouched(report["links"])))
+
+
+def untouched(links: Mapping[str, Any]) -> str:
+    """How many links there are, and which look untouched, in one line."""
+    named = [name for name, about in links.items() if about["looks_untouched"]]
     text = f"look untouched: {', '.join(named)}" if named else "no link looks untouched"
-    console.print(Text(clean(f"{len(report['links'])} links; {text}")))
+    return clean(f"{len(links)} links; {text}")
 
 
 def finite(report: Any) -> Any:
@@ -77,6 +82,7 @@ class Facts(TypedDict):
     widths: list[int]
     dtype: str
     statistics: dict[str, float | None]
+    fresh: dict[str, list[float | None]]
     looks_untouched: bool
     why: str | None
 
@@ -100,17 +106,28 @@ def read_links(run: Path) -> dict[str, Any]:
 
 def links_section(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """A part of the page; nothing where there was no audit. ``reports``: run -> ``read_links``."""
-    shown = [(label.strip(), key) for label, key in ROWS]
-    head = "".join(f"<th>{escape(x)}</th>" for x in ("link", *(label for label, _ in shown)))
+    head = "".join(f"<th>{escape(label.strip())}</th>" for label, _ in (("link", ""), *ROWS))
     body = ""
     for found in reports.values():
         for name, about in found.items():
-            numbers = (about["statistics"].get(key) for _, key in shown)
-            cells = "".join(f"<td>{'' if x is None else f'{x:.4g}'}</td>" for x in numbers)
+            cells = "".join(f"<td>{_cell(about, key)}</td>" for _, key in ROWS)
             why = f"<br><b>looks untouched: {_text(about['why'])}</b>"
             more = why if about["looks_untouched"] else ""
             body += f"<tr><td>{_text(name)}{more}</td>{cells}</tr>"
-    return f"<h2>Links</h2><table><tr>{head}</tr>{body}</table>" if body else ""
+    lead = "<p>Below each value: its range over freshly drawn links of the same shape.</p>"
+    made = f'<h2>Links</h2>{lead}<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return made if body else ""
+
+
+def _cell(about: Mapping[str, Any], key: str) -> str:
+    """A value, and below it that of fresh links."""
+    value, (least, most) = about["statistics"].get(key), about["fresh"].get(key, (None, None))
+    if value is None:
+        return ""
+    beside = (
+        "" if least is None or most is None else f"<br><small>{least:.3g} to {most:.3g}</small>"
+    )
+    return f"{value:.4g}{beside}"
 
 
 def _text(value: Any) -> str:

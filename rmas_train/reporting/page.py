@@ -34,6 +34,7 @@ LEAD = (
 
 
 def page(
+    title: str,
     results: Mapping[str, Any],
     pictures: Sequence[Picture],
     said: Mapping[str, Sequence[str]],
@@ -42,6 +43,7 @@ def page(
     """Every text from a run file is escaped.
 
     Args:
+        title: of the page.
         results: all that ``results.json`` holds.
         pictures: of results, costs and training.
         said: title -> lines, such as verdicts.
@@ -49,12 +51,11 @@ def page(
     """
     head = (*short_keys(swept_keys(results["rows"])), *HEADER)
     rows = [list(cells) for cells in table_rows(results["rows"], results["systems"])]
-    lists = "".join(_list(title, lines) for title, lines in said.items())
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{policy()}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>rmas_train report</title><style>{STYLE}</style></head><body>"
-        f"<h1>Report</h1>{lists}<h2>Results</h2>{pictures_html(pictures)}<p>{LEAD}</p>"
+        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body>"
+        f"<h1>{_text(title)}</h1>{lists(said)}<h2>Results</h2>{pictures_html(pictures)}<p>{LEAD}</p>"
         f"{table(head, rows)}{''.join(sections)}<h2>Runs</h2>{_runs(results['runs'])}"
         f"{scripts()}</body></html>\n"
     )
@@ -90,9 +91,13 @@ def flat(values: Any, key: str = "") -> list[tuple[str, Any]]:
     return [(key, values)]
 
 
-def _list(title: str, lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<h2>{escape(title)}</h2><ul>{items}</ul>" if lines else ""
+def lists(said: Mapping[str, Sequence[str]]) -> str:
+    """Lines under their titles; nothing for a title without lines."""
+    found = ""
+    for title, lines in said.items():
+        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+        found += f"<h2>{escape(title)}</h2><ul>{items}</ul>" if lines else ""
+    return found
 
 
 def _text(value: Any) -> str:

@@ -13,9 +13,9 @@ from rmas_train.reporting.answers import answers_section, read_answers
 from rmas_train.reporting.collect import collect, read_metrics
 from rmas_train.reporting.embedding import Picture
 from rmas_train.reporting.insight import insight_section, table
-from rmas_train.reporting.link_table import links_section, read_links
+from rmas_train.reporting.link_table import links_section, read_links, untouched
 from rmas_train.reporting.markdown import report_markdown
-from rmas_train.reporting.page import page
+from rmas_train.reporting.page import lists, page
 from rmas_train.reporting.pictures import (
     accuracy_picture,
     cost_picture,
@@ -49,19 +49,23 @@ def write_report(folder: Path) -> None:
             )
     write_json(folder / "results.json", results)
     out = folder / "report"
+    links = {run: read_links(folder / run) for run in results["runs"]}
     said = {
         "Verdicts": verdict_lines(results),
-        "Not applicable": missing_lines(results),
+        "Links at a glance": [untouched(found) for found in links.values() if found],
         "Missing jobs": missing_jobs(results),
     }
+    absent = {"Not applicable": missing_lines(results)}
+    title = f"{'Audit' if any(links.values()) else 'Report'}: {folder.resolve().name}"
     metrics = {run: read_metrics(folder / run) for run in results["runs"]}
     with new_folder(out) as work:
         drawn = draw(work, results, metrics)
-        write_text(work / "report.md", report_markdown(results, drawn, said))
-        shown = pictures_of(results, metrics)
-        write_text(work / "index.html", page(results, shown, said, sections_of(folder, results)))
+        write_text(work / "report.md", report_markdown(results, drawn, said | absent))
+        shown, sections = pictures_of(results, metrics), sections_of(folder, results, links)
+        sections.insert(0, lists(absent))
+        write_text(work / "index.html", page(title, results, shown, said, sections))
     show(results)
-    for line in [line for lines in said.values() for line in lines]:
+    for line in [line for lines in (said | absent).values() for line in lines]:
         print(line)
     print(f"results: {folder / 'results.json'}   report: {out / 'index.html'}")
 
@@ -86,15 +90,15 @@ def pictures_of(results: dict[str, Any], metrics: dict[str, Any]) -> list[Pictur
     return [*pictures, *figures.cost(rows, looks), *figures.training(metrics)]
 
 
-def sections_of(folder: Path, results: dict[str, Any]) -> list[str]:
-    """The page's other parts."""
+def sections_of(folder: Path, results: dict[str, Any], links: dict[str, Any]) -> list[str]:
+    """The page's other parts; ``links``: of each run, what an audit found."""
     runs = results["runs"]
     parts = []
     if results["sweep"]:
         head, rows = sweep_rows(results)
         parts.append(f"<h2>Sweep</h2>{table(head, [list(cells) for cells in rows])}")
     parts += [insight_section(folder / run, run if len(runs) > 1 else "") for run in runs]
-    parts.append(links_section({run: read_links(folder / run) for run in runs}))
+    parts.append(links_section(links))
     parts.append(answers_section({run: read_answers(folder / run) for run in runs}))
     return parts
 

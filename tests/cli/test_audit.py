@@ -46,7 +46,8 @@ def test_a_bare_links_folder_is_asked_by_what_it_says_of_itself(trained, workspa
     why = {(one["system"], one["control"]): one["why"] for one in results["not_applicable"]}
     assert "start" in why["latent", "start"]
     page = (out / "report" / "index.html").read_text()
-    for title in ("Links", "Verdicts", "Not applicable", "Answers"):
+    assert "<h1>Audit: bare</h1>" in page and "6 links; " in page
+    for title in ("Verdicts", "Links at a glance", "Not applicable", "Links", "Answers"):
         assert f"<h2>{title}</h2>" in page
     assert page.count("inner.planner") == 1 and "outer.planner-critic" in page
     links = json.loads((out / "links_report.json").read_text())["links"]

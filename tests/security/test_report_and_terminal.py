@@ -31,7 +31,7 @@ TAGS = {
 ATTRIBUTES = {
     *(("html", "lang"), ("meta", "charset"), ("meta", "http-equiv"), ("meta", "content")),
     *(("meta", "name"), ("div", "class"), ("figure", "id"), ("script", "type")),
-    *(("script", "class"), ("pre", "class")),
+    *(("script", "class"), ("pre", "class"), ("div", "style")),
 }
 
 
@@ -83,6 +83,8 @@ def test_the_page_holds_only_its_own_tags(page):
     parsed = Page(page[0])
     assert parsed.tags <= TAGS and parsed.comments == 0
     assert set(parsed.attributes) <= ATTRIBUTES
+    styles = parsed.attributes["div", "style"]
+    assert all(re.fullmatch(r"min-height:\d+px", style) for style in styles), styles
     assert "alert(1)" in parsed.text, "the texts are there, as texts"
     scripts = re.findall(r"<script>(.*?)</script>", page[0], re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
