@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Rows are so many that `make paper` takes less than 90 minutes on two cores.
 FEW = ["evaluation.max_rows=200"]
 BESIDE = 'evaluation.systems=[start,"null",shuffled]'
 CONTROLS = 'start,"null",shuffled,text,text_capped,decoder_alone,thinking'
@@ -32,9 +33,10 @@ class Part:
     format_of: str = ""
 
 
-RELAY = ["experiment=relay", "training.outer.profile_every=10", "training.outer.steps=100"]
+PROFILE, HALF = "training.outer.profile_every=10", "evaluation.max_rows=500"
+RELAY = ["experiment=relay", PROFILE, HALF, "training.outer.steps=100"]
 # The outer links start at noise, so training has something to repair, and settings can differ.
-NOISY = ["experiment=relay_scrambled", *RELAY[1:2], "training.outer.steps=150"]
+NOISY = ["experiment=relay_scrambled", PROFILE, HALF, "training.outer.steps=150"]
 FRESH = [*NOISY, "links.init=default", "links.start_noise=0"]
 HEALTH = [("health", FEW)]
 # One model in every role, so that its edges are of one width and may share a link.
@@ -45,10 +47,10 @@ ONE_MODEL = [
 DIALECT = [
     *("experiment=relay_dialect", "rounds=3", "training.outer.depth=uniform"),
     *("training.outer.clip_message=3", "training.outer.batch_size=96", "training.outer.eps=1e-4"),
-    *("training.outer.lr=6e-4", "training.outer.profile_every=10"),
+    *("training.outer.lr=6e-4", PROFILE, HALF),
 ]
 NOTES = [
-    *("experiment=notes", "data.more_tests={}", "training.outer.profile_every=10"),
+    *("experiment=notes", "data.more_tests={}", PROFILE),
     *("training.outer.steps=60", "evaluation.max_rows=100"),
 ]
 SHUFFLED = ["training.outer.messages=shuffled", "evaluation.systems=[]"]
@@ -107,7 +109,7 @@ PARTS = {
     "one_model_shared": Part("levers", [*ONE_MODEL, BESIDE, "links.shared=true"]),
     "mixture": Part(
         "f",
-        ["experiment=relay_mixture", BESIDE, "training.outer.profile_every=10"],
+        ["experiment=relay_mixture", BESIDE, PROFILE, HALF],
         [("attribution", ["rounds=1", "data.test=two_steps.jsonl"])],
     ),
     "dialect": Part("levers", [*DIALECT, BESIDE]),
