@@ -49,10 +49,10 @@ replicas: $(VENV)/.stamp-core  ## the five published systems, tiny: outputs/repl
 	OMP_NUM_THREADS=2 $(PYTHON) scripts/replicas.py
 
 test: $(VENV)/.stamp-dev  ## on two cores, one thread each
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.stamp-all  ## real training, DeepSpeed and FSDP2 on two processes, hostile input
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal -m slow
 
 bench: $(VENV)/.stamp-core  ## speed and memory as ratios: outputs/bench/results.json
 	$(PYTHON) benchmarks/run.py

@@ -155,7 +155,8 @@ def compose_groups(asked: Typed) -> tuple[Composed, Composed]:
     known = groups(asked.folders)
     chosen = [*choices_of(overrides, files), *(o for o in overrides if key_of(o) in known)]
     first = [o for o in chosen if key_of(o) == "experiment"]
-    return composed(first, asked.folders), composed(chosen, asked.folders)
+    alone = composed(first, asked.folders)
+    return alone, alone if chosen == first else composed(chosen, asked.folders)
 
 
 def _compose(asked: Typed, files: list[Given]) -> Config:

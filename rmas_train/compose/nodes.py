@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, cast
 
 import yaml
@@ -139,10 +140,16 @@ def _several(lines: list[str], typed: list[str]) -> str | None:
 REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, RecursionError, ValueError)
 
 
+@cache
+def _schema() -> DictConfig:
+    """Every option with its type and default; a merge copies it."""
+    return cast(DictConfig, OmegaConf.structured(Config))
+
+
 def to_config(plain: Mapping[str, Any]) -> Config:
     """Composed options as checked dataclasses."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), shaped(plain))
+        merged = OmegaConf.merge(_schema(), shaped(plain))
         resolved = OmegaConf.to_container(merged, resolve=True)
         check_values(cast(dict[str, Any], resolved))
         config = cast(Config, OmegaConf.to_object(merged))
@@ -159,7 +166,7 @@ def merge_typed(
     plain: Mapping[str, Any], files: Sequence[Mapping[str, Any]], typed: list[str]
 ) -> dict[str, Any]:
     """Options with those of files and then of ``key=value`` on top, unchecked."""
-    merged = OmegaConf.merge(OmegaConf.structured(Config), plain, *files)
+    merged = OmegaConf.merge(_schema(), plain, *files)
     own = OmegaConf.to_container(OmegaConf.from_dotlist(typed))
     merged = cast(DictConfig, OmegaConf.merge(merged, shaped(cast(dict[str, Any], own))))
     empty(merged, typed)
@@ -201,7 +208,7 @@ def check_options(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: configs here are data; `_target_` is not allowed.")
     try:
         options = shaped(plain)
-        OmegaConf.merge(OmegaConf.structured(Config), options)
+        OmegaConf.merge(_schema(), options)
     except (ConfigError, *REFUSALS) as error:
         raise ConfigError(f"{where}: {explain(error, [])}") from error
     return options
@@ -264,7 +271,7 @@ def _named(value: Any, hint: Any, args: tuple[Any, ...], key: str) -> Any:
 
 def with_defaults(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Options with every default, resolved where they can be, unchecked."""
-    merged = OmegaConf.merge(OmegaConf.structured(Config), shaped(plain))
+    merged = OmegaConf.merge(_schema(), shaped(plain))
     return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
 
 

@@ -18,6 +18,8 @@ class RowExtras(TypedDict, total=False):
     """What some rows have."""
 
     accuracy_lenient: float
+    unreadable: int
+    retried: int
 
 
 class ResultRow(RowExtras):

@@ -21,6 +21,7 @@ HEADER = (
     "accuracy (95% interval)",
     "within reach",
     "beyond",
+    "unreadable",
     "tokens",
     "latent steps",
     "ms each",
@@ -74,6 +75,7 @@ def table_rows(rows: list[Row], systems: Mapping[str, Any]) -> list[tuple[str, .
                 f"{percent(row['accuracy'])} ({percent(low)} to {percent(high)}){_lenient(row)}",
                 percent(row["accuracy_within_reach"]),
                 percent(row["accuracy_beyond_reach"]),
+                _unreadable(row),
                 f"{row['tokens']:.1f}",
                 f"{row['latent_steps']:.0f}",
                 f"{1000 * row['seconds']:.1f}",
@@ -86,6 +88,12 @@ def _lenient(row: Row) -> str:
     """The same texts as the release counts them, where that was asked for."""
     value = row.get("accuracy_lenient")
     return "" if value is None else f"; lenient {percent(value)}"
+
+
+def _unreadable(row: Row) -> str:
+    """Texts in which the grader found no answer; behind it, those that went on after their end."""
+    count, again = row.get("unreadable", ""), row.get("retried")
+    return f"{count} ({again} went on)" if again else f"{count}"
 
 
 def terminal_table(rows: list[Row], systems: Mapping[str, Any]) -> Table:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,12 @@ WANDB_KEY = re.compile(r"\b[0-9a-f]{40}\b")  # a commit looks the same: used for
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-def redacted(text: str) -> str:
-    """The text without tokens, passwords in URLs, and values of the environment's secrets."""
-    for value in _environment_secrets():
+def redacted(text: str, secrets: Sequence[str] | None = None) -> str:
+    """The text without tokens, passwords in URLs, and values of the environment's secrets.
+
+    ``secrets``: these values, where they are known already; many texts need them once.
+    """
+    for value in _environment_secrets() if secrets is None else secrets:
         text = text.replace(value, "***")
     text = URL_LOGIN.sub(r"\1:***@", text)
     text = URL_QUERY.sub(r"\1***", text)
@@ -127,8 +130,9 @@ def check_values(values: Mapping[Any, Any]) -> None:
     Raises:
         ConfigError: a value does; names its key only.
     """
+    secrets = _environment_secrets()
     for key, value in _leaves(values):
-        if redacted(value) != value or redacted(key) != key:
+        if redacted(value, secrets) != value or redacted(key, secrets) != key:
             _refuse(redacted(key))
 
 
