@@ -60,7 +60,7 @@ class Budget:
         best = answers[most_voted([self.read(row, answer.text) for answer in answers])]
         calls = tuple(call for answer in answers for call in answer.calls)
         read = sum(a.prompt_tokens for a in answers)
-        return Answer(best.text, sum(a.tokens for a in answers), 0, calls, read)
+        return Answer(best.text, sum(a.tokens for a in answers), 0, calls, read, best.retried)
 
     def _sampled(self, rows: Rows, number: int) -> list[dict[str, Any]]:
         """Rows whose texts are other ones than those of any sample of the evaluation."""
