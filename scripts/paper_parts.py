@@ -57,7 +57,8 @@ SHUFFLED = ["training.outer.messages=shuffled", "evaluation.systems=[]"]
 LAST = ["training.outer.validate_every=0", "training.outer.select=last"]
 ALL = "health,attribution,text_attribution,depth,lens,probes,confidence,messages"
 
-# In the order of a run: two relay parts at a time, then the published models, one at a time.
+# In the order of a run: two relay parts at a time, long ones first, then the published models, one
+# at a time.
 PARTS = {
     "levers": Part("levers", [*NOISY, "evaluation.systems=[]"], sweep="levers"),
     "relay_format": Part("f", [*RELAY, *SHUFFLED], format_of="relay"),
@@ -69,6 +70,10 @@ PARTS = {
         ],
         [(ALL, FEW)],
         after="relay_format",
+    ),
+    "dialect": Part("levers", [*DIALECT, BESIDE]),
+    "dialect_text": Part(
+        "levers", [*DIALECT, BESIDE, "training.outer.text_messages=1"], after="dialect"
     ),
     "noisy_start": Part("c", [*NOISY, BESIDE], HEALTH),
     "no_noise": Part("c", [*NOISY, BESIDE, "links.start_noise=0"], HEALTH, after="relay_format"),
@@ -111,10 +116,6 @@ PARTS = {
         "f",
         ["experiment=relay_mixture", BESIDE, PROFILE, HALF],
         [("attribution", ["rounds=1", "data.test=two_steps.jsonl"])],
-    ),
-    "dialect": Part("levers", [*DIALECT, BESIDE]),
-    "dialect_text": Part(
-        "levers", [*DIALECT, BESIDE, "training.outer.text_messages=1"], after="dialect"
     ),
     "notes_format": Part("f", [*NOTES, *LAST, *SHUFFLED], needs_models=True, format_of="notes"),
     "notes": Part(
