@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rmas_train.compose import groups  # noqa: E402
+from rmas_train.compose import folded, groups  # noqa: E402
 from rmas_train.compose.typed import RENAMED  # noqa: E402
 from rmas_train.config import Config, describe  # noqa: E402
 
@@ -74,7 +74,9 @@ def section(key: str) -> str:
 def document() -> str:
     """The whole file."""
     parts = [INTRODUCTION, "## Groups\n", "| group | choices |", "|---|---|"]
-    parts += [f"| `{g}` | {', '.join(f'`{c}`' for c in cs)} |" for g, cs in groups().items() if cs]
+    parts += [
+        f"| `{g}` | {', '.join(f'`{c}`' for c in folded(cs))} |" for g, cs in groups().items() if cs
+    ]
     rows = sorted(describe(Config), key=lambda row: section(row[0]) != "")
     for name, found in groupby(rows, key=lambda row: section(row[0])):
         title = f"`{name}`" if name else "The run"

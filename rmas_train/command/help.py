@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from rmas_train.compose import groups
+from rmas_train.compose import folded, groups
 from rmas_train.config import Config, describe
 from rmas_train.config.run import STAGES
 from rmas_train.support.reading import WIDTH
@@ -50,7 +50,7 @@ def print_help() -> None:
     for flag, meaning in FLAGS.items():
         parts += [f"  {flag}", _wrapped(meaning, 6)]
     parts += ["", "Config groups (group=choice):"]
-    parts += [_wrapped(f"{g}={' | '.join(c)}", 2, 6) for g, c in groups().items() if c]
+    parts += [_wrapped(f"{g}={' | '.join(folded(c))}", 2, 6) for g, c in groups().items() if c]
     parts += ["", "Options (key=default):", *_options()]
     print("\n".join(parts))
 

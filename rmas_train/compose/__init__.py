@@ -4,7 +4,15 @@ from rmas_train.compose.compose import changes, compose, config_from, searching
 from rmas_train.compose.files import import_plugins
 from rmas_train.compose.nodes import explain, to_config, to_dict, to_yaml
 from rmas_train.compose.saved import from_file, saved_values
-from rmas_train.compose.typed import Typed, config_dir, groups, is_hydra, normalise, read_typed
+from rmas_train.compose.typed import (
+    Typed,
+    config_dir,
+    folded,
+    groups,
+    is_hydra,
+    normalise,
+    read_typed,
+)
 
 __all__ = [
     "Typed",
@@ -13,6 +21,7 @@ __all__ = [
     "config_dir",
     "config_from",
     "explain",
+    "folded",
     "from_file",
     "groups",
     "import_plugins",

@@ -36,6 +36,12 @@ def groups(own: Iterable[Path] = ()) -> dict[str, list[str]]:
     return {name: sorted(found[name]) for name in sorted(found)}
 
 
+def folded(choices: Iterable[str]) -> list[str]:
+    """The same for people to read: those in a folder of a folder as one, ``eval/released/...``."""
+    parts = (choice.split("/") for choice in choices)
+    return list(dict.fromkeys("/".join(p if len(p) < 3 else [*p[:2], "..."]) for p in parts))
+
+
 def check_folder(folder: Path) -> Path:
     """A folder of groups of one's own.
 

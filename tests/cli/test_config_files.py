@@ -11,7 +11,7 @@ from test_bad_input import fails
 
 import rmas_train
 from rmas_train.__main__ import main
-from rmas_train.compose import compose, config_from, to_dict
+from rmas_train.compose import compose, config_from, folded, to_dict
 from rmas_train.config import AgentConfig
 from rmas_train.config.system import shown as on_one_line
 from rmas_train.errors import ConfigError
@@ -281,3 +281,7 @@ def test_a_former_name_is_warned_of_once(folder, where):
 def test_a_value_is_shown_on_one_line(value):
     text = on_one_line(value)
     assert "\n" not in text and yaml.safe_load(text) == value
+
+
+def test_choices_in_a_folder_of_a_folder_are_listed_as_one():
+    assert folded(["a", "b/c", "b/d/e", "b/d/f", "b/g/h/i"]) == ["a", "b/c", "b/d/...", "b/g/..."]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import benchmark_sets as sets
 import pytest
+import yaml
 
 from rmas_train.compose import compose, groups
 from rmas_train.config import Config, DataConfig
@@ -101,14 +102,26 @@ def test_each_cell_of_the_release_is_a_choice_with_its_own_length_and_depth():
     assert len(cells) == 36
     chosen = {g for g in groups()["data"] if g.startswith(RELEASED)}
     assert chosen == {f"{RELEASED}{system}/{name}" for system, name in cells}
+    folder = Path(__file__).resolve().parents[2] / "conf" / "data"
     for (system, name), (length, depth, temperature) in cells.items():
-        config = compose([f"experiment={system}", "stage=plan", f"data={RELEASED}{system}/{name}"])
-        assert config.latent_length == length and config.evaluation.rounds == [depth]
-        assert config.evaluation.temperature == temperature
-        assert config.data.grader == preset(name).data.grader
-        is_code = config.data.grader == "code"
-        assert config.evaluation.retry_tokens == (256 if is_code else 16)
-        assert config.evaluation.lenient != is_code
+        file = yaml.safe_load((folder / f"{RELEASED}{system}/{name}.yaml").read_text("utf-8"))
+        assert file["defaults"] == [f"/data/eval/{name}@_global_"]
+        own = file["evaluation"]
+        assert (file["latent_length"], own["rounds"]) == (length, [depth])
+        assert (own["temperature"], own["top_p"]) == (temperature, 0.95)
+        is_code = name in ("mbppplus", "livecodebench")
+        assert own["retry_tokens"] == (256 if is_code else 16)
+        assert own.get("lenient", False) != is_code
+
+
+@pytest.mark.parametrize("cell", ["sequential_light/math500", "deliberation/livecodebench"])
+def test_a_cell_stands_above_its_benchmark(cell):
+    system, name = cell.split("/")
+    config = compose([f"experiment={system}", "stage=plan", f"data={RELEASED}{cell}"])
+    length, depth, temperature = released_cells()[system, name]
+    assert (config.latent_length, config.evaluation.rounds) == (length, [depth])
+    assert config.evaluation.temperature == temperature
+    assert config.data.grader == preset(name).data.grader
 
 
 @pytest.mark.parametrize("name", sets.SETS)
