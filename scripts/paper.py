@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean
@@ -194,6 +195,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     options = parser.parse_args()
     made = [n for n in options.only if options.small or not PARTS[n].needs_models]
+    began = time.monotonic()
     failed = make_all(made, options.out, options.typed, options.small)
     if failed:
         sys.exit(
@@ -203,7 +205,11 @@ def main() -> None:
     rmas("stage=report", f"run_dir={options.out}")
     shutil.copyfile(options.out / "report" / "index.html", options.out / "report.html")
     write_json(options.out / "figures.json", {"figures": figures_of(options.out, there)})
-    numbers = {"environment": environment(), "parts": numbers_of(options.out, there)}
+    numbers = {
+        "environment": environment(),
+        "minutes": round((time.monotonic() - began) / 60, 1),  # of this call
+        "parts": numbers_of(options.out, there),
+    }
     write_json(options.out / "numbers.json", numbers)
     print(f"{options.out / 'report.html'}, figures.json and numbers.json beside it")
 

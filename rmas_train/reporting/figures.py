@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmas_train.reporting.embedding import Picture
-from rmas_train.reporting.pictures import ACCURACY, EXACT, deepest
+from rmas_train.reporting.pictures import ACCURACY, EXACT, cost_task, deepest
 from rmas_train.reporting.plots import COLOURS, DASHES, GREY, bars, legend, line, plot, text
 from rmas_train.systems.looks import Look, system_name
 
@@ -24,7 +24,8 @@ def accuracy(
         depths = sorted({row["rounds"] for row in own})
         is_flat = len(depths) == 1
         made = _bars(own, looks) if is_flat else _curves(own, references.get(task, {}), looks)
-        how = f"after {depths[0]} rounds" if is_flat else "against rounds"
+        after = "after 1 round" if depths == [1] else f"after {depths[0]} rounds"
+        how = after if is_flat else "against rounds"
         caption = f"{text(task)}: accuracy {how}, with 95% Wilson intervals."
         found.append(Picture(f"accuracy-{i}", caption, made))
     return found
@@ -73,10 +74,10 @@ def _bars(rows: list[Row], looks: Mapping[str, Look]) -> Any:
 
 def cost(rows: list[Row], looks: Mapping[str, Look]) -> list[Picture]:
     """Tokens and latent steps per problem, latent against text; nothing where one is missing."""
-    task = sorted({row["task"] for row in rows})[0]
-    own = [row for row in rows if row["task"] == task]
-    if not {"latent", "text"} <= {system_name(row) for row in own}:
+    task = cost_task(rows)
+    if task is None:
         return []
+    own = [row for row in rows if row["task"] == task]
     drawn = plot("rounds", "per problem")
     drawn.xaxis.ticker = sorted({row["rounds"] for row in own})
     entries: dict[str, list[Any]] = {}

@@ -40,13 +40,19 @@ def accuracy_picture(
 ) -> None:
     """Accuracy against rounds, one panel per task, with the ceiling and the exact lines.
 
+    Rows of different runs come ``apart``.
+
     A task with one depth has bars, one for each system.
     """
     tasks = sorted({row["task"] for row in rows})
-    size = (5.2 * len(tasks), max(4.4, 0.4 * len(looks)))
-    figure, panels = plt.subplots(1, len(tasks), figsize=size, squeeze=False, layout="constrained")
+    across = min(ACROSS, len(tasks))
+    down = -(-len(tasks) // across)
+    size = (5.2 * across, max(4.4, 0.4 * len(looks)) * down)
+    figure, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for panel in panels.flat[len(tasks) :]:
+        panel.set_axis_off()
     entries: dict[str, Any] = {}
-    for panel, task in zip(panels[0], tasks, strict=True):
+    for panel, task in zip(panels.flat, tasks, strict=False):
         own, lines = [r for r in rows if r["task"] == task], references.get(task, {})
         if len({r["rounds"] for r in own}) == 1:
             _bars(panel, own, lines, looks)
@@ -73,7 +79,8 @@ def _curves(panel: Axes, rows: list[Row], lines: dict[str, Any], looks: Mapping[
                 label=label_of(look),
                 zorder=4 if name == "latent" else 3,  # the trained system is never hidden
             )
-    panel.set(title=plain(rows[0]["task"]), xlabel="rounds", ylim=(0, 103), ylabel=ACCURACY)
+    title = "\n".join(textwrap.wrap(plain(rows[0]["task"]), 44))
+    panel.set(title=title, xlabel="rounds", ylim=(0, 103), ylabel=ACCURACY)
     panel.set_xticks(sorted({r["rounds"] for r in rows}))
 
 
@@ -107,6 +114,7 @@ def _intervals(rows: list[Row]) -> list[list[float]]:
 
 
 ACCURACY = "accuracy, % of all test problems"
+ACROSS = 4  # panels
 BLACK: dict[str, Any] = {"color": "black", "linewidth": 1}
 # Name in references.json -> line style, label.
 EXACT = {
@@ -130,6 +138,21 @@ def _reference_lines(panel: Axes, lines: dict[str, Any], rows: list[Row]) -> Non
         if known:
             values = [100 * lines[str(d)][name] for d in known]
             panel.plot(known, values, dashes, **BLACK, label=label)
+
+
+def apart(results: Mapping[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and exact lines for pictures: runs that share a task, and are no sweep, have their own.
+
+    A sweep's jobs are one curve, of the deepest training; runs that only lie in one folder are not.
+    """
+    rows, lines = list(results["rows"]), dict(results["references"])
+    pairs = {(row["task"], row["run"]) for row in rows}
+    tasks = [task for task, _ in pairs]
+    if results["sweep"] or len(set(tasks)) == len(pairs):
+        return rows, lines
+    own = {(task, run): f"{run}: {task}" if tasks.count(task) > 1 else task for task, run in pairs}
+    lines |= {name: lines[task] for (task, _), name in own.items() if task in lines}
+    return [row | {"task": own[row["task"], row["run"]]} for row in rows], lines
 
 
 def deepest(rows: list[Row]) -> list[Row]:
@@ -172,10 +195,17 @@ def training_picture(path: Path, metrics: dict[str, dict[str, list[Row]]]) -> No
     save(figure, path)
 
 
-def cost_picture(path: Path, rows: list[Row], looks: Mapping[str, Look]) -> None:
+def cost_task(rows: list[Row]) -> str | None:
+    """The first task that both the latent and the text system answered; None: there is none."""
+    for task in sorted({row["task"] for row in rows}):
+        if {"latent", "text"} <= {system_name(row) for row in rows if row["task"] == task}:
+            return str(task)
+    return None
+
+
+def cost_picture(path: Path, rows: list[Row], task: str, looks: Mapping[str, Look]) -> None:
     """Tokens (and latent steps) and seconds per problem, latent against text, by rounds."""
     figure, panels = plt.subplots(1, 2, figsize=(10.4, 4.2), layout="constrained")
-    task = sorted({row["task"] for row in rows})[0]
     depths = sorted({r["rounds"] for r in rows if r["task"] == task})
     for name in ("latent", "text"):
         chosen = deepest([r for r in rows if r["task"] == task and system_name(r) == name])

@@ -18,7 +18,9 @@ from rmas_train.reporting.markdown import report_markdown
 from rmas_train.reporting.page import lists, page
 from rmas_train.reporting.pictures import (
     accuracy_picture,
+    apart,
     cost_picture,
+    cost_task,
     sweep_picture,
     training_picture,
 )
@@ -84,9 +86,9 @@ def sweep_rows(results: dict[str, Any]) -> tuple[Any, Any]:
 
 def pictures_of(results: dict[str, Any], metrics: dict[str, Any]) -> list[Picture]:
     """The page's figures of results, costs and training."""
-    rows, looks = results["rows"], looks_of(results["rows"], results["systems"])
+    looks, (rows, lines) = looks_of(results["rows"], results["systems"]), apart(results)
     pictures = sweep_figures.pictures(results["sweep"]) if results["sweep"] else []
-    pictures += figures.accuracy(rows, results["references"], looks)
+    pictures += figures.accuracy(rows, lines, looks)
     return [*pictures, *figures.cost(rows, looks), *figures.training(metrics)]
 
 
@@ -155,13 +157,12 @@ def _is_folder(named: Any, folder: Path) -> bool:
 
 def draw(out: Path, results: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
     """All pictures that the rows allow: (file name, caption)."""
-    rows, pictures = results["rows"], []
+    (rows, lines), pictures = apart(results), []
     looks = looks_of(rows, results["systems"])
-    accuracy_picture(out / "accuracy.png", rows, results["references"], looks)
+    accuracy_picture(out / "accuracy.png", rows, lines, looks)
     pictures.append(("accuracy.png", "Accuracy against rounds, with 95% Wilson intervals."))
-    names = {system_name(r) for r in rows}
-    if {"latent", "text"} <= names:
-        cost_picture(out / "cost.png", rows, looks)
+    if (task := cost_task(rows)) is not None:
+        cost_picture(out / "cost.png", rows, task, looks)
         pictures.append(("cost.png", "What an answer costs, in latent space and in text."))
     if any(metrics.values()):
         training_picture(out / "training.png", metrics)
