@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY, in_float64, make_agent, make_team, write_rows
+from tiny import TINY, in_float64, make_agent, make_team, write_workspace
 
 from rmas_train.agents.agent import Agent
 from rmas_train.data.rows import Table
@@ -55,13 +54,7 @@ def workspace(
     tmp_path: Path, agent_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A folder with data and prompts of a tiny task, which is also the working folder."""
-    write_rows(tmp_path / "data" / "train.jsonl", 24)
-    write_rows(tmp_path / "data" / "test.jsonl", 6, first=100)
-    prompts = tmp_path / "prompts"
-    prompts.mkdir()
-    for name, source in (("planner", "solver"), ("critic", "planner"), ("solver", "critic")):
-        text = {"user": f"<<question>> note <<message:{source}>> go"}
-        (prompts / f"{name}.yaml").write_text(json.dumps(text))
+    write_workspace(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

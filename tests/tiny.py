@@ -178,6 +178,17 @@ def write_rows(path: Path, count: int, first: int = 0) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in make_rows(count, first)))
 
 
+def write_workspace(folder):
+    """Data and prompts of a tiny task."""
+    write_rows(folder / "data" / "train.jsonl", 24)
+    write_rows(folder / "data" / "test.jsonl", 6, first=100)
+    prompts = folder / "prompts"
+    prompts.mkdir()
+    for name, source in (("planner", "solver"), ("critic", "planner"), ("solver", "critic")):
+        text = {"user": f"<<question>> note <<message:{source}>> go"}
+        (prompts / f"{name}.yaml").write_text(json.dumps(text))
+
+
 class ExactRMSNorm(torch.nn.Module):
     """RMSNorm in its input's precision; transformers' own falls back to float32 inside."""
 

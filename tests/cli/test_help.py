@@ -8,7 +8,7 @@ import pytest
 
 import rmas_train
 from rmas_train.__main__ import main
-from rmas_train.compose import groups
+from rmas_train.compose import folded, groups
 from rmas_train.config import Config, describe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def test_help(columns, capsys):
     for key, default, meaning in describe(Config):
         assert "".join(f"{key}={default}{meaning}".split()) in flat
     for group, choices in groups().items():
-        assert f"{group}={'|'.join(choices)}" in flat
+        assert f"{group}={'|'.join(folded(choices))}" in flat
     for flag in ("--config FILE", "--config-dir DIR", "--show", "--version", "--multirun"):
         assert flag in out
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -10,7 +11,7 @@ from html.parser import HTMLParser
 import matplotlib.image
 import pytest
 import torch
-from tiny import make_rows
+from tiny import make_rows, write_workspace
 
 import rmas_train
 from rmas_train.__main__ import main
@@ -19,12 +20,32 @@ from rmas_train.support.output import stop_log
 from rmas_train.systems.looks import system_name
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """One folder for all tests, so that its run, made once, can be put back."""
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture
+def workspace(place, monkeypatch):
+    shutil.rmtree(place)
+    place.mkdir()
+    write_workspace(place)
+    monkeypatch.chdir(place)
+    return place
+
+
 @pytest.fixture
 def finished(overrides, workspace, capsys):
-    assert main(overrides) == 0
-    capsys.readouterr()
-    stop_log()
-    return workspace / "run"
+    run, kept = workspace / "run", workspace.with_name(f"{workspace.name}_kept")
+    if not kept.is_dir():
+        assert main(overrides) == 0
+        capsys.readouterr()
+        stop_log()
+        shutil.copytree(run, kept)
+    elif not run.is_dir():
+        shutil.copytree(kept, run)
+    return run
 
 
 def test_a_run_folder_holds_everything(finished):
