@@ -99,6 +99,8 @@ def read_links(run: Path) -> dict[str, Any]:
     try:
         links: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))["links"]
         check_type(links, dict[str, Facts], "links")
+        if any(len(ends) != 2 for about in links.values() for ends in about["fresh"].values()):
+            raise ValueError("key fresh: a range has two ends")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run the audit again.") from error
     return links

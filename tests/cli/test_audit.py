@@ -112,9 +112,12 @@ def test_what_cannot_be_audited(typed, needles, workspace, capsys):
 
 
 def test_a_damaged_link_report_is_told(trained, capsys):
-    (trained / "links_report.json").write_text('{"links": {"a": 3}}')
-    assert main(["stage=report", f"run_dir={trained}"]) == 2
-    assert "links_report.json: cannot be read" in capsys.readouterr().err
+    fact = {"widths": [1, 1], "dtype": "float32", "statistics": {}, "looks_untouched": False}
+    cut = fact | {"why": None, "fresh": {"largest": [1.0]}}
+    for links in ({"a": 3}, {"a": cut}):
+        (trained / "links_report.json").write_text(json.dumps({"links": links}))
+        assert main(["stage=report", f"run_dir={trained}"]) == 2
+        assert "links_report.json: cannot be read" in capsys.readouterr().err
 
 
 def test_its_help(capsys):
