@@ -74,7 +74,7 @@ def write_report(folder: Path) -> None:
 
 def show(results: dict[str, Any]) -> None:
     """The tables, on the terminal."""
-    console = Console(width=None if Console().is_terminal else 140)
+    console = Console(width=None if Console().is_terminal else 160)
     console.print(terminal_table(results["rows"], results["systems"]))
     if results["sweep"]:
         console.print(plain_table("Sweep (trained system; means over seeds)", *sweep_rows(results)))
