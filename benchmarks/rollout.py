@@ -30,12 +30,12 @@ LENGTHS = (8, 32, 80)
 
 
 def rerun(agent: Agent, inner: Link, batch: Batch, latent_length: int) -> Tensor:
-    """What the rollout computes, one whole forward per latent step: latents (1, M, D)."""
+    """What the rollout computes, one whole forward per latent step: latents (B, M, D)."""
     latents, embeds, real = [], batch.embeds, batch.real
     for _ in range(latent_length):
         latents.append(inner(agent.hidden(embeds, positions(real), real)[:, -1]))
         embeds = torch.cat([embeds, latents[-1][:, None]], dim=1)
-        real = torch.cat([real, real.new_ones(1, 1)], dim=1)
+        real = torch.cat([real, real.new_ones(len(real), 1)], dim=1)
     return torch.stack(latents, dim=1)
 
 

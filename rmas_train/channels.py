@@ -69,7 +69,8 @@ class LatentChannel:
         old = [x for x in earlier if x is not None]
         inputs = [x for message in call.inbox.values() for x in message.tensors()]
         inputs += old
-        parameters = [p for link in (inner, *outer) for p in link.parameters()]
+        # Each one once: links may share parameters, and a leaf that is named twice counts twice.
+        parameters = list(nn.ModuleList((inner, *outer)).parameters())
 
         def run(*inputs: Tensor, again: Tensor | None = None) -> tuple[Tensor, ...]:
             hidden_BMD, latents_BMD = self._think(call, inner, inputs, texts, again)

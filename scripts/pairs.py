@@ -4,8 +4,9 @@
 
 All six directed pairs learn ``notes`` (the sender sees the facts, one vector carries the answer)
 and go into a library. Two loops of the three models, which need three of the links each, are
-composed from it for ``notes_hops`` without training; then each is trained on for 50 steps. Every
-system stands beside its controls. What is there already is not made again.
+composed from it for ``notes_hops`` without training; then each is trained on for 50 steps, and so
+are new links in the same loop. Every system stands beside its controls. What is there already is
+not made again.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def make_pair(names: tuple[str, str], small: Path, out: Path, typed: list[str]) 
 
 
 def make_loop(names: tuple[str, ...], small: Path, out: Path, typed: list[str]) -> None:
-    """Compose a loop, evaluate it, train it on, and evaluate it again."""
-    composed, tuned = out / loop_name(names), out / f"{loop_name(names)}_tuned"
+    """Compose a loop, evaluate it, train it on, evaluate it again; and the same from new links."""
+    composed, tuned, new = (out / f"{loop_name(names)}{end}" for end in ("", "_tuned", "_new"))
     system = [*HOPS, *agents_of(small, names), *typed]
     if not (composed / "outer").is_dir():
         where = f"run_dir={composed}"
@@ -64,6 +65,7 @@ def make_loop(names: tuple[str, ...], small: Path, out: Path, typed: list[str]) 
         rmas("stage=eval", f"run={composed}", systems)
     given = [f"inner={composed}", f"training.outer.from_links={composed}"]
     rmas(*system, *TUNED, *given, "resume=auto", f"run_dir={tuned}")
+    rmas(*system, *TUNED, f"inner={composed}", "resume=auto", f"run_dir={new}")
 
 
 def loop_name(names: tuple[str, ...]) -> str:
@@ -97,6 +99,7 @@ def main() -> None:
                 loop_name(loop): {
                     "composed": rows_of(given.out / loop_name(loop)),
                     "after_50_steps": rows_of(given.out / f"{loop_name(loop)}_tuned"),
+                    "new_links": rows_of(given.out / f"{loop_name(loop)}_new"),
                 }
                 for loop in LOOPS
             },

@@ -9,13 +9,17 @@ from safetensors.torch import load_file
 from test_levers import gradients, objective
 from tiny import SEQUENTIAL, in_float64, make_family, make_links, make_rows, make_team
 
+from rmas_train.agents.prompts import Prompt
 from rmas_train.compose import config_from
-from rmas_train.config import LinksConfig, TrainingConfig
+from rmas_train.config import EdgeConfig, LinksConfig, TopologyConfig, TrainingConfig
+from rmas_train.engine.rollout import Gradient
 from rmas_train.errors import ConfigError
 from rmas_train.links.link_set import LinkSet, draw_links
 from rmas_train.links.restore import restore_links
 from rmas_train.links.start import Moments, Pairs, align_links, ridge, together
 from rmas_train.objectives.outer_options import Backward
+from rmas_train.recursion import Team
+from rmas_train.topology import build_topology
 from rmas_train.training.checkpoint import Checkpoint, write
 from rmas_train.training.optimizer import LinkAdamW
 
@@ -44,6 +48,39 @@ def test_its_gradient_is_the_sum_of_those_of_links_of_their_own(team):
     assert {name.split(".")[1] for name in found} == {"planner-critic"}
     for name, gradient in found.items():
         total = sum(parts[name.replace("planner-critic", key)] for key in links.outer)
+        torch.testing.assert_close(gradient, total, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "backward",
+    [Backward(), Backward(recompute=True), Backward(Gradient("parallel", 3))],
+    ids=["exact", "recompute", "parallel"],
+)
+def test_an_agent_that_sends_it_twice_counts_each_message_once(team, backward):
+    """A call with two edges has the parameters of one link."""
+    both = [("planner", "solver", False), ("critic", "solver", False)]
+    both += [("solver", "planner", True), ("solver", "critic", True)]
+    edges = [EdgeConfig(source=a, target=b, next_round=n) for a, b, n in both]
+    star = TopologyConfig(name="star", order=list(team.agents), edges=edges, decoder="solver")
+    topology = build_topology(star, team.agents)
+    prompts = {
+        name: Prompt(agent, {"user": "<<question>> note " + slots})
+        for (name, agent), slots in zip(
+            team.agents.items(),
+            ["<<message:solver>>", "<<message:solver>>", "<<message:planner>> <<message:critic>>"],
+            strict=True,
+        )
+    }
+    hub = Team(team.agents, prompts, topology, team.edge_input)
+    links, rows = make_links(hub, shared=True).double(), make_rows(4)
+    own = untied(links)
+    found, parts = (
+        gradients(objective(hub, x, rows, backward=backward)(range(4), 3)[0], x)
+        for x in (links, own)
+    )
+    for name, gradient in found.items():
+        keys = [parts.get(name.replace("planner-solver", key)) for key in links.outer]
+        total = sum(part for part in keys if part is not None)
         torch.testing.assert_close(gradient, total, rtol=1e-7, atol=1e-10)
 
 
