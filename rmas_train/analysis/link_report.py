@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmas_train.links.modules import DTYPES, Link, make_link
+from rmas_train.links.modules import DTYPES, Link
 
 VECTORS, FACTORS = 512, 16
 SLACK = 2.0  # a fresh range is widened by this many times its spread, each side
@@ -153,14 +153,7 @@ def fresh_ranges(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for _ in range(draws):
-            fresh = make_link(
-                link.d_source,
-                link.d_target,
-                outer=link.outer,
-                variant=link.variant,
-                norm=link.norm,
-            )
-            fresh.scale.copy_(link.scale)
+            fresh = link.fresh()
             for parameter in fresh.parameters():
                 parameter.copy_(parameter.to(DTYPES.get(dtype, torch.float32)).float())
             rows.append(statistics(fresh, vectors))
@@ -185,9 +178,10 @@ def reasons(
     """Why a link looks as if no training had reached it; None where it does not."""
     if moved is not None:
         return "equal to its start, bit by bit" if not any(moved.values()) else None
-    if link.post_ln is None or link.pre_ln is None:
+    both = [norm for end in link.ends() for norm in (end.pre_ln, end.post_ln)]
+    norms = [norm for norm in both if norm is not None]
+    if len(norms) < len(both):
         return None
-    norms = (link.pre_ln, link.post_ln)
     if any((n.weight != 1).any() or (n.bias != 0).any() for n in norms):
         return None
     for key in FRESH:

@@ -50,6 +50,7 @@ def describe(pair: Pair) -> str:
         for row in trained
     ]
     models = f"{pair.source['model']} -> {pair.target['model']}"
+    models += "" if pair.is_trained else " (ends of a shared space, not trained together)"
     return f"{pair.name} {pair.edge}: {models}; {form}; {', '.join(scores) or 'not evaluated'}"
 
 

@@ -45,8 +45,8 @@ FREE = (
     | {f"topology.edges[i].{name}" for name in ("source", "target", "next_round")}
     | _keys(
         topology="name order edges decoder",
-        links="variant norm edge_input message_update shared readout temperature top_k init "
-        "start_pairs ridge start_noise",
+        links="variant norm edge_input message_update shared shared_space readout "
+        "temperature top_k init start_pairs ridge start_noise",
         data="name allow_shared_rows task role_texts feedback_texts translations answer_pattern "
         "grader source_column max_length columns test_rows",
         training__inner=f"{STAGE} inner_states",

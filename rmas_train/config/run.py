@@ -195,9 +195,12 @@ class Config:
 
     def _check_shared(self) -> None:
         runtime = self.runtime
-        if self.links.shared and (runtime.placement == "per_agent" or runtime.backend == "zero3"):
+        if not self.links.shared and self.links.shared_space is None:
+            return
+        if runtime.placement == "per_agent" or runtime.backend == "zero3":
+            what = "shared=true" if self.links.shared else f"shared_space={self.links.shared_space}"
             raise ConfigError(
-                f"links.shared=true with runtime.placement={runtime.placement} and "
+                f"links.{what} with runtime.placement={runtime.placement} and "
                 f"runtime.backend={runtime.backend}: one link cannot lie on several devices or in "
                 "shards; use runtime.placement=replicate and another backend, or leave it out."
             )

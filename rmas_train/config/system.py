@@ -128,6 +128,11 @@ class LinksConfig:
         "replace: each round's message is new | residual: added to that of the round before",
     )
     shared: bool = option(False, "one outer link for all edges, between agents of one width")
+    shared_space: int | None = option(
+        None,
+        "width of one space that all messages go through, an agent's to start aligned: a link into "
+        "it per sender and one out of it per receiver; null: a link per edge",
+    )
     readout: str = option(
         "hidden",
         "what thoughts and messages are made of: hidden (states; release and paper) | "
@@ -156,6 +161,7 @@ class LinksConfig:
         check_choice("links.init", self.init, ("aligned", "default"))
         check_choice("links.start_pairs", self.start_pairs, ("all", "seen"))
         self._check_readout()
+        self._check_shared_space()
         check_least("links.ridge", self.ridge, 0)
         check_least("links.start_noise", self.start_noise, 0)
         if self.norm == "layernorm" and self.variant in WITHOUT_LAYERNORM:
@@ -167,6 +173,16 @@ class LinksConfig:
             raise ConfigError(
                 "links.variant=2layer has no residual path that an aligned start could fill; "
                 "use links.variant=res_2layer or links.init=default."
+            )
+
+    def _check_shared_space(self) -> None:
+        check_least("links.shared_space", self.shared_space, 1, 1 << 16)
+        if self.shared_space is not None and (self.shared or self.readout == "vocabulary"):
+            other = "shared=true" if self.shared else "readout=vocabulary"
+            raise ConfigError(
+                f"links.shared_space={self.shared_space} with links.{other}: one link for all "
+                "edges needs no shared space, and a vocabulary read-out has one, the strings that "
+                "vocabularies share; leave one of the two out."
             )
 
     def _check_readout(self) -> None:

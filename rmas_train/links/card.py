@@ -218,7 +218,7 @@ def parse_card(path: Path, values: Any) -> LinksCard:
 
 # Options of links that older folders do not name, and what these links were made with.
 LATER_OPTIONS = {"readout": "hidden", "temperature": 1.0, "top_k": None, "start_pairs": "seen"}
-LATER_OPTIONS |= {"message_update": "replace", "shared": False}
+LATER_OPTIONS |= {"message_update": "replace", "shared": False, "shared_space": None}
 
 
 def with_later_options(values: dict[str, Any]) -> dict[str, Any]:

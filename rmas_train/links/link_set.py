@@ -11,10 +11,14 @@ from torch import nn
 from rmas_train.config import LinksConfig
 from rmas_train.errors import ConfigError
 from rmas_train.links.modules import Link, make_link
+from rmas_train.links.shared_space import SpaceLink, draw_space_links
 from rmas_train.topology import Topology
 
 # Options that decide what a link computes: links of one system share them.
-FORM = ("variant", "norm", "edge_input", "readout", "temperature", "top_k", "message_update")
+FORM = (
+    *("variant", "norm", "edge_input", "shared_space", "message_update"),
+    *("readout", "temperature", "top_k"),
+)
 
 
 def form_of(options: LinksConfig) -> dict[str, Any]:
@@ -35,6 +39,29 @@ class LinkSet(nn.Module):
         named += [(f"outer.{k}", v) for k, v in self.outer.items()]
         return {k: v for k, v in named if isinstance(v, Link)}
 
+    def parts(self) -> dict[str, Link]:
+        """What holds parameters: every link; in place of links through a shared space their ends,
+        ``enter.planner`` and ``leave.critic``."""
+        found: dict[str, Link] = {}
+        for name, link in self.links().items():
+            if isinstance(link, SpaceLink):
+                source, target = name.removeprefix("outer.").split("-")
+                found |= {f"enter.{source}": link.enter, f"leave.{target}": link.leave}
+            else:
+                found[name] = link
+        return found
+
+    def between(self, source: str, target: str) -> Link:
+        """The outer link of an edge, or in a shared space that of any two of its agents."""
+        key = f"{source}-{target}"
+        if key in self.outer:
+            link = self.outer[key]
+        else:
+            parts = self.parts()
+            link = SpaceLink(parts[f"enter.{source}"], parts[f"leave.{target}"])
+        assert isinstance(link, Link)
+        return link
+
     def train_only(self, names: set[str]) -> None:
         """Freeze every link that is not named, and does not share its parameters with one."""
         self.requires_grad_(False)
@@ -43,15 +70,22 @@ class LinkSet(nn.Module):
                 link.requires_grad_(True)
 
     def trainable(self) -> dict[str, Link]:
-        """Links with parameters that are trained; of links that share theirs, the first."""
+        """Parts with parameters that are trained; of links that share theirs, the first."""
         found: dict[str, Link] = {}
         seen: set[int] = set()
-        for name, link in self.links().items():
+        for name, link in self.parts().items():
             own = {id(p) for p in link.parameters() if p.requires_grad}
             if own - seen:
                 found[name] = link
             seen |= own
         return found
+
+    def trained_parts_of(self, names: set[str]) -> set[str]:
+        """Names, as in ``trainable``, of what is trained in the links of these names."""
+        links = self.links()
+        own = {id(p) for name in names if name in links for p in links[name].parameters()}
+        found = self.trainable().items()
+        return {name for name, part in found if any(id(p) in own for p in part.parameters())}
 
     def share_outer(self) -> None:
         """Give all outer links the parameters of the first; each keeps its target's norm.
@@ -99,16 +133,20 @@ def draw_links(
             )
             for a in topology.agents
         }
-        outer = {
-            e.key: make_link(
-                widths[e.source],
-                widths[e.target],
-                outer=True,
-                target_norm=target_norms[e.target],
-                **kwargs,
-            )
-            for e in topology.edges
-        }
+        outer = (
+            {
+                e.key: make_link(
+                    widths[e.source],
+                    widths[e.target],
+                    outer=True,
+                    target_norm=target_norms[e.target],
+                    **kwargs,
+                )
+                for e in topology.edges
+            }
+            if config.shared_space is None
+            else draw_space_links(topology, config.shared_space, widths, target_norms, **kwargs)
+        )
     links = LinkSet(inner, outer)
     if config.shared:
         links.share_outer()

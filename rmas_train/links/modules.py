@@ -121,6 +121,18 @@ class Link(nn.Module, ABC):
     def start_inner(self) -> None:
         """An inner link starts as the (normalised) identity, and learns its cosine stage."""
 
+    def ends(self) -> list[Link]:
+        """The links that hold its parameters: itself, or the two ends in a shared space."""
+        return [self]
+
+    def fresh(self) -> Link:
+        """A freshly drawn link of this shape and scale, without a read-out."""
+        made = make_link(
+            self.d_source, self.d_target, outer=self.outer, variant=self.variant, norm=self.norm
+        )
+        made.scale.copy_(self.scale)
+        return made
+
 
 class ResidualLink(Link):
     """One or two layers, with or without a residual path and LayerNorms: the five variants.

@@ -168,13 +168,14 @@ def align_links(
     """Aligned start of all links, in place, with ``start_noise`` if it is set.
 
     Returns:
-        per edge: number of shared tokens, cosine on them and on held-out ones (before noise).
+        per edge, or per end in a shared space: number of shared tokens, cosine on them and on
+        held-out ones (before noise).
     """
     report = {}
     for name, link in links.links().items():
         if name.startswith("inner."):
             link.start_inner()
-    outer = {n.removeprefix("outer."): k for n, k in links.links().items() if k.outer}
+    outer = {n.removeprefix("outer."): k for n, k in links.parts().items() if k.outer}
     if config.shared:
         key, link = next(iter(outer.items()))
         shared = _align("of all", link, together(pairs.values()), config)

@@ -127,7 +127,8 @@ def read_all_links(
     untrained = drawn_links(loaded)
     links = {"trained": read_links(loaded, folder, untrained), "untrained": untrained}
     for name, link in untrained.links().items():  # the norms that the training data gave
-        link.scale.copy_(links["trained"].links()[name].scale)
+        for end, trained in zip(link.ends(), links["trained"].links()[name].ends(), strict=True):
+            end.scale.copy_(trained.scale)
     if start := start_of(folder):
         links["start"] = read_links(loaded, start, untrained)
     if learnt_format is not None:

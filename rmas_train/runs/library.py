@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Pair:
     Attributes:
         name: of the folder.
         folder: the links folder.
-        edge: its key there.
+        edge: its key there; in a shared space of any two of its agents.
         card: of the folder.
         scores: rows of the evaluation that was there when it was added.
     """
@@ -56,6 +57,12 @@ class Pair:
     @property
     def target(self) -> dict[str, Any]:
         return self.card.agents[self.edge.split("-")[1]]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it was an edge in training, and not only two ends of a shared space."""
+        edges = self.card.topology["edges"]
+        return self.edge in {Edge(edge["source"], edge["target"]).key for edge in edges}
 
     @property
     def tasks(self) -> list[str]:
@@ -109,9 +116,18 @@ def pairs(library: Path) -> list[Pair]:
     found = []
     for folder in sorted(p for p in library.iterdir() if (p / CARD).is_file()):
         card, scores = read_card(folder), _scores(folder / SCORES, "add the links again")
-        edges = [Edge(e["source"], e["target"], e["next_round"]) for e in card.topology["edges"]]
-        found += [Pair(folder.name, folder, edge.key, card, scores) for edge in edges]
+        found += [Pair(folder.name, folder, key, card, scores) for key in _edges(card)]
     return found
+
+
+def _edges(card: LinksCard) -> list[str]:
+    """Keys of the edges; in a shared space, first the trained ones, then those of other ends."""
+    edges = card.topology["edges"]
+    found = [Edge(edge["source"], edge["target"]).key for edge in edges]
+    if card.links["shared_space"] is not None:
+        ends = product((edge["source"] for edge in edges), (edge["target"] for edge in edges))
+        found += [Edge(source, target).key for source, target in ends if source != target]
+    return list(dict.fromkeys(found))
 
 
 def choose(found: Sequence[Pair], edge: Edge, config: Config, names: Sequence[str]) -> Pair:
@@ -198,11 +214,16 @@ def compose(
 def _fill(links: LinkSet, chosen: Mapping[str, Pair], config: Config) -> None:
     """Outer links of the pairs, and the inner links that they were trained with."""
     folders = {pair.folder for pair in chosen.values()}
+    if config.links.shared_space is not None and len(folders) > 1:
+        raise LinksError(
+            f"links of {', '.join(sorted(folder.name for folder in folders))}: each has a shared "
+            "space of its own, and their ends do not fit together; choose one with --use."
+        )
     read = {folder: restore_links(folder)[2] for folder in folders}
     inner: dict[str, dict[str, Tensor]] = {}
     for key, pair in chosen.items():
         source, own = key.split("-")[0], read[pair.folder]
-        links.outer[key].load_state_dict(own.outer[pair.edge].state_dict())
+        links.outer[key].load_state_dict(own.between(*pair.edge.split("-")).state_dict())
         state = own.inner[pair.edge.split("-")[0]].state_dict()
         if source in inner and _reads_inner(config) and not _equal(inner[source], state):
             raise LinksError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rmas_train.links.folder import check_agents
 from rmas_train.links.link_set import LinkSet, draw_links, form_of
 from rmas_train.links.readout import bind_readouts
 from rmas_train.links.restore import card_topology, restore_links
+from rmas_train.links.shared_space import space_edges
 from rmas_train.links.start import MIN_PAIRS, Pairs, align_links, silence_branches
 from rmas_train.links.vocabulary import shared_tokens
 from rmas_train.recursion import Team
@@ -129,9 +131,28 @@ def starting_links(
         silence_branches(links)
         return place_links(links, team, config.links), {}
     texts = cache(lambda name: agent_texts(loaded, team.agents[name]))  # tokenised once, if at all
-    pairs = {e.key: edge_pairs(team, e, config.links, texts) for e in team.topology.edges}
+    pairs = {
+        name: edge_pairs(team, edge, options, texts)
+        for name, edge, options in fitted_edges(team, config.links)
+    }
     report = align_links(links, pairs, config.links, stream_seed(config.seed, "start_noise"))
     return place_links(links, team, config.links), report
+
+
+def fitted_edges(team: Team, options: LinksConfig) -> list[tuple[str, Edge, LinksConfig]]:
+    """What an aligned start fits: the edges, or the ends in a shared space.
+
+    What comes out of a shared space was an embedding there, whatever went into it.
+    """
+    if options.shared_space is None:
+        return [(edge.key, edge, options) for edge in team.topology.edges]
+    widths = {name: agent.width for name, agent in team.agents.items()}
+    ends = space_edges(team.topology, options.shared_space, widths)
+    inside = replace(options, edge_input="inner")
+    return [
+        (name, edge, options if name.startswith("enter.") else inside)
+        for name, edge in ends.items()
+    ]
 
 
 def begun_links(loaded: Loaded, folder: Path) -> LinkSet:

@@ -78,8 +78,10 @@ def run_training(
         resume_of(config, stage),
         asdict(card),
     )
+    expected = objective.expected_links
     named = [CALLBACKS.get(name)(config, folder) for name in options.callbacks]
-    everywhere = [LinkWatch(objective.expected_links), *named, *callbacks]
+    watch = LinkWatch(lambda rounds: objective.links.trained_parts_of(expected(rounds)))
+    everywhere = [watch, *named, *callbacks]
     try:
         with ExitStack() as open_:
             own = main_callbacks(config, stage, options, folder, open_) if runtime.is_main else []

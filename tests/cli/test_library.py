@@ -51,6 +51,48 @@ def test_composed_links_are_those_that_were_added(trained, typed, workspace, cap
     stop_log()
 
 
+def test_ends_of_a_shared_space_join_agents_that_no_edge_joined(typed, workspace, capsys):
+    """The loop goes planner, critic, solver; the system that is composed, planner to solver."""
+    run, library = workspace / "space", workspace / "library"
+    space = ["links.shared_space=32", "links.init=default"]
+    assert main([*typed, *space, f"run_dir={run}", "evaluation.systems=[]"]) == 0
+    stop_log()
+    assert main(["links", "library", "add", str(run), str(library), "--name", "space"]) == 0
+    out = capsys.readouterr().out
+    assert "space planner-solver: " in out
+    assert out.count("(ends of a shared space, not trained together)") == 3
+    own = {
+        "topology": {
+            "name": "pair",
+            "order": ["planner", "solver"],
+            "edges": [{"source": "planner", "target": "solver"}],
+            "decoder": "solver",
+        },
+        "data": {"prompts": str(workspace / "pair")},
+        "rounds": 1,
+    }
+    (workspace / "pair").mkdir()
+    for name, text in (("planner", "<<question>>"), ("solver", "<<question>> <<message:planner>>")):
+        (workspace / "pair" / f"{name}.yaml").write_text(json.dumps({"user": text}))
+    (workspace / "pair.yaml").write_text(json.dumps(own))
+    mine = [o for o in typed if not o.startswith(("agents.critic", "data.prompts", "rounds="))]
+    made, code = compose(workspace, [*mine, *space], "pair_run", "--config", "pair.yaml")
+    assert code == 0, capsys.readouterr().err
+    ours, theirs = (restore_links(find_links(folder))[2] for folder in (made, run))
+    wanted = theirs.between("planner", "solver").state_dict()
+    found = ours.outer["planner-solver"].state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(value.equal(wanted[name]) for name, value in found.items())
+    assert len(rmas_train.load(made).answer(["one two"])) == 1
+    again = [*typed, *space, "seed=1", f"run_dir={workspace / 'other'}", "evaluation.systems=[]"]
+    assert main(again) == 0
+    stop_log()
+    # A second space: which of the two is meant has to be said.
+    assert main(["links", "library", "add", str(workspace / "other"), str(library)]) == 0
+    which = ["links", "library", "compose", str(library), *mine, *space, "--config", "pair.yaml"]
+    fails(capsys, [*which, f"run_dir={workspace / 'third'}"], "several links from", "other, space")
+
+
 def test_they_go_into_another_topology_under_other_names(trained, typed, workspace, capsys):
     library, prompts = workspace / "library", workspace / "pair"
     assert main(["links", "library", "add", str(trained), str(library)]) == 0
