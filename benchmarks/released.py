@@ -59,6 +59,7 @@ WORDS = "the a one two three train apple river costs leaves takes more than less
 ROLLOUT_ROUNDS, ROLLOUT_LENGTH = 2, 16
 STEP_ROUNDS, STEP_LENGTH = 3, 80
 COUNTED_WORDS = (100, 300, 900)
+EQUAL = 1e-3  # norm of the difference over the norm; float32, over up to 80 latent steps in turn
 
 
 def build(folder: Path) -> tuple[Team, LinkSet]:
@@ -158,12 +159,14 @@ def measure_rollout(team: Team, links: LinkSet, table: Table, repeats: int) -> d
             whole = partial(timed, partial(side, team, links, table))
             (messages[name], second), peaks[name] = peak(whole)
             seconds[name].append(second)
-    for one, other in zip(*messages.values(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    pairs = zip(*messages.values(), strict=True)
+    errors = [((one - other).norm() / other.norm()).item() for one, other in pairs]
+    assert max(errors) < EQUAL, errors
     return {
         "ratio": median(seconds["released"]) / median(seconds["ours"]),
         "seconds": seconds,
         "peak_gib": peaks,
+        "relative_error_of_messages": max(errors),
         "rounds": ROLLOUT_ROUNDS,
         "latent_length": ROLLOUT_LENGTH,
         "rows": len(table.rows),

@@ -1,6 +1,7 @@
 """Links between every two of the three small models, and loops composed from them.
 
     python scripts/pairs.py --small FOLDER [--out outputs/pairs] [--json FILE] [KEY=VALUE ...]
+    python scripts/pairs.py --table FILE      # the table of docs/library.md, from such a file
 
 All six directed pairs learn ``notes`` (the sender sees the facts, one vector carries the answer)
 and go into a library. Two loops of the three models, which need three of the links each, are
@@ -25,24 +26,26 @@ from rmas_train.support.files import write_json
 MODELS = {"qwen": "qwen_coder", "gemma": "gemma3", "smollm": "smollm2"}
 ROLES = ("planner", "critic", "solver")
 LOOPS = (("gemma", "qwen", "smollm"), ("gemma", "smollm", "qwen"))
-PAIR = [
-    *("experiment=notes", "data.more_tests={}", "training.outer.steps=40"),
-    *("training.outer.select=last", "training.outer.validate_every=0"),
-    *("evaluation.max_rows=100", 'evaluation.systems=[start,"null",shuffled,text,decoder_alone]'),
-]
-HOPS = ["experiment=notes_hops", "evaluation.max_rows=90"]
+PAIRS = tuple(permutations(MODELS, 2))
+RESULTS = Path("eval") / "results.json"
 CONTROLS = '"null",shuffled'
-TUNED = [
-    *("training.outer.steps=50", "training.outer.batch_size=8", "training.outer.validate_every=0"),
-    *("training.outer.select=last", f"evaluation.systems=[start,{CONTROLS}]"),
+LAST = ["training.outer.select=last", "training.outer.validate_every=0"]
+PAIR = [
+    *("experiment=notes", "data.more_tests={}", "training.outer.steps=40", *LAST),
+    *("training.outer.batch_size=8", "evaluation.max_rows=60"),
+    f"evaluation.systems=[start,{CONTROLS},text]",
 ]
+HOPS = ["experiment=notes_hops", "evaluation.max_rows=60", "evaluation.rounds=[3]"]
+TUNED = ["training.outer.steps=50", "training.outer.batch_size=4", *LAST]
 
 
 def agents_of(folder: Path, names: tuple[str, ...]) -> list[str]:
     """Which model has which role."""
     roles = ROLES if len(names) == len(ROLES) else (ROLES[0], ROLES[-1])
-    models = zip(roles, names, strict=True)
-    return [f"small={folder}", *(f"agents.{r}.model={folder / MODELS[n]}" for r, n in models)]
+    typed = [f"small={folder}"]
+    for role, name in zip(roles, names, strict=True):  # many CPUs have no bfloat16 of their own
+        typed += [f"agents.{role}.model={folder / MODELS[name]}", f"agents.{role}.dtype=float32"]
+    return typed
 
 
 def make_pair(names: tuple[str, str], small: Path, out: Path, typed: list[str]) -> None:
@@ -60,12 +63,14 @@ def make_loop(names: tuple[str, ...], small: Path, out: Path, typed: list[str]) 
     if not (composed / "outer").is_dir():
         where = f"run_dir={composed}"
         rmas("links", "library", "compose", str(out / "library"), *system, where)
-    if not (composed / "eval" / "results.json").is_file():
-        systems = f"evaluation.systems=[{CONTROLS},text,decoder_alone]"
+    if not (composed / RESULTS).is_file():
+        systems = f"evaluation.systems=[{CONTROLS},text]"
         rmas("stage=eval", f"run={composed}", systems)
     given = [f"inner={composed}", f"training.outer.from_links={composed}"]
-    rmas(*system, *TUNED, *given, "resume=auto", f"run_dir={tuned}")
-    rmas(*system, *TUNED, f"inner={composed}", "resume=auto", f"run_dir={new}")
+    asked = f"evaluation.systems=[{CONTROLS}]"
+    rmas(*system, *TUNED, *given, asked, "resume=auto", f"run_dir={tuned}")
+    asked = f"evaluation.systems=[start,{CONTROLS}]"
+    rmas(*system, *TUNED, f"inner={composed}", asked, "resume=auto", f"run_dir={new}")
 
 
 def loop_name(names: tuple[str, ...]) -> str:
@@ -73,38 +78,56 @@ def loop_name(names: tuple[str, ...]) -> str:
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
-    rows = json.loads((run / "eval" / "results.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((run / RESULTS).read_text(encoding="utf-8"))["rows"]
     keys = ("system", "control", "rounds", "n", "accuracy", "ci95")
     return [{key: row[key] for key in keys} for row in rows]
+
+
+def write_found(out: Path, path: Path | None) -> None:
+    """What is evaluated by now."""
+    runs = ["-".join(names) for names in PAIRS]
+    runs += [f"{loop_name(loop)}{end}" for loop in LOOPS for end in ("", "_tuned", "_new")]
+    done = {name: rows_of(out / name) for name in runs if (out / name / RESULTS).is_file()}
+    write_json(path or out / "pairs.json", {"environment": environment(), "runs": done})
+
+
+def table(path: Path) -> str:
+    """Accuracy in percent with 95% intervals; a line per run, a column per system."""
+    lines = ["| run | rows | links | start | no message | another row's | text |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for name, rows in json.loads(path.read_text(encoding="utf-8"))["runs"].items():
+        latent = {row["control"]: row for row in rows if row["system"] == "latent"}
+        text = next((row for row in rows if row["system"] == "text"), None)
+        cells = [*map(latent.get, (None, "start", "null", "shuffled")), text]
+        lines.append(f"| {name} | {rows[0]['n']} | {' | '.join(map(percent, cells))} |")
+    return "\n".join(lines)
+
+
+def percent(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    least, most = row["ci95"]
+    return f"{100 * row['accuracy']:.1f} ({100 * least:.1f} to {100 * most:.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("typed", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--small", type=Path, required=True, help="folder with the three models")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--small", type=Path, help="folder with the three models")
+    what.add_argument("--table", type=Path, metavar="FILE", help="print the table of a result file")
     parser.add_argument("--out", type=Path, default=Path("outputs/pairs"))
     parser.add_argument("--json", type=Path, help="default: <out>/pairs.json")
     given = parser.parse_args()
-    pairs = list(permutations(MODELS, 2))
-    for names in pairs:
+    if given.table:
+        print(table(given.table))
+        return
+    for names in PAIRS:
         make_pair(names, given.small, given.out, given.typed)
+        write_found(given.out, given.json)
     for loop in LOOPS:
         make_loop(loop, given.small, given.out, given.typed)
-    write_json(
-        given.json or given.out / "pairs.json",
-        {
-            "environment": environment(),
-            "pairs": {"-".join(names): rows_of(given.out / "-".join(names)) for names in pairs},
-            "loops": {
-                loop_name(loop): {
-                    "composed": rows_of(given.out / loop_name(loop)),
-                    "after_50_steps": rows_of(given.out / f"{loop_name(loop)}_tuned"),
-                    "new_links": rows_of(given.out / f"{loop_name(loop)}_new"),
-                }
-                for loop in LOOPS
-            },
-        },
-    )
+        write_found(given.out, given.json)
 
 
 if __name__ == "__main__":
