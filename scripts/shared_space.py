@@ -1,6 +1,7 @@
 """Whether ends of a shared space fit together on edges that were never trained, on the relay.
 
     python scripts/shared_space.py [--out outputs/shared_space] [--json FILE] [KEY=VALUE ...]
+    python scripts/shared_space.py --table FILE      # the table of docs/library.md
 
 The loop planner, critic, solver is trained from the scrambled start, once with a link per edge and
 once through a shared space. From the ends of the second, the loop the other way round is composed,
@@ -64,12 +65,28 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
     return [{key: row.get(key) for key in KEYS} for row in rows]
 
 
+def table(path: Path) -> str:
+    """Accuracy in percent on problems within reach, by rounds; a line per run and system."""
+    lines = ["| links | system | R = 1 | R = 2 | R = 3 |", "|---|---|---|---|---|"]
+    for run, rows in json.loads(path.read_text(encoding="utf-8"))["runs"].items():
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            name = row["control"] or row["system"]
+            found.setdefault(name, []).append(f"{100 * row['accuracy_within_reach']:.1f}")
+        lines += [f"| {run} | {name} | {' | '.join(cells)} |" for name, cells in found.items()]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("typed", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("outputs/shared_space"))
     parser.add_argument("--json", type=Path, help="default: <out>/shared_space.json")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the table of a file")
     given = parser.parse_args()
+    if given.table:
+        print(table(given.table))
+        return
     out, runs = given.out, ("per_edge", "shared_space", "other_way_trained", "other_way_start")
     train(out / "per_edge", *given.typed)
     train(out / "shared_space", SPACE, *given.typed)
