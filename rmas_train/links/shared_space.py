@@ -1,7 +1,8 @@
 """Links through one shared space: each sender has a link into it, each receiver one out of it.
 
-So N agents need at most 2N links, however many edges join them, and the two ends of an edge that
-was never trained can be put together. The aligned start takes the embedding space of one agent.
+So N agents need at most 2N links, however many edges join them. Two ends that no edge joined can be
+put together; whether they fit has to be measured (docs/library.md). The aligned start takes the
+embedding space of one agent.
 """
 
 from __future__ import annotations
