@@ -67,11 +67,13 @@ def _check_expressible(path: Path, card: LinksCard) -> None:
     Raises:
         LinksError: names the option that it cannot use.
     """
-    for key, value in (("variant", "ln_res_2layer"), ("edge_input", "inner")):
+    known = {"variant": "ln_res_2layer", "edge_input": "inner", "shared_space": None}
+    for key, value in known.items():
         if card.links[key] != value:
+            shown = "null" if value is None else value
             raise LinksError(
                 f"{path}: links.{key}={card.links[key]} cannot be stored in the released layout, "
-                f"which is links.{key}={value}; train links with that, or keep this format."
+                f"which is links.{key}={shown}; train links with that, or keep this format."
             )
 
 

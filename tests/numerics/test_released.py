@@ -158,6 +158,7 @@ def test_folding_leaves_the_link_alone():
     ("options", "needle"),
     [
         ({"edge_input": "hidden"}, "links.edge_input=hidden"),
+        ({"shared_space": 24}, "links.shared_space=24 .* links.shared_space=null"),
         ({"variant": "res_2layer"}, "links.variant=res_2layer"),
     ],
 )
